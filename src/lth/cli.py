@@ -1,0 +1,169 @@
+"""The command line: a few lines a command over the Python API."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lth import config
+from lth.errors import LthError, UsageError
+
+app = typer.Typer(
+    name="lth",
+    help="Find, train, check and explain winning lottery tickets.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+data_app = typer.Typer(help="Datasets: what there is, fetch one, where they are looked for.", no_args_is_help=True)
+app.add_typer(data_app, name="data")
+
+Source = Annotated[str, typer.Argument(metavar="PRESET|FILE.toml", help="a preset of `lth list presets`, or a file")]
+Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="such as recipe.lr=0.001")]
+DataRoot = Annotated[Path | None, typer.Option(help="where datasets lie, as torchvision lays them out; else $LTH_DATA")]
+
+
+@app.command()
+def run(
+    source: Source,
+    settings: Settings = None,
+    trials: Annotated[int | None, typer.Option(help="repetitions, each with its own seed")] = None,
+    levels: Annotated[int | None, typer.Option(help="prunings: levels 0 to N")] = None,
+    branches: Annotated[str | None, typer.Option(help="such as reinit:3,random-mask:1; '' for none")] = None,
+    out: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/NAME)")] = None,
+    data_root: DataRoot = None,
+    scale: Annotated[float | None, typer.Option(help="multiply all iteration counts but eval_every by this")] = None,
+    engine: Annotated[str, typer.Option(help="auto, native or torch")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="trainings side by side (default: one a core)")] = None,
+    executor: Annotated[str, typer.Option(help="local")] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, with time and disk; do nothing")] = False,
+    watch: Annotated[bool, typer.Option("--watch", help="serve the report on 127.0.0.1 while the run lasts")] = False,
+    log: Annotated[str | None, typer.Option(help="tensorboard: event files too, in the run's folder")] = None,
+) -> None:
+    """Train, prune, reset, repeat; resumes; draws figures and the report at the end."""
+    from rich.console import Console
+
+    from lth import running
+
+    running.run(
+        source, settings or (), trials=trials, levels=levels, branches=branches, out=out, data_root=data_root,
+        scale=scale, engine=engine, device=device, workers=workers, executor=executor, dry_run=dry_run,
+        watch=watch, log=log, console=Console(),
+    )  # fmt: skip
+
+
+@app.command("list")
+def list_(
+    what: Annotated[str, typer.Argument(metavar="[presets|models|datasets|branches|scores]")] = "presets",
+) -> None:
+    """What can be chosen, a line each."""
+    kinds = {
+        "presets": {name: config.resolve(name).about for name in config.presets()},
+        "models": config.MODELS,
+        "datasets": config.DATASETS,
+        "branches": {name: about for name, (_, _, about) in config.BRANCHES.items()},
+        "scores": config.SCORES,
+    }
+    if what not in kinds:
+        raise UsageError(f"lth list takes {', '.join(kinds)}; not {what!r}{config.nearest(what, kinds)}")
+    width = max(map(len, kinds[what]))
+    for name, about in kinds[what].items():
+        typer.echo(f"{name:{width}}  {about}")
+
+
+@app.command()
+def show(source: Source, settings: Settings = None) -> None:
+    """The experiment, resolved, as TOML that `lth run` takes back."""
+    typer.echo(config.to_toml(config.resolve(source, settings or ()), comments=True), nl=False)
+
+
+@app.command()
+def report(
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN ...]", help="folders of runs; several are overlaid")],
+    out: Annotated[Path | None, typer.Option(help="where to (default: the first run, figures in its figures/)")] = None,
+    serve: Annotated[bool, typer.Option("--serve", help="only serve the report on 127.0.0.1, up to date")] = False,
+    port: Annotated[int | None, typer.Option(min=0, max=65535, help="of --serve (default: any that is free)")] = None,
+) -> None:
+    """Figures and report.html, from what is stored so far."""
+    from rich.console import Console
+
+    from lth import plots, records, store
+    from lth.report import page
+    from lth.report import serve as server
+
+    if port is not None and not serve:
+        raise UsageError("--port is for --serve: give both")
+    if serve and out:
+        raise UsageError("--serve writes nothing, so --out does nothing: leave one of them out")
+    if serve:
+        server.serve(runs, port or 0, typer.echo)
+        return
+    found = [records.load(folder) for folder in runs]
+    store.make_folder(out or runs[0] / "figures")
+    console = Console()
+    for run_ in found:
+        console.print(records.render_table(run_))
+    for path in [*plots.draw(found, out or runs[0] / "figures"), page.write(found, (out or runs[0]) / page.FILE)]:
+        typer.echo(path)
+
+
+@app.command()
+def bench(
+    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the numbers there")] = None,
+) -> None:
+    """This machine: time per iteration by density, both engines, and the limit of its arithmetic."""
+    from rich.console import Console
+
+    from lth import bench as benchmark
+    from lth import store
+
+    console = Console()
+    found = benchmark.bench(tell=lambda line: console.print(line, highlight=False, markup=False))
+    if json_file:
+        store.write_json(json_file, found)
+
+
+@data_app.command("list")
+def data_list() -> None:
+    """The datasets that lth knows, and what of each is on this machine."""
+    from lth.data import sources
+
+    for line in sources.catalogue():
+        typer.echo(line)
+
+
+@data_app.command("fetch")
+def data_fetch(name: Annotated[str, typer.Argument()], data_root: DataRoot = None) -> None:
+    """Bring a dataset to this machine, and check it."""
+    from lth.data import sources
+
+    typer.echo(sources.fetch(name, data_root, typer.echo))
+
+
+@data_app.command("where")
+def data_where(
+    name: Annotated[str | None, typer.Argument(help="a dataset (default: all)")] = None, data_root: DataRoot = None
+) -> None:
+    """Where datasets are looked for, in order, and what is there."""
+    from lth.data import sources
+
+    for dataset in [name] if name else config.DATASETS:
+        for line in sources.where(dataset, data_root):
+            typer.echo(line)
+
+
+def main() -> None:
+    """The console script: errors that are the user's to mend end in a clear line and their exit code."""
+    try:
+        app(prog_name="lth")
+    except LthError as error:
+        typer.echo(f"lth: {error}", err=True)
+        sys.exit(error.exit_code)
+    except OSError as error:  # a disk or a terminal that fails where nobody expected it
+        typer.echo(f"lth: {error.filename or 'output'}: {error.strerror or error}", err=True)
+        sys.exit(1)

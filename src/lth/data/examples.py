@@ -1,0 +1,114 @@
+"""A dataset in memory, and the checks that arrays from outside pass before they become one."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from lth.errors import UsageError
+
+_MOST_CHANNELS = 4
+
+
+@dataclass(frozen=True)
+class Data:
+    """A dataset, whole.
+
+    x: uint8 (pixels of 0..255) or float32, [n, channels, height, width], or [n, features] for plain vectors.
+    y: int64 [n] in 0..classes-1.
+    """
+
+    name: str
+    train_x: np.ndarray
+    train_y: np.ndarray
+    test_x: np.ndarray
+    test_y: np.ndarray
+    classes: int
+
+
+def from_arrays(name: str, x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> Data:
+    """A dataset of arrays; `UsageError` names the array that is not as `Data` has it and what was expected.
+
+    Taken for x are uint8 and finite floats of shape [n, features], [n, h, w], [n, h, w, c] or [n, c, h, w]: of the last
+    two, the channels are the smaller of axes 1 and 3 (axis 1 where they are equal) and 4 at most. For y: integers [n];
+    the classes are 0 to the largest label, and each has an example in y_train.
+    """
+    train_x, test_x = _images(x_train, f"{name}: x_train"), _images(x_test, f"{name}: x_test")
+    if (train_x.dtype, train_x.shape[1:]) != (test_x.dtype, test_x.shape[1:]):
+        raise UsageError(
+            f"{name}: x_train is {train_x.dtype} of shape {x_train.shape}, x_test {test_x.dtype} of shape "
+            f"{x_test.shape}; expected the same type and, but for the number of examples, the same shape"
+        )
+    train_y = _labels(y_train, len(train_x), f"{name}: y_train")
+    test_y = _labels(y_test, len(test_x), f"{name}: y_test")
+    return Data(name, train_x, train_y, test_x, test_y, _count_classes(train_y, test_y, name))
+
+
+def _images(x: np.ndarray, name: str) -> np.ndarray:
+    if x.ndim not in (2, 3, 4) or 0 in x.shape:
+        raise UsageError(
+            f"{name} has shape {x.shape}, expected [n, features], [n, h, w], [n, h, w, c] or [n, c, h, w] without zeros"
+        )
+    x = _channels_first(_numbers(x, name), name)
+    x.setflags(write=False)
+    return x
+
+
+def _numbers(x: np.ndarray, name: str) -> np.ndarray:
+    if x.dtype == np.uint8:
+        return x.view()
+    if x.dtype.kind != "f":
+        raise UsageError(
+            f"{name} is of type {x.dtype}, expected uint8 (pixels of 0..255) or float32: x.astype('uint8')"
+        )
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        numbers = x.astype(np.float32)
+    if not np.isfinite(numbers).all():
+        raise UsageError(
+            f"{name} holds values that are not finite as float32 (NaN or infinite); expected finite numbers"
+        )
+    return numbers
+
+
+def _channels_first(x: np.ndarray, name: str) -> np.ndarray:
+    if x.ndim == 2:
+        return x
+    if x.ndim == 3:
+        return x[:, None]
+    if min(x.shape[1], x.shape[3]) > _MOST_CHANNELS:
+        raise UsageError(
+            f"{name} has shape {x.shape}: neither axis 1 nor axis 3 can be the channels, of which there are "
+            f"{_MOST_CHANNELS} at most"
+        )
+    return x if x.shape[1] <= x.shape[3] else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
+
+
+def _labels(y: np.ndarray, examples: int, name: str) -> np.ndarray:
+    if y.dtype.kind not in "iu":
+        raise UsageError(f"{name} is of type {y.dtype}, expected integers: y.astype('int64')")
+    if y.shape != (examples,):
+        raise UsageError(f"{name} has shape {y.shape}, expected ({examples},): one label for each example of x")
+    if int(y.min()) < 0 or int(y.max()) > np.iinfo(np.int64).max:
+        raise UsageError(f"{name} holds the label {int(y.min() if y.min() < 0 else y.max())}, expected 0 and up")
+    labels = y.astype(np.int64)
+    labels.setflags(write=False)
+    return labels
+
+
+def _count_classes(train_y: np.ndarray, test_y: np.ndarray, name: str) -> int:
+    present = np.unique(train_y)
+    if len(present) < 2:
+        raise UsageError(f"{name}: y_train holds one class only ({present[0]}), expected two or more")
+    if int(present[-1]) != len(present) - 1:
+        missing = int(np.flatnonzero(present != np.arange(len(present)))[0])
+        raise UsageError(
+            f"{name}: y_train has labels up to {present[-1]} but no example of class {missing}; "
+            "expected classes numbered from 0 without gaps"
+        )
+    if int(test_y.max()) >= len(present):
+        raise UsageError(
+            f"{name}: y_test holds the label {test_y.max()}, of which y_train has no example; "
+            f"expected labels 0 to {len(present) - 1}"
+        )
+    return len(present)

@@ -1,0 +1,71 @@
+"""From what the user named (a dataset, a folder, an .npz file) to `Data` in memory."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+
+from lth.data.cifar import read_records
+from lth.data.examples import Data, from_arrays
+from lth.data.folders import read_images
+from lth.data.formats import read_idx, read_npz
+from lth.data.registry import DATASETS, DatasetInfo, unknown
+from lth.data.sources import Say, cache_root, obtain
+from lth.errors import UsageError
+
+
+def load(name: str | Path, data_root: Path | None = None, say: Say = print) -> Data:
+    """The dataset of a name, or of the path of a folder of images or an .npz file.
+
+    A string is a name first, then a path: ./mnist is the folder. `data_root` is where named datasets are looked for
+    first (see `lth.data.sources`); `say` gets one line for each source that lacks them. `UsageError` where there is no
+    such dataset, it is nowhere to be had, or it is damaged.
+    """
+    if isinstance(name, str) and name in DATASETS:
+        info = DATASETS[name]
+        _, contents = obtain(info.name, data_root, say)
+        return READERS[info.reader](info, contents)
+    if name == "":
+        raise unknown("")
+    path = Path(os.path.expanduser(name))  # noqa: PTH111  (this one leaves the ~ of an unknown user alone)
+    try:
+        if path.is_dir():
+            return read_images(path, cache_root() / "images", say)
+        if path.is_file():
+            return _from_npz(path)
+    except OSError as error:
+        raise UsageError(f"{name} cannot be read: {error.strerror}") from None
+    if path.suffix or os.sep in str(name):
+        raise UsageError(
+            f"{name}: no such file or folder; expected a folder of images, an .npz file or a dataset's name"
+        )
+    raise unknown(str(name))
+
+
+def read_idx_dataset(info: DatasetInfo, contents: dict[str, bytes]) -> Data:
+    """MNIST and what has its form: uint8 images [n, 1, h, w] and labels from four IDX files, in `files`' order."""
+    x_train, y_train, x_test, y_test = (read_idx(contents[file.name], file.name) for file in info.files)
+    return Data(
+        name=info.name,
+        train_x=x_train[:, None],
+        train_y=y_train.astype(np.int64),
+        test_x=x_test[:, None],
+        test_y=y_test.astype(np.int64),
+        classes=info.classes,
+    )
+
+
+READERS: dict[str, Callable[[DatasetInfo, dict[str, bytes]], Data]] = {
+    "idx": read_idx_dataset,
+    "records": read_records,
+}
+
+
+def _from_npz(path: Path) -> Data:
+    if path.suffix.lower() != ".npz":
+        raise UsageError(f"{path} is no dataset: expected an .npz file, a folder of images or a dataset's name")
+    arrays = read_npz(path, str(path))
+    return from_arrays(path.stem, arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"])

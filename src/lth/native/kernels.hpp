@@ -1,0 +1,99 @@
+// The arithmetic of training, as a table of functions: one table for each instruction set, chosen at run time.
+//
+// Activations and their gradients lie transposed, in strips: `lanes` examples side by side, a row of lanes for each
+// unit. One weight then meets a whole strip with one broadcast, whatever the weights around it. Lanes beyond the
+// batch hold finite numbers going forward and zeros coming back, so no kernel needs to know the batch's size.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+
+namespace lth {
+
+// A run of surviving weights: all those of one row (an output unit) within one block of columns (inputs).
+// Column j of the run is base + columns[...]: 16 bits are enough within a block.
+// The next run begins at the next multiple of four; what lies between is never read.
+struct Segment {
+    static constexpr int32_t longest = 256;
+    int32_t row, base, count;
+};
+
+struct SparseRows {
+    const Segment* segments;
+    int64_t segment_count;
+    const uint16_t* columns;  // of all segments, one after the other, as the weights themselves
+};
+
+// A dense matrix in panels of `panel` columns (the last one narrower): panel after panel, rows within, columns within.
+struct Panels {
+    static constexpr int panel = 64;
+    int32_t rows, columns;  // padded: rows to row_tile, columns to 16
+};
+
+struct Parameters {
+    float *value, *first, *second;  // the moments that the optimizer keeps, else null
+};
+
+enum class Optimizer { sgd, momentum, adam };
+
+// What one update needs beside the gradient. Adam's bias corrections are folded into rate and inverse_root.
+struct Step {
+    Optimizer optimizer;
+    float rate, decay;
+    float beta1, rest1, beta2, rest2;  // rest: 1 - beta, rounded once; beta1 is also the momentum of SGD
+    float inverse_root, epsilon;
+};
+
+// Inputs of a layer and gradients of its outputs, over all strips of a batch.
+struct Batch {
+    int32_t examples, strips;
+    const float *input, *gradient;              // transposed, in strips
+    ptrdiff_t input_stride, gradient_stride;    // floats from strip to strip
+    const float* natural;                       // inputs by example, in panels; for dense layers only
+    const void* const* soon;                    // what the next batch will read, a pointer a cache line:
+    int64_t soon_count;                         // sparse_update asks for it in passing
+};
+
+// Unit u of example b survives dropout iff hash(hash(b * units + u ^ key0) + key1) >= threshold (network.cpp has
+// the whole definition).
+struct Dropout {
+    uint32_t key0, key1, threshold;
+    float scale;  // 1 / (1 - p); 1 without dropout
+};
+
+struct Kernels {
+    const char* name;
+    int32_t lanes, row_tile;
+
+    // The features that are alive, of up to `lanes` examples, transposed; bytes are scaled to [0, 1].
+    void (*gather_bytes)(const void* const* examples, int32_t count, int32_t features, const uint8_t* alive,
+                         float* strip);
+    void (*gather_floats)(const void* const* examples, int32_t count, int32_t features, const uint8_t* alive,
+                          float* strip);
+    // All features, by example, in panels of `count` rows.
+    void (*natural_bytes)(const void* const* examples, int32_t count, int32_t features, float* natural);
+    void (*natural_floats)(const void* const* examples, int32_t count, int32_t features, float* natural);
+    // The units of a strip, by example: examples first to first + count of `rows`.
+    void (*natural_strip)(const float* strip, int32_t units, int32_t first, int32_t count, int32_t rows,
+                          float* natural);
+
+    void (*sparse_accumulate)(SparseRows, const float* values, const float* in, float* out);
+    void (*sparse_update)(SparseRows, Batch, Step, Parameters);
+    void (*dense_accumulate)(Panels, const float* values, const float* in, float* out);
+    void (*dense_backpropagate)(Panels, const float* values, const float* gradient, float* in_gradient);
+    void (*dense_update)(Panels, const uint32_t* mask, Batch, Step, Parameters);
+    void (*bias_update)(int32_t units, Batch, Step, Parameters);
+
+    void (*fill)(const float* bias, int32_t units, float* out);
+    void (*activate)(float* out, int32_t units, int32_t first_example, Dropout);
+    void (*deactivate)(const float* activation, float* gradient, int32_t units, float scale);
+    // Losses of the strip's first `count` examples; the logits become scale times their gradients.
+    void (*softmax)(float* logits, int32_t classes, const int32_t* labels, int32_t count, float scale, float* losses);
+};
+
+// Null where the compiler or the architecture has no such instructions.
+const Kernels* kernels_avx512();
+const Kernels* kernels_avx2();
+const Kernels* kernels_plain();
+
+}  // namespace lth

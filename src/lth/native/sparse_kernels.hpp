@@ -1,0 +1,121 @@
+// Sparse layers: time follows the number of surviving weights.
+#pragma once
+
+#include "optimizer.hpp"
+
+namespace {
+
+using lth::Batch;
+using lth::Segment;
+using lth::SparseRows;
+
+struct Strip {
+    Vec part[V];
+};
+
+LTH_INLINE Strip load_strip(const float* p) {
+    Strip strip;
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) strip.part[v] = load(p + v * W);
+    return strip;
+}
+
+LTH_INLINE void add_product(Strip& sum, Vec weight, const float* x) {
+#pragma GCC unroll 4
+    for (int v = 0; v < V; ++v) sum.part[v] += weight * load(x + v * W);
+}
+
+LTH_INLINE void add_quad(Strip& sum, const float* values, const uint16_t* columns, const float* block) {
+    Vec weight[4];
+    spread(values, weight);
+#pragma GCC unroll 4
+    for (int j = 0; j < 4; ++j) add_product(sum, weight[j], block + size_t(columns[j]) * lanes);
+}
+
+// out[row] += sum over the row's weights of weight * in[column], for a strip of examples.
+void sparse_accumulate(SparseRows matrix, const float* values, const float* in, float* out) {
+    const uint16_t* columns = matrix.columns;
+    for (int64_t s = 0; s < matrix.segment_count; ++s) {
+        const Segment segment = matrix.segments[s];
+        const float* const block = in + ptrdiff_t(segment.base) * lanes;
+        float* const row = out + ptrdiff_t(segment.row) * lanes;
+        Strip sum = load_strip(row);
+        for (int32_t left = segment.count; left > 0; left -= 4, columns += 4, values += 4) {
+            if (left >= 4) {
+                add_quad(sum, values, columns, block);
+            } else {
+                for (int32_t j = 0; j < left; ++j) add_product(sum, all(values[j]), block + size_t(columns[j]) * lanes);
+            }
+        }
+#pragma GCC unroll 4
+        for (int v = 0; v < V; ++v) store(row + v * W, sum.part[v]);
+    }
+}
+
+LTH_INLINE Vec dot(const Strip& a, const float* b) {
+    Vec sum = a.part[0] * load(b);
+#pragma GCC unroll 4
+    for (int v = 1; v < V; ++v) sum += a.part[v] * load(b + v * W);
+    return sum;
+}
+
+// The gradient of a weight is the dot product of two strips: those of N <= 4 weights of a row, up to quad_sums.
+template <int N>
+LTH_INLINE Vec gradient_quad(const Strip& gradient, const uint16_t* columns, const float* block) {
+    Vec product[4] = {};
+#pragma GCC unroll 4
+    for (int j = 0; j < N; ++j) product[j] = dot(gradient, block + size_t(columns[j]) * lanes);
+    return quad_sums(product[0], product[1], product[2], product[3]);
+}
+
+LTH_INLINE Vec gradient_of(int32_t weights, const Strip& gradient, const uint16_t* columns, const float* block) {
+    switch (weights) {
+        case 1: return gradient_quad<1>(gradient, columns, block);
+        case 2: return gradient_quad<2>(gradient, columns, block);
+        case 3: return gradient_quad<3>(gradient, columns, block);
+        default: return gradient_quad<4>(gradient, columns, block);
+    }
+}
+
+// Gradients of a segment, in quads.
+LTH_INLINE void gradients_of(Segment segment, const uint16_t* columns, const Batch& batch, Vec* quads) {
+    for (int32_t s = 0; s < batch.strips; ++s) {
+        const Strip gradient = load_strip(batch.gradient + s * batch.gradient_stride + ptrdiff_t(segment.row) * lanes);
+        const float* const block = batch.input + s * batch.input_stride + ptrdiff_t(segment.base) * lanes;
+        for (int32_t j = 0; j < segment.count; j += 4) {
+            const Vec sums = gradient_of(segment.count - j, gradient, columns + j, block);
+            quads[j / 4] = s == 0 ? sums : quads[j / 4] + sums;
+        }
+    }
+}
+
+// Quads wait until many vectors of weights can be updated at once, whichever rows they belong to.
+template <Optimizer optimizer>
+void sparse_update(SparseRows matrix, Batch batch, Step step, Parameters parameters) {
+    constexpr int per_vector = W / 4, enough = 16;
+    Vec quads[enough + Segment::longest / 4 + per_vector];
+    const uint16_t* columns = matrix.columns;
+    const int64_t lines = matrix.segment_count ? batch.soon_count / matrix.segment_count + 1 : 0;
+    ptrdiff_t at = 0;
+    int32_t waiting = 0;
+    const auto finish = [&] {
+        int32_t done = 0;
+        for (; done + per_vector <= waiting; done += per_vector, at += W) {
+            update<optimizer>(step, parameters, at, sum_of_quads(quads + done));
+        }
+        for (int32_t left = done; left < waiting; ++left) quads[left - done] = quads[left];
+        waiting -= done;
+    };
+    for (int64_t s = 0; s < matrix.segment_count; ++s) {
+        const Segment segment = matrix.segments[s];
+        const int32_t count = (segment.count + 3) / 4;
+        gradients_of(segment, columns, batch, quads + waiting);
+        columns += 4 * count, waiting += count;
+        for (int64_t i = s * lines; i < (s + 1) * lines && i < batch.soon_count; ++i) __builtin_prefetch(batch.soon[i]);
+        if (waiting >= enough) finish();
+    }
+    while (waiting % per_vector != 0) quads[waiting++] = Vec{};
+    finish();
+}
+
+}  // namespace

@@ -1,0 +1,81 @@
+"""Experiment -> trainings: everything that will be done, and what each needs, as values. No torch here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lth.config import CONTINUED, Experiment, Recipe
+
+
+@dataclass(frozen=True)
+class Training:
+    """One training: what mask it wears, where it starts, how it is trained, and on which trainings these depend.
+
+    `id` is also its folder below the run's. A mask rule reads the first training of `needs`, a start rule the last.
+    """
+
+    id: str
+    trial: int
+    level: int
+    branch: str
+    needs: tuple[str, ...]
+    mask_rule: str
+    start_rule: str
+    recipe: Recipe
+
+
+def training_id(trial: int, level: int, branch: str = "ticket") -> str:
+    folder = f"trial-{trial}/level-{level:02d}"
+    return folder if branch == "ticket" else f"{folder}/{branch}"
+
+
+def plan(experiment: Experiment) -> list[Training]:
+    """All trainings of an experiment, each after those that it needs.
+
+    The order is the one in which they should be done: all trials of a level before the next level of one, so that
+    the first complete picture appears early.
+    """
+    levels = range(experiment.levels + 1)
+    trials = range(1, experiment.trials + 1)
+    return [training for level in levels for trial in trials for training in _at_level(experiment, trial, level)]
+
+
+def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Training]:
+    def training(branch: str, needs: tuple[str, ...], mask_rule: str, start_rule: str, recipe: Recipe) -> Training:
+        return Training(
+            training_id(trial, level, branch), trial, level, branch, needs, mask_rule, start_rule, recipe
+        )
+
+    needs = _pruned(experiment, trial, level)
+    mask_rule = "prune" if level else "ones"
+    yield training("ticket", needs, mask_rule, "trial", experiment.recipe)
+    ticket = (training_id(trial, level),)
+    if experiment.strategy == CONTINUED and level:
+        yield training(CONTINUED, ticket + needs, "ticket", "trained", experiment.recipe)
+    for branch in experiment.branches_at(level):
+        for label in branch.labels:
+            assert branch.mask and branch.start  # config has filled them in
+            yield training(label, ticket, branch.mask, branch.start, experiment.recipe_of(branch))
+
+
+def _pruned(experiment: Experiment, trial: int, level: int) -> tuple[str, ...]:
+    """The training whose trained weights level `level` prunes."""
+    if level == 0:
+        return ()
+    if experiment.strategy == "oneshot":
+        return (training_id(trial, 0),)
+    if experiment.strategy == CONTINUED and level > 1:
+        return (training_id(trial, level - 1, CONTINUED),)
+    return (training_id(trial, level - 1),)
+
+
+def evaluations(recipe: Recipe) -> list[tuple[int, bool]]:
+    """The evaluated iterations, in order, each with whether the test set is evaluated too.
+
+    Iteration 1, every `eval_every` after it, each of `report_at`, and the last; an iteration beyond the last is none.
+    """
+    last, test_every = recipe.iterations, recipe.test_every or recipe.eval_every
+    always = {n for n in (*recipe.report_at, last) if n <= last}
+    regular = range(1, last + 1, recipe.eval_every)
+    return [(i, i in always or (i - 1) % test_every == 0) for i in sorted({*regular, *always})]

@@ -1,0 +1,107 @@
+"""What a person sees while trainings run: a live display on a terminal, else plain lines; the time left in both."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
+
+from lth.plan import Training
+
+# A native update costs about this much plus the density, in units of a dense one: for the time left, no more.
+NATIVE_FLOOR = 0.06
+
+
+def cost(training: Training, density: float, engine: str) -> float:
+    """A training's share of the work, in dense updates."""
+    return training.recipe.iterations * (min(1.0, density + NATIVE_FLOOR) if engine == "native" else 1.0)
+
+
+def duration(seconds: float) -> str:
+    """A time for people: 45 s, 12 min, 3.5 h, 2.1 days."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    if seconds < 90 * 60:
+        return f"{seconds / 60:.0f} min"
+    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
+
+
+def headline(training: Training, summary: Mapping[str, Any]) -> str:
+    """One finished training in a line."""
+    accuracy = summary.get("test_accuracy_at_early_stop")
+    result = summary["status"] if accuracy is None else (
+        f"early stop at {summary['early_stop_iteration']:,}, test accuracy there {100 * accuracy:.2f}%"
+    )
+    if summary.get("collapsed_layers"):
+        result += f"; no weight left in {', '.join(summary['collapsed_layers'])}"
+    name = f"trial {training.trial} level {training.level} {training.branch}"
+    return f"{name}: {100 * summary['density']:.2f}% of weights, {result}, {summary['seconds']:.1f} s"
+
+
+class Display:
+    """Counts work done, and shows it."""
+
+    def __init__(self, console: Console, trainings: Iterable[Training], costs: Mapping[str, float], done: int) -> None:
+        self.console, self.costs = console, costs
+        self.trainings = {training.id: training for training in trainings}
+        self.finished, self.total = done, done + len(self.trainings)
+        self.left = sum(costs[name] for name in self.trainings)
+        self.credit: dict[str, float] = {}  # work already counted of trainings that run
+        self.begun: float | None = None
+        self.worked = 0.0
+        self.bars: dict[str, TaskID] = {}
+        bar = [BarColumn()] if console.width >= 70 else []  # the numbers have to fit first
+        self.live = Progress(
+            TextColumn("{task.description}"), *bar, MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
+            console=console, transient=True,
+        )
+        self.overall = self.live.add_task("trainings", total=self.total, completed=done, note="")
+
+    @contextmanager
+    def shown(self) -> Iterator[Display]:
+        if not self.console.is_terminal:
+            yield self
+            return
+        with self.live:
+            yield self
+
+    def reached(self, training_id: str, iteration: int) -> None:
+        """A running training has done this many updates."""
+        training = self.trainings[training_id]
+        self.begun = self.begun or time.monotonic()
+        share = self.costs[training_id] * iteration / training.recipe.iterations
+        if training_id in self.credit:  # what a resumed training had done before is no work of this process
+            self.worked += share - self.credit[training_id]
+        self.left -= share - self.credit.get(training_id, 0.0)
+        self.credit[training_id] = share
+        if training_id not in self.bars:
+            name = f"  trial {training.trial} level {training.level} {training.branch}"
+            self.bars[training_id] = self.live.add_task(name, total=training.recipe.iterations, note="")
+        self.live.update(self.bars[training_id], completed=iteration)
+        self.live.update(self.overall, note=self.time_left())
+
+    def ended(self, training: Training, summary: Mapping[str, Any]) -> None:
+        self.reached(training.id, training.recipe.iterations)
+        self.finished += 1
+        self.live.remove_task(self.bars.pop(training.id))
+        self.live.update(self.overall, completed=self.finished, note=self.time_left())
+        # highlight=False: rich would colour the numbers
+        line = f"[{self.finished}/{self.total}] {headline(training, summary)}; {self.time_left()}"
+        self.live.console.print(line, highlight=False, markup=False, soft_wrap=True)
+
+    def dropped(self, trainings: Iterable[Training]) -> None:
+        """These will not happen: what they need diverged."""
+        for training in trainings:
+            self.left -= self.costs[training.id]
+            self.total -= 1
+        self.live.update(self.overall, total=self.total)
+
+    def time_left(self) -> str:
+        if self.begun is None or self.worked <= 0:
+            return "estimating the time left"
+        pace = (time.monotonic() - self.begun) / self.worked
+        return f"about {duration(max(0.0, self.left * pace))} left"

@@ -1,0 +1,408 @@
+"""A run's folder -> tidy tables, and what is read off them: means, the winning level, the table at a run's end.
+
+The tables are made of the trainings' own files, `summary.json` and `curve.csv`, as text: no number is read and printed
+again on its way. Everything after them needs the tables and `experiment.toml` alone. No torch here.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+import os
+import re
+import shlex
+import zlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.table import Table
+from rich.text import Text
+
+from lth import config, store
+from lth.config import Experiment
+from lth.errors import UsageError
+
+PLACE = ("trial", "level", "branch")
+TEXTS = ("branch", "status", "engine", "precision")
+EVALUATION = ("iteration", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
+CURVES = (*PLACE, "density", *EVALUATION)
+RESULTS = (
+    *("density", "weights", "status", "early_stop_iteration", "val_loss_at_early_stop", "val_accuracy_at_early_stop"),
+    *("test_accuracy_at_early_stop", "train_accuracy_at_early_stop"),
+    *("final_test_accuracy", "final_train_accuracy", "final_val_accuracy"),
+)
+EFFORT = ("iterations", "engine", "precision", "seconds")
+# Before 3.1, pandas reads floats to the last bit only when told to; since then always, and the option is deprecated.
+PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
+EXACT: dict[str, Any] = {} if PANDAS >= (3, 1) else {"float_precision": "round_trip"}
+WHOLE_COPY = "copy the folder again, whole"
+
+
+@dataclass(frozen=True, eq=False)
+class Records:
+    """What a run has to show: its experiment, `summary` (a row a training) and `curves` (a row an evaluation)."""
+
+    folder: Path
+    experiment: Experiment
+    summary: pd.DataFrame
+    curves: pd.DataFrame
+    environment: dict[str, Any] | None = None
+
+
+class Place(NamedTuple):
+    """Which training it is; its order is the order of the tables' rows."""
+
+    trial: int
+    level: int
+    branch: str
+
+
+def summary_columns(experiment: Experiment) -> list[str]:
+    """The columns of summary.csv, in order; two for each iteration of `recipe.report_at`."""
+    report_at = sorted(set(experiment.recipe.report_at))
+    reported = [f"{kind}_accuracy_at_{n}" for n in report_at for kind in ("test", "val")]
+    return [*PLACE, *RESULTS, *reported, *EFFORT]
+
+
+# ------------------------------------------------------------------------------------------- trainings' files -> tables
+
+
+def write(folder: str | Path) -> int:
+    """Make summary.csv and curves.csv again from the trainings' files; equal trainings give equal bytes.
+
+    Each table is written beside and then renamed. Returns the number of trainings; where there are none, such as in a
+    folder that holds the tables alone, nothing is touched.
+    """
+    folder = Path(folder)
+    experiment, found = _experiment(folder), _trainings(folder)
+    if found:
+        rows = _summary_rows(found)
+        store.write_file(folder / "curves.csv", _curve_text(found, rows).encode())
+        store.write_file(folder / "summary.csv", _summary_text(experiment, rows).encode())
+    return len(found)
+
+
+def collect(folder: str | Path) -> Records:
+    """What the trainings' files hold at this moment, without writing anything."""
+    folder = Path(folder)
+    experiment, found = _experiment(folder), _trainings(folder)
+    rows = _summary_rows(found)
+    summary = io.StringIO(_summary_text(experiment, rows))
+    curves = io.StringIO(_curve_text(found, rows))
+    return Records(
+        folder,
+        experiment,
+        _table(folder / "summary.csv", summary_columns(experiment), summary),
+        _table(folder / "curves.csv", CURVES, curves),
+        store.read_json(folder / store.ENVIRONMENT),
+    )
+
+
+def load(folder: str | Path) -> Records:
+    """A run's tables, read from summary.csv and curves.csv or curves.csv.gz; empty where nothing is finished yet.
+
+    Tables that are missing, or lack trainings that the folder holds, are made again first; never so that a row is lost.
+    Raises UsageError where the folder is no run's, or a file of it is missing or damaged, naming it.
+    """
+    folder = Path(folder)
+    experiment, found = _experiment(folder), _trainings(folder)
+    columns, paths = summary_columns(experiment), (folder / "summary.csv", _curves_path(folder))
+    if missing := [path for path in paths if not path.exists()]:
+        if not found and len(missing) == 1:
+            raise UsageError(f"{missing[0]} is missing, and {folder} holds no trainings to make it from: {WHOLE_COPY}")
+        if not found:
+            return collect(folder)
+        write(folder)
+    summary = _table(paths[0], columns)
+    if set(summary[list(PLACE)].itertuples(index=False, name=None)) < set(found):
+        write(folder)
+        summary = _table(paths[0], columns)
+    curves = _table(_curves_path(folder), CURVES)
+    return Records(folder, experiment, summary, curves, store.read_json(folder / store.ENVIRONMENT))
+
+
+def _experiment(folder: Path) -> Experiment:
+    path = folder / store.EXPERIMENT
+    if not path.is_file():
+        what = "holds no experiment.toml" if folder.is_dir() else "does not exist"
+        raise UsageError(f"{folder} is no run's folder: it {what}; `lth run lenet` makes runs/lenet")
+    return config.resolve(path)
+
+
+def _trainings(folder: Path) -> dict[Place, Path]:
+    """The finished trainings and their folders, in the order of rows. What begins with a dot is not finished."""
+    found = {}
+    for pattern in ("trial-*/level-*/summary.json", "trial-*/level-*/*/summary.json"):
+        for path in folder.glob(pattern):
+            name = path.parent.relative_to(folder).as_posix()
+            if match := re.fullmatch(r"trial-(\d+)/level-(\d+)(?:/([a-z][^/]*))?", name):
+                found[Place(int(match[1]), int(match[2]), match[3] or "ticket")] = path.parent
+    return dict(sorted(found.items(), key=lambda item: (*item[0][:2], branch_order(item[0].branch))))
+
+
+def _summary_rows(found: dict[Place, Path]) -> dict[Place, dict[str, str]]:
+    return {place: _summary_row(path / "summary.json", place) for place, path in found.items()}
+
+
+def _summary_row(path: Path, place: Place) -> dict[str, str]:
+    """One training's row, each number as its file writes it; its place is its folder's."""
+    try:
+        row = json.loads(path.read_text(encoding="utf-8"), parse_float=str, parse_int=str, parse_constant=str)
+    except (OSError, ValueError) as error:
+        raise _damaged_training(path, error) from None
+    if not isinstance(row, dict):
+        raise _damaged_training(path, "it is no JSON object")
+    return {k: v for k, v in row.items() if isinstance(v, str)} | {k: str(v) for k, v in place._asdict().items()}
+
+
+def _summary_text(experiment: Experiment, rows: dict[Place, dict[str, str]]) -> str:
+    text = io.StringIO()
+    writer = csv.DictWriter(text, summary_columns(experiment), restval="", extrasaction="ignore", lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows.values())
+    return text.getvalue()
+
+
+def _curve_text(found: dict[Place, Path], rows: dict[Place, dict[str, str]]) -> str:
+    parts = [",".join(CURVES) + "\n"]
+    for place, path in found.items():
+        parts.append(_prefixed(path / "curve.csv", "{},{},{},{},".format(*place, rows[place].get("density", ""))))
+    return "".join(parts)
+
+
+def _prefixed(path: Path, prefix: str) -> str:
+    """The evaluations of one training, by iteration, each with `prefix` in front."""
+    try:
+        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        if header != ",".join(EVALUATION) or any(line.count(",") != len(EVALUATION) - 1 for line in lines):
+            raise ValueError(f"each line has {', '.join(EVALUATION)}")
+        lines.sort(key=lambda line: int(line.partition(",")[0]))
+    except (OSError, ValueError) as error:
+        raise _damaged_training(path, error) from None
+    return "".join(f"{prefix}{line}\n" for line in lines)
+
+
+def _damaged_training(path: Path, error: object) -> UsageError:
+    run = next(parent.parent for parent in path.parents if parent.name.startswith("trial-"))
+    again = f"`lth run {_quoted(run / 'experiment.toml')} --out {_quoted(run)}`"
+    return UsageError(f"{path} is damaged: {error}; delete the folder {path.parent} and {again} trains it again")
+
+
+# ------------------------------------------------------------------------------------------------------ reading tables
+
+
+def _curves_path(folder: Path) -> Path:
+    plain = folder / "curves.csv"
+    packed = folder / "curves.csv.gz"
+    return packed if packed.exists() and not plain.exists() else plain
+
+
+def _table(path: Path, columns: Sequence[str], text: io.StringIO | None = None) -> pd.DataFrame:
+    """A table with all of `columns`, from `text` where given; numbers to the last bit."""
+    try:
+        if text is None and path.suffix == ".csv" and not _ends_whole(path):
+            raise ValueError("it is cut off in its last line")
+        table = pd.read_csv(text or path, dtype=dict.fromkeys(TEXTS, str), low_memory=False, **EXACT)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise _damaged_table(path, error) from None
+    if missing := [name for name in columns if name not in table]:
+        raise _damaged_table(path, f"it has no column {', '.join(missing)}")
+    for name, column in table.items():
+        if name in columns and name not in TEXTS and len(table) and (fault := _fault(str(name), column)):
+            raise _damaged_table(path, f"column {name} {fault}")
+    if not len(table):  # which says nothing about its types
+        table = table.astype({name: int if name in PLACE else float for name in columns if name not in TEXTS})
+    return table.fillna({name: "" for name in TEXTS if name in columns})
+
+
+def _fault(name: str, column: pd.Series) -> str | None:
+    """What is wrong with a column of numbers; where a training stands is said in whole ones, and always."""
+    if not pd.api.types.is_numeric_dtype(column):
+        return "holds what is no number"
+    if name in PLACE and not pd.api.types.is_integer_dtype(column):
+        return "holds what is no whole number"
+    return "has blanks" if name in ("density", "weights") and bool(column.isna().any()) else None
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+def _damaged_table(path: Path, error: object) -> UsageError:
+    if _trainings(path.parent):
+        cure = f"delete it, and `lth report {_quoted(path.parent)}` makes it again from the trainings"
+    else:
+        cure = f"its folder holds no trainings to make it again from: {WHOLE_COPY}"
+    return UsageError(f"{path} is damaged: {error}; {cure}")
+
+
+def _quoted(path: Path) -> str:
+    return shlex.quote(str(path))
+
+
+# -------------------------------------------------------------------------------------------------- what the tables say
+
+
+def family(label: str) -> str:
+    """The branch of a label: `reinit` of `reinit-2`; `ticket` and `continued` are their own."""
+    name, dash, number = label.rpartition("-")
+    return name if dash and number.isdigit() else label
+
+
+def branch_order(label: str) -> tuple:
+    """A key that sorts labels, or branches, as people do: `ticket` first, `reinit-10` after `reinit-9`."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", family(label))
+    natural = [float(part) if i % 2 else part for i, part in enumerate(parts)]
+    return label != "ticket", natural, int(label.removeprefix(family(label) + "-")) if label != family(label) else 0
+
+
+def aggregate(summary: pd.DataFrame, value: str, by: Sequence[str] = ("family", "level")) -> pd.DataFrame:
+    """Mean, min, max and n of the column `value` in each group of trainings, with the mean density and weights.
+
+    Every training of a branch counts by itself: 5 trials with 3 reinits each are n = 15. Diverged trainings and those
+    whose `value` is blank are left out, so that n says how many count; a group with none has no row. `family` may stand
+    in `by` though it is no column. Rows are sorted by `by`, families as `branch_order` does.
+    """
+    if value not in summary:
+        raise UsageError(f"summary.csv has no column {value!r}{config.nearest(value, summary.columns)}")
+    kept = summary.loc[summary[value].notna() & (summary["status"] != "diverged")]
+    groups = kept.assign(family=[family(label) for label in kept["branch"]]).groupby(list(by))
+    table = groups[value].agg(["mean", "min", "max", "count"]).set_axis(["mean", "min", "max", "n"], axis=1)
+    # Rounding can put the mean of equal values beside them, and an error bar of negative length is none.
+    table["mean"] = table["mean"].clip(table["min"], table["max"])
+    table[["density", "weights"]] = groups[["density", "weights"]].mean()
+    return table.reset_index().sort_values(list(by), key=_sorting, kind="stable", ignore_index=True)
+
+
+def _sorting(column: pd.Series) -> pd.Series:
+    if column.name not in ("family", "branch"):
+        return column
+    ranks = {name: rank for rank, name in enumerate(sorted(set(column), key=branch_order))}
+    return column.map(ranks)
+
+
+def winning_level(summary: pd.DataFrame) -> int | None:
+    """The level of smallest density whose tickets learn no later and no worse than level 0, on average; or None.
+
+    No later: the mean early-stop iteration; no worse: the mean test accuracy there. A level is compared with level 0
+    over those trials that have both of them, neither diverged. Level 0 itself does not count.
+    """
+    columns = ["trial", "level", "density", "early_stop_iteration", "test_accuracy_at_early_stop"]
+    tickets = summary.loc[(summary["branch"] == "ticket") & (summary["status"] != "diverged"), columns]
+    rows = [row for row in tickets.itertuples(index=False, name=None) if not any(map(math.isnan, row))]
+    dense = {trial: (when, accuracy) for trial, level, _, when, accuracy in rows if level == 0}
+    levels: dict[int, list[tuple[float, ...]]] = {}
+    for trial, level, density, when, accuracy in rows:
+        if level > 0 and trial in dense:
+            levels.setdefault(level, []).append((density, when - dense[trial][0], accuracy - dense[trial][1]))
+    winning = []
+    for level, differences in levels.items():
+        density, later, better = map(math.fsum, zip(*differences, strict=True))
+        if later <= 0 and better >= -1e-9:  # sums of fractions such as 0.9793 are equal but for rounding
+            winning.append((density / len(differences), level))
+    return min(winning)[1] if winning else None
+
+
+# -------------------------------------------------------------------------------------------- the table at a run's end
+
+
+class Stat(NamedTuple):
+    mean: float
+    min: float
+    max: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A level of the ladder: its tickets, and its branches beside them."""
+
+    level: int
+    percent: float  # of weights remaining
+    weights: int
+    early_stop: dict[str, Stat]  # branch -> early-stop iteration; "ticket" is one of them
+    accuracy: dict[str, Stat]  # branch -> test accuracy there
+    n: int  # tickets that the means are over
+    winning: bool
+
+
+def headline_table(records: Records) -> list[Headline]:
+    """A row for each level that has a ticket, from level 0 down; branches only where they have results."""
+    summary = records.summary
+    early_stop, accuracy = (_stats(summary, what) for what in ("early_stop_iteration", "test_accuracy_at_early_stop"))
+    winning = winning_level(summary)
+    rows = []
+    for level, tickets in summary[summary["branch"] == "ticket"].groupby("level"):
+        level = int(str(level))
+        at = early_stop.get(level, {})
+        n = at["ticket"].n if "ticket" in at else 0
+        percent, weights = 100 * float(np.mean(tickets["density"])), round(float(np.mean(tickets["weights"])))
+        rows.append(Headline(level, percent, weights, at, accuracy.get(level, {}), n, level == winning))
+    return rows
+
+
+def _stats(summary: pd.DataFrame, value: str) -> dict[int, dict[str, Stat]]:
+    stats: dict[int, dict[str, Stat]] = {}
+    table = aggregate(summary, value)
+    for row in table[["level", "family", "mean", "min", "max", "n"]].itertuples(index=False, name=None):
+        stats.setdefault(int(row[0]), {})[row[1]] = Stat(float(row[2]), float(row[3]), float(row[4]), int(row[5]))
+    return stats
+
+
+def render_table(records: Records) -> Table:
+    """The headline table for a terminal; 80 columns are enough for tickets and one branch."""
+    rows = headline_table(records)
+    branches = sorted({name for row in rows for name in row.early_stop}, key=branch_order) or ["ticket"]
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    table.caption, table.caption_justify = _caption(records, rows), "left"
+    headers = [f"{name}\n{what}" for name in branches for what in ("early stop", "accuracy %")]
+    for header in ("level", "left %", "weights", *headers):
+        table.add_column(header, justify="right", vertical="top", overflow="fold")
+    between = "\n" if len(branches) > 1 else "  "
+    for row in rows:
+        percent = f"{row.percent:.1f}" if row.percent >= 1 else f"{row.percent:.2f}"
+        cells: list[Text | str] = [f"{'* ' if row.winning else ''}{row.level}", percent, f"{row.weights:,}"]
+        for name in branches:
+            cells.append(_cell(row.early_stop.get(name), 1, ",.0f", between))
+            cells.append(_cell(row.accuracy.get(name), 100, ".2f", between))
+        table.add_row(*cells, style="bold" if row.winning else None)
+    return table
+
+
+def _cell(stat: Stat | None, unit: float, form: str, between: str) -> Text | str:
+    if stat is None:
+        return "-"
+    mean, low, high = (format(unit * number, form) for number in stat[:3])
+    return mean if stat.n == 1 else Text.assemble(mean, between, (f"{low}-{high}", "dim"))
+
+
+def _caption(records: Records, rows: Sequence[Headline]) -> str:
+    """What the numbers are: means of how many trials, and which level wins."""
+    winner = next((row for row in rows if row.winning), None)
+    verdict = "no level is as early and as accurate as level 0"
+    if winner:
+        verdict = f"* winning level: {winner.percent:.3g}% of the weights, no later, no less accurate"
+    what = f"{records.experiment.name}: {trials_said([row.n for row in rows])}{scale_said(records.experiment)}"
+    return f"{what}\naccuracy on the test set at early stop\n{verdict}"
+
+
+def trials_said(counts: Sequence[int]) -> str:
+    """How many trials a mean is over, in words: "1 trial", "mean (min-max) of 3 to 5 trials"."""
+    low, high = min(counts, default=0), max(counts, default=0)
+    if high < 2:
+        return "1 trial" if high else "nothing trained yet"
+    return f"mean (min-max) of {high if low == high else f'{low} to {high}'} trials"
+
+
+def scale_said(experiment: Experiment) -> str:
+    """The end of a caption: nothing, or that the iterations were scaled."""
+    return "" if experiment.scale == 1 else f", at scale {experiment.scale:g} of the full iterations"

@@ -1,0 +1,35 @@
+"""What stands beside a run's own numbers: the score card and the paper's curves. The one place where they come in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+from lth.records import Records
+from lth.report.charts import Line
+
+VERDICTS = ("agrees", "differs", "not enough data")
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A row of a score card: what the paper's text says, its figure, this run, and the verdict."""
+
+    id: str
+    text: str
+    figure: str
+    run: str
+    verdict: str
+
+
+@dataclass(frozen=True)
+class Beside:
+    """`cards`: by the run's place on the page, its claims. `lines`: by column of summary.csv, curves drawn in grey."""
+
+    cards: Mapping[int, Sequence[Claim]] = field(default_factory=dict)
+    lines: Mapping[str, Sequence[Line]] = field(default_factory=dict)
+
+
+def beside(runs: Sequence[Records]) -> Beside:
+    """What the paper has to say to these runs; nothing where it has nothing."""
+    return Beside()

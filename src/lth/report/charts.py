@@ -1,0 +1,239 @@
+"""A run's tables -> the values of the charts, as plain lists and dicts that the page hands to its script.
+
+Against density: the same means, minima and maxima as in the figures, of every training. By iteration: means over
+trials, thinned, for no screen shows five hundred points of a curve.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import numpy as np
+import pandas as pd
+
+from lth.plots import FAMILIES, pick_levels, run_names, said
+from lth.records import PLACE, Records, aggregate, branch_order, family, winning_level
+
+MOST_POINTS = 120  # of a curve by iteration
+BY_ITERATION = ("val_loss", "test_loss", "val_accuracy", "test_accuracy")
+LAST = {"final_val_loss": "val_loss", "final_test_loss": "test_loss"}  # made here of each curve's last row
+LABELS = {
+    "val_loss_at_early_stop": "validation loss at early stop",
+    "final_val_loss": "validation loss at the last iteration",
+    "final_test_loss": "test loss at the last iteration",
+    "val_accuracy_at_early_stop": "validation accuracy at early stop",
+    "final_val_accuracy": "validation accuracy at the last iteration",
+    "seconds": "seconds of a training",
+}
+
+
+@dataclass(frozen=True)
+class Line:
+    """A curve against density: at each percent of weights a mean between low and high, over n trainings."""
+
+    label: str
+    percent: list[float]
+    mean: list[float]
+    low: list[float]
+    high: list[float]
+    n: list[int] = field(default_factory=list)
+    level: list[int] = field(default_factory=list)
+    weights: list[int] = field(default_factory=list)
+    run: int = 0
+    family: str = ""
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A panel: one quantity at a time of those it can show, each with its lines; the paper's curves behind."""
+
+    id: str
+    title: str
+    about: str
+    quantities: tuple[str, ...]
+
+
+CHARTS = (
+    Chart(
+        "accuracy",
+        "Accuracy",
+        "At early stop: with the weights of lowest validation loss, those that would be kept.",
+        (
+            "test_accuracy_at_early_stop",
+            "final_test_accuracy",
+            "train_accuracy_at_early_stop",
+            "final_train_accuracy",
+            "val_accuracy_at_early_stop",
+            "final_val_accuracy",
+        ),
+    ),
+    Chart(
+        "early-stop",
+        "Early stop",
+        "The iteration of lowest validation loss: how soon a network has learned what it can.",
+        ("early_stop_iteration",),
+    ),
+    Chart("loss", "Loss", "Cross-entropy; lower is better.", ("val_loss_at_early_stop", *LAST)),
+    Chart(
+        "seconds", "Time", "Seconds that one training took, evaluations included, on the machine below.", ("seconds",)
+    ),
+)
+
+
+def label(quantity: str) -> str:
+    """A quantity in words."""
+    return LABELS.get(quantity) or said(quantity)
+
+
+def kind(quantity: str) -> str:
+    """How its numbers are written: `accuracy` (a fraction, shown in percent), `iteration`, `seconds` or `loss`."""
+    kinds = {"early_stop_iteration": "iteration", "seconds": "seconds"}
+    return kinds.get(quantity) or ("accuracy" if "accuracy" in quantity else "loss")
+
+
+# ------------------------------------------------------------------------------------------------------ against density
+
+
+def by_density(runs: Sequence[Records]) -> list[tuple[Chart, dict[str, list[Line]]]]:
+    """Each chart with the lines of each of its quantities; what has no data yet is left out."""
+    at = sorted({n for run in runs for n in run.experiment.recipe.report_at})
+    further = tuple(f"{kind}_accuracy_at_{n}" for n in at for kind in ("test", "val"))
+    summaries = [with_last(run) for run in runs]
+    drawn = []
+    for chart in CHARTS:
+        quantities = chart.quantities + (further if chart.id == "accuracy" else ())
+        lines = {quantity: overlaid(runs, summaries, quantity) for quantity in quantities}
+        if lines := {quantity: found for quantity, found in lines.items() if found}:
+            drawn.append((chart, lines))
+    return drawn
+
+
+def with_last(run: Records) -> pd.DataFrame:
+    """The summary with the losses at each training's last evaluation."""
+    last = run.curves.sort_values("iteration", kind="stable").groupby(list(PLACE))[list(LAST.values())].last()
+    return run.summary.merge(last.set_axis(list(LAST), axis=1).reset_index(), "left", list(PLACE))
+
+
+def overlaid(runs: Sequence[Records], summaries: Sequence[pd.DataFrame], quantity: str) -> list[Line]:
+    lines = []
+    for i, (name, summary) in enumerate(zip(run_names(runs), summaries, strict=True)):
+        if quantity not in summary:
+            continue
+        table = aggregate(summary, quantity)
+        for branch in dict.fromkeys(table["family"]):
+            rows = table.loc[(table["family"] == branch) & (table["density"] > 0)]
+            columns = {c: rows[c].tolist() for c in ("mean", "min", "max", "n", "level", "weights")}
+            lines.append(
+                Line(
+                    label=branch if len(runs) == 1 else f"{name}: {branch}",
+                    percent=[100 * density for density in rows["density"]],
+                    mean=columns["mean"],
+                    low=columns["min"],
+                    high=columns["max"],
+                    n=columns["n"],
+                    level=columns["level"],
+                    weights=[round(w) for w in columns["weights"]],
+                    run=i,
+                    family=branch,
+                )
+            )
+    return lines
+
+
+def looks(runs: Sequence[Records]) -> dict[str, dict[str, Any]]:
+    """The series of the page, `RUN/BRANCH` -> its name and the numbers of its colour, marker and line.
+
+    Colour is the branch's; where runs are overlaid it is the run's, and the branch has the line.
+    """
+    names = sorted({family(b) for run in runs for b in run.summary["branch"].unique()}, key=branch_order)
+    order = [name for name in FAMILIES if name in names] + [name for name in names if name not in FAMILIES]
+    fixed = {name: FAMILIES.index(name) if name in FAMILIES else len(FAMILIES) + order.index(name) for name in order}
+    found = {}
+    for i, (run, run_name) in enumerate(zip(runs, run_names(runs), strict=True)):
+        present = {family(b) for b in run.summary["branch"].unique()}
+        for name in (name for name in order if name in present):
+            colour = fixed[name] if len(runs) == 1 else i
+            shown = name if len(runs) == 1 else f"{run_name}: {name}"
+            found[f"{i}/{name}"] = {"name": shown, "colour": colour, "line": fixed[name]}
+    return found
+
+
+def data_by_density(runs: Sequence[Records], paper: Mapping[str, Sequence[Line]]) -> list[dict[str, Any]]:
+    """The charts against density as the script reads them."""
+    return [
+        {
+            "id": chart.id,
+            "quantities": {
+                quantity: {
+                    "label": label(quantity),
+                    "kind": kind(quantity),
+                    "lines": [asdict(line) for line in found],
+                    "paper": [asdict(line) for line in paper.get(quantity, ())],
+                }
+                for quantity, found in lines.items()
+            },
+        }
+        for chart, lines in by_density(runs)
+    ]
+
+
+# --------------------------------------------------------------------------------------------------------- by iteration
+
+
+def data_by_iteration(runs: Sequence[Records]) -> list[dict[str, Any]]:
+    """The curves of each run and branch as the script reads them: iterations, and each level's means over trials."""
+    found = []
+    for i, run in enumerate(runs):
+        lost = run.summary.loc[run.summary["status"] == "diverged", list(PLACE)].assign(lost=True)
+        curves = run.curves.merge(lost, "left", list(PLACE))
+        curves = curves.loc[curves["lost"].isna()]
+        families = curves["branch"].map({b: family(b) for b in curves["branch"].unique()})
+        for name in sorted(families.unique(), key=branch_order):
+            found += _curves(i, str(name), curves.loc[families == name], winning_level(run.summary))
+    return found
+
+
+def _curves(run: int, branch: str, curves: pd.DataFrame, winning: int | None) -> list[dict[str, Any]]:
+    """One branch of one run: thinned iterations and, by quantity, a list a level, null where not evaluated."""
+    shown = thinned(np.unique(curves["iteration"])).tolist()
+    kept = curves.loc[curves["iteration"].isin(shown)]
+    levels = sorted(int(level) for level in kept["level"].unique())
+    groups = kept.groupby(["level", "iteration"])[list(BY_ITERATION)].agg(["mean", "min", "max"])
+    densities = kept.groupby("level")["density"].mean()
+    quantities: dict[str, Any] = {}
+    for quantity in BY_ITERATION:
+        table = groups[quantity].unstack("iteration").reindex(levels)
+        parts = {c: _short(table[c].reindex(columns=shown)) for c in ("mean", "min", "max")}
+        if any(value is not None for row in parts["mean"] for value in row):
+            bands = {"low": parts["min"], "high": parts["max"]} if parts["min"] != parts["max"] else {}
+            quantities[quantity] = {"label": label(quantity), "kind": kind(quantity), "mean": parts["mean"], **bands}
+    if not quantities:
+        return []
+    return [
+        {
+            "run": run,
+            "family": branch,
+            "iterations": shown,
+            "levels": levels,
+            "percents": [100 * float(densities[level]) for level in levels],
+            "shown": pick_levels(levels, winning, most=6),
+            "quantities": quantities,
+        }
+    ]
+
+
+def thinned(iterations: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
+    """At most `most` of the sorted iterations, the first and the last among them: dense where curves are steep."""
+    last = len(iterations) - 1
+    if last < most:
+        return iterations
+    even = np.linspace(0, last, most - most // 3)
+    early = np.geomspace(1, last, most // 3)
+    return iterations[np.unique(np.round(np.concatenate([even, early])).astype(int))]
+
+
+def _short(table: pd.DataFrame) -> list[list[float | None]]:
+    """Five digits, more than a screen can show; null where there is none."""
+    return [[float(f"{v:.5g}") if np.isfinite(v) else None for v in row] for row in table.to_numpy(dtype=float)]

@@ -1,0 +1,48 @@
+"""The curves of a run as TensorBoard's event files, below `tensorboard/` in its folder: a training is a run there."""
+
+from __future__ import annotations
+
+import csv
+import shutil
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from lth import store
+from lth.errors import LthError
+
+FOLDER = "tensorboard"
+NEEDED = "--log tensorboard needs a package more: pip install 'lth[tensorboard]'"
+
+
+def available() -> bool:
+    return find_spec("tensorboard") is not None
+
+
+def write(folder: Path, training_id: str) -> None:
+    """Write the evaluations of a stored training, unless they are there: whole or not at all."""
+    from tensorboard.compat.proto import event_pb2, summary_pb2
+    from tensorboard.summary.writer.event_file_writer import EventFileWriter
+
+    name = training_id if training_id.count("/") > 1 else f"{training_id}/ticket"
+    target = folder / FOLDER / name
+    if target.exists():
+        return
+    event: Any = vars(event_pb2)["Event"]  # made when imported, from a description: no type checker sees them
+    summary: Any = vars(summary_pb2)["Summary"]
+    rows = csv.DictReader(store.read_file(folder, f"{training_id}/curve.csv").decode().splitlines())
+    beside = target.parent / f".{target.name}.unfinished"
+    with store.failures_named(beside):
+        shutil.rmtree(beside, ignore_errors=True)
+        beside.mkdir(parents=True)
+        writer = EventFileWriter(str(beside))
+        try:
+            for row in rows:
+                step = int(row.pop("iteration"))
+                values = [{"tag": tag, "simple_value": float(value)} for tag, value in row.items() if value]
+                writer.add_event(event(step=step, summary=summary(value=values)))
+        except (ValueError, KeyError) as error:
+            raise LthError(f"{folder / training_id / 'curve.csv'} is damaged: {error}; remove its folder") from None
+        finally:
+            writer.close()
+        beside.rename(target)

@@ -1,0 +1,161 @@
+"""The report on 127.0.0.1, brought up to date as trainings finish. It listens on the loopback alone and reads no files
+by name: it knows three addresses, and answers only who calls it by its own, so that no web page can reach it.
+"""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from urllib.parse import parse_qs, urlsplit
+
+from lth import records, store
+from lth.errors import LthError, UsageError
+from lth.records import Records
+from lth.report import page, words
+
+HOST = "127.0.0.1"
+SHARE = 20  # an update costs at most one part in so many of the time
+LINGER = 4.0  # seconds that a browser has to fetch the last state
+
+
+class Live:
+    """What the server shows of `folders`: renewed when a browser asks, something is new, and it is not too soon."""
+
+    def __init__(self, folders: Sequence[Path]) -> None:
+        self.folders = list(folders)
+        self.ended = False
+        self.seen = threading.Event()  # a browser has the last state
+        self.asked = 0.0
+        self._lock = threading.Lock()
+        self._due, self._stamp, self._said, self._runs = 0.0, "", "", list[Records]()
+
+    def state(self, seen: str = "") -> dict[str, object]:
+        """For `state.json`: the version to be had, a line about it, and whether it is the last."""
+        with self._lock:
+            self.asked = time.monotonic()
+            ended = self.ended  # before looking: what is written until then is in the last state
+            self._update(ended)
+            if ended and seen == self._stamp:
+                self.seen.set()
+            return {"version": self._stamp, "said": self._said, "ended": ended}
+
+    def html(self, whole: bool) -> str:
+        with self._lock:
+            self._update(self.ended)
+            began = time.monotonic()
+            made = page.render(self._runs, True, self._stamp) if whole else page.main(self._runs, self._stamp)
+            self._due += SHARE * (time.monotonic() - began)
+            return made
+
+    def _update(self, at_once: bool) -> None:
+        stamp = "/".join(stamp_of(folder) for folder in self.folders)
+        began = time.monotonic()
+        if not self._runs or (stamp != self._stamp and (at_once or began >= self._due)):
+            self._runs = [current(folder) for folder in self.folders]
+            self._stamp = stamp
+            self._due = began + max(1.0, SHARE * (time.monotonic() - began))
+        self._said = said(self._runs, self.ended)
+
+
+def stamp_of(folder: Path) -> str:
+    """Changes when a training of the run is stored, or its tables are."""
+    stored = sum(1 for pattern in ("level-*", "level-*/*") for _ in folder.glob(f"trial-*/{pattern}/{store.SUMMARY}"))
+    tables = folder / "summary.csv"
+    return f"{stored}" if stored or not tables.exists() else f"t{tables.stat().st_mtime_ns}"
+
+
+def current(folder: Path) -> Records:
+    """A run's tables at this moment; nothing is written where another process may be writing."""
+    found = records.collect(folder)
+    return found if len(found.summary) or not (folder / "summary.csv").exists() else records.load(folder)
+
+
+def said(runs: Sequence[Records], ended: bool) -> str:
+    done, expected = map(sum, zip(*(words.progress(run) for run in runs), strict=True))
+    what = f"{done} of {expected} trainings are stored"
+    return f"The run has ended: {what}. This page stays as it is." if ended else f"Live: {what}."
+
+
+# ------------------------------------------------------------------------------------------------------------- serving
+
+
+@contextmanager
+def serving(live: Live, port: int = 0) -> Iterator[str]:
+    """Serve in the background while inside; yields the address. On the way out a browser still gets the last state."""
+    try:
+        server = ThreadingHTTPServer((HOST, port), _handler(live))
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"--port {port} cannot be used: {reason}; give another, or none for any free one") from None
+    server.daemon_threads = True
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://{HOST}:{server.server_port}/"
+        live.ended = True
+        if time.monotonic() - live.asked < LINGER:
+            live.seen.wait(LINGER)
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def serve(folders: Sequence[Path], port: int, say: Callable[[str], None], pause: float = 0.5) -> None:
+    """Serve until Ctrl-C or, where a run is going on in one of `folders`, until none is any more."""
+    live = Live(folders)
+    live.state()  # whatever is wrong with a folder is said now
+    try:
+        with serving(live, port) as address:
+            going = any(map(store.in_use, folders))
+            say(f"{address} until {'the run ends, or ' if going else ''}Ctrl-C")
+            while True:
+                time.sleep(pause)
+                before, going = going, any(map(store.in_use, folders))
+                if before and not going:
+                    break
+    except KeyboardInterrupt:
+        pass
+    say("no longer served; `lth report` writes the same page into a file")
+
+
+def _handler(live: Live) -> type[BaseHTTPRequestHandler]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked = urlsplit(self.path)
+            port = self.connection.getsockname()[1]
+            if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
+                self.send_error(403)
+                return
+            seen = parse_qs(asked.query).get("seen", [""])[0]
+            answers: dict[str, tuple[str, Callable[[], str]]] = {
+                "/": ("text/html", lambda: live.html(whole=True)),
+                "/main.html": ("text/html", lambda: live.html(whole=False)),
+                "/state.json": ("application/json", lambda: json.dumps(live.state(seen))),
+            }
+            if asked.path not in answers:
+                self.send_error(404)
+                return
+            kind, answer = answers[asked.path]
+            try:
+                content = answer().encode()
+            except LthError as error:  # such as a file that is being replaced; the page asks again
+                self.send_error(503, str(error).partition("\n")[0].encode("ascii", "replace").decode())
+                return
+            self.send_response(200)
+            self.send_header("Content-Type", f"{kind}; charset=utf-8")
+            self.send_header("Content-Length", str(len(content)))
+            self.send_header("Cache-Control", "no-store")
+            self.send_header("X-Content-Type-Options", "nosniff")
+            self.end_headers()
+            self.wfile.write(content)
+
+        def log_message(self, format: str, *args: object) -> None:
+            pass
+
+    return Handler

@@ -1,0 +1,452 @@
+"""An experiment, from its name to its figures: plan + store + executor, with progress."""
+
+from __future__ import annotations
+
+import heapq
+import os
+import platform
+import shlex
+import signal
+import sys
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from concurrent.futures import FIRST_COMPLETED, Future, wait
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import asdict, dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rich.console import Console
+from rich.table import Table
+
+from lth import records, store
+from lth.config import Experiment, nearest, resolve, to_setting
+from lth.errors import LthError, UsageError
+from lth.executors import Workers
+from lth.plan import Training, plan
+from lth.progress import Display, cost, duration
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lth.step import Bench, Means
+
+
+MOST_WORKERS = 1024
+
+
+class Interrupted(LthError):
+    """Stopped by Ctrl-C or SIGTERM; all that was done is kept."""
+
+    exit_code = 130
+
+
+@dataclass(frozen=True)
+class Run:
+    """A run's folder and what it has found."""
+
+    folder: Path
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """summary.csv: a row a training."""
+        return records.load(self.folder).summary
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """curves.csv: a row an evaluation."""
+        return records.load(self.folder).curves
+
+
+def run(
+    experiment: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+    *,
+    trials: int | None = None,
+    levels: int | None = None,
+    branches: str | None = None,
+    out: str | Path | None = None,
+    data_root: str | Path | None = None,
+    scale: float | None = None,
+    engine: str = "auto",
+    device: str = "auto",
+    workers: int | None = None,
+    executor: str = "local",
+    dry_run: bool = False,
+    watch: bool = False,
+    log: str | None = None,
+    console: Console | None = None,
+) -> Run:
+    """Train, prune, reset, repeat: what `lth run` does, with the same names.
+
+    `experiment` is a preset's name, a TOML file, or its tables; `overrides` are `key=value` texts or a mapping. Goes on
+    where an earlier call stopped. Raises UsageError before any work, and LthError where work could not go on.
+    `watch` serves the report on 127.0.0.1 meanwhile; `log="tensorboard"` writes event files into the run's folder.
+    """
+    console = console or Console(stderr=True)
+    settings = overrides if isinstance(overrides, Mapping) else list(overrides)
+    wrong = wrong_options(engine, device, executor, workers, log)
+    try:
+        asked = resolve(experiment, settings, trials=trials, levels=levels, branches=branches, scale=scale)
+    except UsageError as error:
+        raise UsageError("\n".join([str(error), *wrong])) from None
+    if wrong:
+        raise UsageError("\n".join(wrong))
+    folder = Path(out) if out else Path("runs") / asked.folder_name
+    root = Path(data_root) if data_root else None
+    options = {"trials": trials, "levels": levels, "branches": branches, "scale": scale}
+    options |= {"engine": engine, "device": device, "workers": workers}
+    command = command_of(experiment, settings, options)
+
+    with signals_as_interrupts(), torch_threads_kept():
+        try:
+            if dry_run:
+                show_plan(asked, folder, root, engine, device, workers, console)
+            else:
+                _run(asked, folder, root, engine, device, workers, command, watch, log, console)
+        except KeyboardInterrupt:
+            if dry_run:
+                raise
+            here = [("--out", out), ("--data-root", data_root)]
+            again = " ".join([command, *(f"{option} {shlex.quote(str(given))}" for option, given in here if given)])
+            raise Interrupted(f"stopped; what is done is kept in {folder}. To go on: {again}") from None
+        except (MemoryError, RuntimeError) as error:
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            reason = str(error).partition("\n")[0] or "out of memory"
+            raise LthError(f"there is not enough memory: {reason}; try fewer --workers or a smaller network") from None
+    return Run(folder)
+
+
+def wrong_options(engine: str, device: str, executor: str, workers: int | None, log: str | None = None) -> list[str]:
+    """What is wrong with the options that belong to no experiment."""
+    from lth.report import events
+
+    chosen = {
+        "--engine": (engine, ("auto", "native", "torch")),
+        "--device": (device, ("auto", "cpu", "cuda")),
+        "--executor": (executor, ("local",)),
+        "--log": (log or "tensorboard", ("tensorboard",)),
+    }
+    wrong = [
+        f"{option} takes {', '.join(valid)}; not {given!r}{nearest(given, valid)}"
+        for option, (given, valid) in chosen.items()
+        if given not in valid
+    ]
+    if workers is not None and not 1 <= workers <= MOST_WORKERS:
+        wrong.append(f"--workers takes a number from 1 to {MOST_WORKERS}, not {workers}")
+    if log == "tensorboard" and not events.available():
+        wrong.append(events.NEEDED)
+    return wrong
+
+
+def _run(
+    asked: Experiment,
+    folder: Path,
+    root: Path | None,
+    engine: str,
+    device: str,
+    workers: int | None,
+    command: str,
+    watch: bool,
+    log: str | None,
+    console: Console,
+) -> None:
+    from lth import data, step  # torch is imported here: a wrong name or value has been said long before
+    from lth.report import events
+
+    say = lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
+    whole = store.joined(folder, asked)
+    kept = store.read_json(folder / store.ENVIRONMENT)
+    loaded = data.load(asked.data.name, root, say)
+    ladder = step.check(asked, loaded)
+    means = means_of(kept, asked, loaded, engine, device, folder, say)
+    bench = step.set_up(whole, means, folder, loaded)
+    with store.lock(folder):  # here the first byte is written: whatever can be refused has been
+        store.clear_unfinished(folder)
+        store.open_run(folder, asked)
+        if kept is None:
+            store.write_json(folder / store.ENVIRONMENT, environment(means, command))
+        trainings = plan(asked)
+        count = workers or worker_count(means)
+        say(f"{asked.name}: {len(trainings)} training{'s' * (len(trainings) > 1)}, {count} side by side, into {folder}")
+        costs = {t.id: cost(t, ladder[t.level] / ladder[0], means.engine) for t in trainings}
+        write_events = lambda name: events.write(folder, name) if log else None
+        for training in trainings:
+            if store.is_done(folder, training.id):
+                write_events(training.id)
+        with watched(folder, say) if watch else nullcontext():
+            with executor_for(bench, root, count) as workers_:
+                execute(trainings, costs, folder, workers_, console, write_events)
+            show_results(folder, console)
+
+
+@contextmanager
+def watched(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
+    """Serve the report on 127.0.0.1 meanwhile."""
+    from lth.report import serve
+
+    with serve.serving(serve.Live([folder])) as address:
+        say(f"watch it on {address}")
+        yield
+
+
+# ------------------------------------------------------------------------------------------------------------- schedule
+
+
+def execute(
+    trainings: list[Training],
+    costs: Mapping[str, float],
+    folder: Path,
+    workers: Workers,
+    console: Console,
+    stored: Callable[[str], None] = lambda training_id: None,
+) -> None:
+    """Do what is not done yet, each training as soon as those that it needs are stored, in the order of the plan."""
+    outcomes = {t.id: store.outcome(folder, t.id) for t in trainings}
+    order = {t.id: index for index, t in enumerate(trainings)}
+    dependents: dict[str, list[Training]] = {}
+    for training in trainings:
+        for need in training.needs:
+            dependents.setdefault(need, []).append(training)
+    todo = {t.id: t for t in trainings if outcomes[t.id] is None}
+    lacking = {t.id: sum(outcomes.get(need) is None for need in t.needs) for t in todo.values()}
+    display = Display(console, todo.values(), costs, done=len(trainings) - len(todo))
+
+    def drop(training: Training) -> list[Training]:
+        """What cannot happen after a trunk has diverged."""
+        gone = [todo.pop(d.id) for d in dependents.get(training.id, []) if d.id in todo]
+        return gone + [further for d in gone for further in drop(d)]
+
+    for training in trainings:
+        if (outcomes[training.id] or {}).get("status") == "diverged":
+            display.dropped(drop(training))
+    ready = [order[name] for name, count in lacking.items() if not count and name in todo]
+    heapq.heapify(ready)
+    running: dict[Future[dict[str, Any]], Training] = {}
+    tables = Tables(folder)
+    with display.shown():
+        try:
+            while ready or running:
+                while ready and len(running) < workers.count:
+                    training = trainings[heapq.heappop(ready)]
+                    running[workers.submit(training)] = training
+                finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
+                for name, iteration in workers.news():
+                    if name in todo:
+                        display.reached(name, iteration)
+                for future in finished:
+                    training = running.pop(future)
+                    summary = future.result()
+                    del todo[training.id]
+                    display.ended(training, summary)
+                    stored(training.id)
+                    if summary["status"] == "diverged":
+                        display.dropped(drop(training))
+                    for dependent in dependents.get(training.id, []):
+                        if dependent.id in todo:
+                            lacking[dependent.id] -= 1
+                            if not lacking[dependent.id]:
+                                heapq.heappush(ready, order[dependent.id])
+                    tables.refresh()
+        except BrokenProcessPool:
+            raise LthError("a worker's process died, perhaps for lack of memory; try fewer --workers") from None
+        finally:
+            workers.stop()
+    records.write(folder)
+
+
+class Tables:
+    """Keeps summary.csv and curves.csv fresh without spending more than a few percent of the time on it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.due = folder, time.monotonic() + 10
+
+    def refresh(self) -> None:
+        began = time.monotonic()
+        if began >= self.due:
+            records.write(self.folder)
+            self.due = time.monotonic() + max(10, 30 * (time.monotonic() - began))
+
+
+def show_results(folder: Path, console: Console) -> None:
+    """The table, and the paths of the figures and the report."""
+    from lth import plots
+    from lth.report import page
+
+    found = records.load(folder)
+    if len(found.summary):
+        console.print(records.render_table(found))
+        for path in [*plots.draw([found], folder / "figures"), page.write([found], folder / page.FILE)]:
+            console.print(str(path), highlight=False, soft_wrap=True)
+
+
+# ---------------------------------------------------------------------------------------------------------------- means
+
+
+def means_of(
+    kept: Mapping[str, Any] | None,
+    experiment: Experiment,
+    loaded: Any,
+    engine: str,
+    device: str,
+    folder: Path,
+    say: Callable[[str], None],
+) -> Means:
+    """How to train: as the run did so far, else chosen now by fixed rules and said in a line."""
+    from lth import step
+
+    shape = tuple(loaded.train_x.shape[1:])
+    if kept is None:
+        means, reason = step.choose(experiment, shape, loaded.classes, engine, device)
+        say(f"engine {means.engine} on {means.device}, {means.precision}, {means.threads} thread a training: {reason}")
+        return means
+    try:
+        means = step.Means(**kept["means"])
+        known = means.engine in step.ENGINES and means.device in ("cpu", "cuda")
+        if not known or type(means.threads) is not int or means.threads < 1:
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(
+            f"{folder / store.ENVIRONMENT} is damaged: it does not say engine, device, precision and threads; "
+            "copy it again, or give another --out"
+        ) from None
+    for option, given, stored in (("--engine", engine, means.engine), ("--device", device, means.device)):
+        if given not in ("auto", stored):
+            raise UsageError(
+                f"{folder} was begun with {option} {stored}, and its numbers must stay comparable; "
+                f"leave out {option}, or give another --out"
+            )
+    step.choose(experiment, shape, loaded.classes, means.engine, means.device)  # can it still be had?
+    return means
+
+
+def worker_count(means: Means) -> int:
+    """One training a core; one on a GPU."""
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return 1 if means.device == "cuda" else cores
+
+
+def executor_for(bench: Bench, data_root: Path | None, count: int) -> AbstractContextManager[Workers]:
+    """Threads where the engine releases the GIL, or where there is one worker anyway; else processes."""
+    from lth.executors import local
+
+    if bench.means.engine == "native" or count == 1:
+        return local.threads(bench, count)
+    return local.processes(bench.experiment, bench.means, bench.folder, data_root, count)
+
+
+def environment(means: Means, command: str) -> dict[str, Any]:
+    """What environment.json says of a run: enough to repeat it, nothing that names the machine or its user."""
+    packages = ("lth", "torch", "numpy", "safetensors", "pandas", "matplotlib")
+    return {
+        "means": asdict(means),
+        "command": command,
+        "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": _processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        },
+    }
+
+
+def _processor() -> str:
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+# -------------------------------------------------------------------------------------------------------------- dry run
+
+
+def show_plan(
+    asked: Experiment, folder: Path, root: Path | None, engine: str, device: str, workers: int | None, console: Console
+) -> None:
+    """The plan with time and disk, measured on this machine in a few seconds; nothing is written."""
+    from lth import data, step
+
+    quiet = lambda line: None
+    store.joined(folder, asked)
+    kept = store.read_json(folder / store.ENVIRONMENT)
+    loaded = data.load(asked.data.name, root, quiet)
+    ladder = step.check(asked, loaded)
+    means = means_of(kept, asked, loaded, engine, device, folder, quiet)
+    todo = [t for t in plan(asked) if not store.is_done(folder, t.id)]
+    bench = step.set_up(asked, means, folder, loaded)
+    seconds = step.estimate_seconds(bench, {t.level: ladder[t.level] / ladder[0] for t in todo}, todo)
+    count = workers or worker_count(means)
+    tickets = [t for t in todo if t.branch == "ticket"]
+    trunks = {n: [seconds[t.id] for t in tickets if t.trial == n] for n in {t.trial for t in tickets}}
+    trunk = max(map(sum, trunks.values()), default=0.0)  # one after the other, whatever the number of workers
+    console.print(plan_table(todo, ladder, seconds))
+    console.print(
+        f"{len(plan(asked))} trainings, {len(todo)} of them to do; engine {means.engine} on {means.device}; "
+        f"about {duration(max(trunk, sum(seconds.values()) / count))} with {count} side by side, "
+        f"about {step.estimate_bytes(bench, todo) / 2**20:,.0f} MiB, into {folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def plan_table(todo: list[Training], ladder: list[int], seconds: Mapping[str, float]) -> Table:
+    table = Table("level", "weights", "% remaining", "trainings to do", "time each", box=None)
+    for level in sorted({t.level for t in todo}):
+        here = [t for t in todo if t.level == level]
+        kinds = Counter(t.branch.rpartition("-")[0] or t.branch for t in here)
+        each = sum(seconds[t.id] for t in here) / len(here)
+        table.add_row(
+            str(level), f"{ladder[level]:,}", f"{100 * ladder[level] / ladder[0]:.2f}",
+            ", ".join(f"{n} {kind}" for kind, n in kinds.items()), duration(each),
+        )
+    return table
+
+
+# ---------------------------------------------------------------------------------------------------------------- calls
+
+
+def command_of(experiment: Any, settings: Mapping[str, Any] | Iterable[str], options: Mapping[str, Any]) -> str:
+    """The command that repeats a call, without what belongs to one machine: --data-root and --out."""
+    name = str(experiment) if not isinstance(experiment, Mapping) else "FILE.toml"
+    texts = [to_setting(*pair) for pair in settings.items()] if isinstance(settings, Mapping) else settings
+    words = ["lth", "run", name, *texts]
+    for option, value in options.items():
+        if value is not None and value != "auto":
+            words += [f"--{option}", str(value)]
+    return shlex.join(words)
+
+
+@contextmanager
+def signals_as_interrupts() -> Iterator[None]:
+    """SIGTERM ends a run as Ctrl-C does. Only the main thread can listen."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def interrupt(number: int, frame: Any) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+@contextmanager
+def torch_threads_kept() -> Iterator[None]:
+    """A run sets torch's threads for itself; a caller's own number comes back."""
+    import torch
+
+    before = torch.get_num_threads()
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

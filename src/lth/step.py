@@ -1,0 +1,332 @@
+"""One training, from what is stored to what is stored: build, train, write."""
+
+from __future__ import annotations
+
+import csv
+import io
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, astuple, dataclass, field, fields
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+
+from lth import data as datasets
+from lth import masks, native, store
+from lth.config import Experiment, Recipe
+from lth.errors import LthError, UsageError
+from lth.masks import Mask, Weights
+from lth.models import build, groups
+from lth.models.init import draw
+from lth.native import engine as native_engine
+from lth.plan import Training, evaluations
+from lth.pruning import MASK_RULES, MaskSource, ladder
+from lth.randomness import generator
+from lth.report import anatomy
+from lth.starts import START_RULES, StartSource
+from lth.ticket import Ticket, from_bytes, load_tensors, metadata, read_metadata, to_bytes
+from lth.training import kernels, torch_engine
+from lth.training.batches import Key
+from lth.training.loop import Checkpoint, Engine, Evaluation, Hooks, Outcome, train
+from lth.training.precision import resolve
+
+ENGINES: dict[str, tuple[Callable[..., Any], Callable[..., Engine]]] = {
+    "torch": (torch_engine.prepare, torch_engine.TorchEngine),
+    "native": (native_engine.prepare, native_engine.NativeEngine),
+}
+
+
+@dataclass(frozen=True)
+class Means:
+    """How trainings are carried out: resolved once for a run, then kept in environment.json."""
+
+    engine: str
+    device: str
+    precision: str
+    threads: int
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What a worker sets up once for all its trainings: the network's facts and the data as its engine reads them."""
+
+    experiment: Experiment
+    means: Means
+    folder: Path
+    shape: tuple[int, ...]
+    classes: int
+    prepared: Any = field(repr=False)
+
+    def model(self) -> nn.Module:
+        return build(self.experiment.model, self.shape, self.classes)
+
+
+# ------------------------------------------------------------------------------------------------------------- choosing
+
+
+def choose(experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str) -> tuple[Means, str]:
+    """The means for an experiment, by fixed rules, and the reason in a line.
+
+    Raises UsageError where what was asked for cannot be had.
+    """
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: no CUDA device was found; give --device cpu")
+    if device == "auto":
+        device = "cuda" if engine != "native" and torch.cuda.is_available() else "cpu"
+    if engine == "native" and device != "cpu":
+        raise UsageError(f"--engine native runs on the CPU, not on {device}; give --device cpu or --engine torch")
+    model, asked = build(experiment.model, shape, classes), experiment.recipe.precision
+    obstacle = _obstacle(model, experiment, device)
+    if engine == "native" and obstacle:
+        raise UsageError(f"--engine native: {obstacle}; give --engine torch")
+    chosen = "torch" if engine == "torch" or obstacle else "native"
+    reason = "asked for" if engine != "auto" else obstacle or "the network is a chain of Linear and ReLU, on the CPU"
+    if chosen == "native":
+        return Means(chosen, device, "float32", threads=1), reason
+    if experiment.recipe.compile and experiment.model.dropout:
+        raise UsageError("recipe.compile would compile dropout anew for each update; leave out one of them")
+    precision, why = resolve(asked, model, device)
+    if precision == "bfloat16" and device == "cpu" and (lacking := kernels.why_not()):
+        why += f", without compiled kernels: {lacking}"
+    return Means(chosen, device, precision, threads=1), f"{reason}; {precision}: {why}"
+
+
+def _obstacle(model: nn.Module, experiment: Experiment, device: str) -> str | None:
+    """Why the native engine cannot train `model` on `device`, in a clause; None where it can."""
+    if device != "cpu":
+        return f"the device is {device}"
+    if experiment.recipe.augment:
+        return "recipe.augment is set"
+    if experiment.recipe.precision == "bfloat16":
+        return "recipe.precision is bfloat16"
+    if experiment.recipe.compile:
+        return "recipe.compile is set"
+    if not native.available():
+        return native.why_not()
+    return None if native_engine.chain(model) else "the network is no chain of Linear and ReLU"
+
+
+def check(experiment: Experiment, data: datasets.Data) -> list[int]:
+    """The remaining weights of every level. Raises UsageError where the experiment does not fit the data."""
+    shape, examples = tuple(data.train_x.shape[1:]), len(data.train_x) - experiment.data.validation
+    if experiment.recipe.batch > examples > 0:
+        raise UsageError(f"recipe.batch = {experiment.recipe.batch} is more than the {examples} training examples")
+    if experiment.recipe.augment and len(shape) != 3:
+        raise UsageError(f"recipe.augment is for images, but {data.name} has vectors of {shape[0]}; leave it out")
+    model = build(experiment.model, shape, data.classes)
+    sizes = {name: dict(model.named_parameters())[name].numel() for name in groups(model)}
+    return ladder(sizes, groups(model), experiment)
+
+
+def set_up(experiment: Experiment, means: Means, folder: Path, data: datasets.Data) -> Bench:
+    """Make the data ready for the engine; once per process."""
+    torch.set_num_threads(means.threads)
+    splits = datasets.split(data, experiment.data.validation, experiment.seed)
+    prepare, _ = ENGINES[means.engine]
+    shape = tuple(data.train_x.shape[1:])
+    return Bench(experiment, means, folder, shape, data.classes, prepare(splits, means.device))
+
+
+# ------------------------------------------------------------------------------------------------------------- one step
+
+
+def carry_out(training: Training, bench: Bench, hooks: Hooks | None = None) -> dict[str, Any]:
+    """Do one training whose needs are stored, and store it; its summary."""
+    model = bench.model()
+    ticket = make_ticket(training, bench, model)
+    key = (bench.experiment.seed, training.trial, training.id)
+    engine = engine_for(bench, model, ticket.start, ticket.mask, training.recipe, key)
+    path = store.checkpoint_path(bench.folder, training.id)
+    hooks = hooks or Hooks()
+    on_disk = Hooks(
+        load=lambda: read_checkpoint(path), save=lambda c: write_checkpoint(path, c),
+        report=hooks.report, stopped=hooks.stopped,
+    )
+    outcome = train(engine, training.recipe, on_disk)
+    summary = summary_of(training, bench.means, ticket, outcome)
+    write(training, bench.folder, ticket, outcome, summary, inside(training, bench, ticket))
+    return summary
+
+
+def engine_for(bench: Bench, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, key: Key) -> Engine:
+    """The engine of the run, at the run's precision: `auto` was resolved once."""
+    _, engine_class = ENGINES[bench.means.engine]
+    recipe = recipe.model_copy(update={"precision": bench.means.precision})
+    return engine_class(model, start, mask, recipe, bench.prepared, key, bench.means.device)
+
+
+def make_ticket(training: Training, bench: Bench, model: nn.Module) -> Ticket:
+    """The mask and the start of a training, by its rules."""
+    experiment, name = bench.experiment, training.branch
+    own = lambda purpose: generator(experiment.seed, training.trial, training.id, purpose)
+    initial = trial_start(training.trial, bench, model)
+    mask: Mask = {}
+    trained: dict[str, Tensor] = {}
+    if training.needs:
+        mask = _ticket(bench.folder, f"{training.needs[0]}/ticket.safetensors").mask
+        mask = {name: mask[name] for name in groups(model)}  # the network's order: pools and draws go by it
+    if training.mask_rule == "prune" or training.start_rule == "trained":
+        trained = _tensors(bench.folder, f"{training.needs[-1]}/trained.safetensors")
+    mask = MASK_RULES[training.mask_rule](
+        MaskSource(experiment, training.level, groups(model), initial, mask, trained, own("mask"))
+    )
+    start = START_RULES[training.start_rule](
+        StartSource(initial, trained, lambda drawn: draw(model, drawn), own("start"))
+    )
+    origin = {
+        "model": experiment.model.model_dump(mode="json"),
+        "experiment": experiment.digest(training.level),
+        "seeds": {"experiment": experiment.seed, "trial": training.trial},
+        "trial": training.trial,
+        "level": training.level,
+        "branch": name,
+        "versions": {"lth": version("lth"), "torch": torch.__version__},
+    }
+    return Ticket(mask, masks.apply(mask, start), origin)
+
+
+def trial_start(trial: int, bench: Bench, model: nn.Module) -> dict[str, Tensor]:
+    """theta_0 of a trial: as stored, else drawn and stored."""
+    name = f"trial-{trial}/start.safetensors"
+    if not (bench.folder / name).exists():
+        start = draw(model, generator(bench.experiment.seed, trial, "start"))
+        store.write_file(bench.folder / name, safetensors.torch.save(start, metadata({"trial": trial})))
+    return _tensors(bench.folder, name)
+
+
+def _ticket(folder: Path, name: str) -> Ticket:
+    try:
+        return from_bytes(store.read_file(folder, name))
+    except ValueError as error:
+        raise LthError(f"{folder / name} is damaged: {error}; remove its folder to train it again") from None
+
+
+def _tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    try:
+        return load_tensors(store.read_file(folder, name))
+    except ValueError as error:
+        raise LthError(f"{folder / name} is damaged: {error}; remove its folder to train it again") from None
+
+
+# -------------------------------------------------------------------------------------------------------------- writing
+
+
+def summary_of(training: Training, means: Means, ticket: Ticket, outcome: Outcome) -> dict[str, Any]:
+    """A training's row of summary.csv."""
+    alive = masks.alive(ticket.mask)
+    row: dict[str, Any] = {
+        "trial": training.trial, "level": training.level, "branch": training.branch,
+        "density": ticket.density, "weights": sum(alive.values()),
+    }
+    row |= outcome.summary | {"engine": means.engine, "precision": means.precision}
+    if row["status"] == "done" and not all(alive.values()):
+        row |= {"status": "collapsed", "collapsed_layers": [name for name, count in alive.items() if not count]}
+    return row
+
+
+def inside(training: Training, bench: Bench, ticket: Ticket) -> dict[str, bytes]:
+    """The small CSVs that the report shows of a trunk's ticket; see lth.report.anatomy."""
+    if training.branch != "ticket":
+        return {}
+    start = trial_start(training.trial, bench, bench.model())
+    mask, all_starts = ({name: w[name].numpy() for name in ticket.mask} for w in (ticket.mask, start))
+    return anatomy.files(mask, all_starts, bench.shape)
+
+
+def write(
+    training: Training,
+    folder: Path,
+    ticket: Ticket,
+    outcome: Outcome,
+    summary: Mapping[str, Any],
+    beside: Mapping[str, bytes],
+) -> None:
+    trained = {name: tensor.contiguous() for name, tensor in outcome.trained.items()}
+    files = {
+        "ticket.safetensors": to_bytes(ticket),
+        "trained.safetensors": safetensors.torch.save(trained, metadata({"training": training.id})),
+        "curve.csv": curve_csv(outcome.curve).encode(),
+        **beside,
+        store.SUMMARY: store.json_bytes(_finite(summary)),
+    }
+    store.write_training(folder, training.id, files)
+
+
+def curve_csv(curve: list[Evaluation]) -> str:
+    """The evaluations as CSV: floats in shortest round-trip form, blank where not evaluated."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow([column.name for column in fields(Evaluation)])
+    writer.writerows(["" if value is None else value for value in astuple(row)] for row in curve)
+    return text.getvalue()
+
+
+def _finite(summary: Mapping[str, Any]) -> dict[str, Any]:
+    """JSON has no NaN: a number that is none is null."""
+    return {k: None if isinstance(v, float) and not abs(v) < float("inf") else v for k, v in summary.items()}
+
+
+def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+    tensors = {f"state/{name}": tensor for name, tensor in checkpoint.state.items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in checkpoint.best.items()}
+    facts = {
+        "iteration": checkpoint.iteration,
+        "seconds": checkpoint.seconds,
+        "curve": [asdict(row) for row in checkpoint.curve],
+    }
+    store.write_file(path, safetensors.torch.save(tensors, metadata(facts)))
+
+
+def read_checkpoint(path: Path) -> Checkpoint | None:
+    """What `write_checkpoint` wrote; None where there is none. A damaged one is as good as none."""
+    try:
+        content = path.read_bytes()
+        tensors, facts = load_tensors(content), read_metadata(content)
+        facts["curve"] = [Evaluation(**row) for row in facts["curve"]]
+        state, best = (_below(part, tensors) for part in ("state/", "best/"))
+        return Checkpoint(**facts, state=state, best=best)
+    except (FileNotFoundError, KeyError, ValueError, TypeError):
+        return None
+
+
+def _below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+# ------------------------------------------------------------------------------------------------------------ estimates
+
+
+def estimate_seconds(bench: Bench, densities: Mapping[int, float], trainings: list[Training]) -> dict[str, float]:
+    """About how long each training takes here, from a few updates and one evaluation at its level's density."""
+    paces = {level: _pace(bench, density) for level, density in densities.items()}
+    found = {}
+    for training in trainings:
+        update, evaluation = paces[training.level]
+        counts = [1 + 2 * with_test for _, with_test in evaluations(training.recipe)]  # the test set is twice as large
+        found[training.id] = training.recipe.iterations * update + (sum(counts) + 30) * evaluation
+    return found
+
+
+def _pace(bench: Bench, density: float) -> tuple[float, float]:
+    """Seconds of an update and of an evaluation on the validation set, under a random mask of this density."""
+    model = bench.model()
+    drawn = generator(0, "estimate")
+    start = draw(model, drawn)
+    mask = {name: torch.rand(start[name].shape, generator=drawn) < density for name in groups(model)}
+    engine = engine_for(bench, model, masks.apply(mask, start), mask, bench.experiment.recipe, ("estimate",))
+    engine.advance(3)
+    began = time.perf_counter()
+    engine.advance(13)
+    middle = time.perf_counter()
+    engine.evaluate("validation")
+    return (middle - began) / 10, time.perf_counter() - middle
+
+
+def estimate_bytes(bench: Bench, trainings: list[Training]) -> float:
+    """About what the trainings write: start, mask and trained weights, and a line an evaluation."""
+    tensors_bytes = sum(t.numel() * t.element_size() for t in bench.model().state_dict().values())
+    return sum(2.04 * tensors_bytes + 75 * len(evaluations(t.recipe)) for t in trainings)

@@ -1,0 +1,111 @@
+"""Tickets: a mask, the start weights under it, and where they came from; as a value and as a file."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor, nn
+
+from lth import masks
+from lth.errors import UsageError
+from lth.masks import Mask
+from lth.store import write_file
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A mask, the start weights (with biases and buffers) under it, and where they came from."""
+
+    mask: Mask
+    start: dict[str, Tensor]
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def density(self) -> float:
+        return masks.density(self.mask)
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Give `model` the start weights under the mask. Raises UsageError naming what does not fit."""
+        own = model.state_dict()
+        wrong = sorted({*own} ^ {*self.start})
+        wrong += [f"{n} {tuple(t.shape)}" for n, t in self.start.items() if n in own and own[n].shape != t.shape]
+        if wrong:
+            raise UsageError(f"the ticket does not fit this model; they differ in {', '.join(wrong)}")
+        model.load_state_dict(masks.apply(self.mask, self.start))
+        return model
+
+    def save(self, path: str | Path) -> None:
+        write_file(Path(path), to_bytes(self))
+
+    @staticmethod
+    def load(path: str | Path) -> Ticket:
+        """Read a ticket file. Raises UsageError naming the file and what is wrong with it."""
+        try:
+            return from_bytes(Path(path).read_bytes())
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise UsageError(f"{path} is no ticket file, or damaged: {error}") from None
+
+
+def to_bytes(ticket: Ticket) -> bytes:
+    """The file's bytes: `mask/NAME` packed, `start/NAME`, one key of sorted JSON. Equal tickets, equal bytes."""
+    tensors = {f"mask/{name}": masks.pack(layer) for name, layer in ticket.mask.items()}
+    tensors |= {f"start/{n}": t.contiguous() for n, t in masks.apply(ticket.mask, ticket.start).items()}
+    origin = ticket.origin | {"format": FORMAT, "counts": masks.alive(ticket.mask), "density": ticket.density}
+    return safetensors.torch.save(tensors, metadata(origin))
+
+
+def from_bytes(content: bytes) -> Ticket:
+    """The inverse of `to_bytes`. Raises ValueError saying what is wrong."""
+    tensors = load_tensors(content)
+    start = {k.removeprefix("start/"): v for k, v in tensors.items() if k.startswith("start/")}
+    packed = {k.removeprefix("mask/"): v for k, v in tensors.items() if k.startswith("mask/")}
+    if missing := sorted({*packed} - {*start}) or ([] if packed else ["mask/..."]):
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    mask = {name: masks.unpack(layer, start[name].shape) for name, layer in packed.items()}
+    origin = read_metadata(content)
+    if origin.get("format") != FORMAT:
+        raise ValueError(f"its format is {origin.get('format')!r}, not {FORMAT}")
+    if origin.get("counts") != masks.alive(mask):
+        raise ValueError("its masks do not have the counts that it states")
+    for name, layer in mask.items():
+        if torch.any(start[name][~layer] != 0):
+            raise ValueError(f"start/{name} has weights where mask/{name} has none")
+    return Ticket(mask, start, origin)
+
+
+def metadata(value: dict[str, Any]) -> dict[str, str]:
+    """Safetensors metadata of a single key: with more, the order of the file's bytes would not be fixed."""
+    return {"lth": json.dumps(value, sort_keys=True)}
+
+
+def read_metadata(content: bytes) -> dict[str, Any]:
+    """The JSON of `metadata`, from a whole safetensors file."""
+    try:
+        length = int.from_bytes(content[:8], "little")
+        value = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["lth"])
+    except (KeyError, TypeError, ValueError):
+        raise ValueError("it has no metadata of lth") from None
+    if not isinstance(value, dict):
+        raise ValueError("its metadata is no object")
+    return value
+
+
+def load_tensors(content: bytes) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, sorted by name; raises ValueError where it is none.
+
+    The library hands them out in an order that differs from call to call.
+    """
+    try:
+        return dict(sorted(safetensors.torch.load(content).items()))
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None

@@ -1,0 +1,197 @@
+"""The compiled bfloat16 kernels as torch functions: 3x3 convolutions with what follows them, pooling, and updates.
+
+They need AVX512_BF16 (native/conv_kernels.hpp says what they do). oneDNN's convolutions already run at that
+instruction's limit, so these do fewer products instead; processors with AMX are several times as fast at the plain
+products and keep to oneDNN.
+"""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+from lth import native
+from lth.training.precision import hardware, processor_flags
+
+AFTER = {(): 0, ("relu",): 1, ("pool", "relu"): 2}  # what can be applied to a convolution's output, in this order
+LEAST_TILES = 512  # a batch's 2x2 tiles below which the kernels' transforms cost more than they save
+MOST_THIN = 4  # channels of pictures
+GAINS = 32, 256  # input channels between which fewer products outweigh the transforms, measured on Resnet-18 and VGG-19
+
+
+@lru_cache(maxsize=1)
+def core() -> Any:
+    """The compiled kernels; None where they were not built or this processor cannot run them."""
+    try:
+        found = import_module("lth.native._conv")
+    except ImportError:
+        return None
+    return found if found.runs() else None
+
+
+def why_not() -> str | None:
+    """Why the kernels cannot be used on this machine, in a clause; None where they can."""
+    if core() is not None:
+        return None
+    if "avx512_bf16" not in processor_flags():
+        return "the processor has no AVX512_BF16"
+    reason = Path(native.__file__).with_name("conv-build-failure.txt")
+    text = " ".join(reason.read_text(encoding="utf-8").split()) if reason.exists() else "install lth again"
+    return f"they are not built: {text}"
+
+
+def fits(conv: nn.Conv2d) -> bool:
+    """Whether the compiled convolution can take the place of `conv`, and gains."""
+    if core() is None or "amx" in (hardware("cpu") or ""):
+        return False
+    shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
+    usual = shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
+    channels = thin(conv) or (GAINS[0] <= conv.in_channels <= GAINS[1] and conv.in_channels % 16 == 0)
+    return usual and channels and conv.out_channels % 16 == 0
+
+
+def thin(conv: nn.Conv2d) -> bool:
+    """Whether `conv` is of a network's first kind: of the few channels of pictures."""
+    return conv.in_channels <= MOST_THIN
+
+
+class Winograd(torch.autograd.Function):
+    """conv2d(x, weight, bias, padding=1), then 2x2 max pooling and ReLU as `after` says.
+
+    x: bfloat16 [n, c, h, w], h and w even; weight and bias: float32. The result is bfloat16, channels_last.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, after: tuple[str, ...]) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        n, c, h, w = x.shape
+        k, code = weight.shape[0], AFTER[after]
+        y, chosen = _outputs(n, k, h, w, pooled=code == 2)
+        transformed = torch.empty(16 * c * k, dtype=torch.bfloat16)
+        core().transform_forward(c, k, weight.data_ptr(), transformed.data_ptr())
+        core().forward(
+            n, h, w, c, k, code, x.data_ptr(), transformed.data_ptr(), 0 if bias is None else bias.data_ptr(),
+            y.data_ptr(), chosen.data_ptr(),
+        )  # fmt: skip
+        ctx.save_for_backward(x, weight, y, chosen)
+        ctx.code, ctx.biased = code, bias is not None
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, y, chosen = ctx.saved_tensors
+        gradient = grad_outputs[0].to(torch.bfloat16, memory_format=torch.channels_last)
+        n, c, h, w = x.shape
+        k = len(weight)
+        x_gradient = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty(k)
+        transformed = torch.empty(36 * c * k, dtype=torch.bfloat16)
+        core().transform_backward(h, w, c, k, weight.data_ptr(), transformed.data_ptr())
+        core().backward(
+            n, h, w, c, k, ctx.code, x.data_ptr(), transformed.data_ptr(), y.data_ptr(), chosen.data_ptr(),
+            gradient.data_ptr(), 0 if x_gradient is None else x_gradient.data_ptr(), weight_gradient.data_ptr(),
+            bias_gradient.data_ptr(),
+        )  # fmt: skip
+        return x_gradient, weight_gradient, bias_gradient if ctx.biased else None, None
+
+
+class Thin(torch.autograd.Function):
+    """conv2d(x, weight, bias, padding=1), then ReLU if `after` says so; x, of few channels, needs no gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, after: tuple[str, ...]) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        n, c, h, w = x.shape
+        k, code = len(weight), AFTER[after]
+        y, _ = _outputs(n, k, h, w, pooled=False)
+        bias_at = 0 if bias is None else bias.data_ptr()
+        core().thin_forward(n, h, w, c, k, code, x.data_ptr(), weight.data_ptr(), bias_at, y.data_ptr())
+        ctx.save_for_backward(x, weight, y)
+        ctx.code, ctx.biased = code, bias is not None
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, y = ctx.saved_tensors
+        gradient = grad_outputs[0].to(torch.bfloat16, memory_format=torch.channels_last)
+        n, c, h, w = x.shape
+        k = len(weight)
+        weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty(k)
+        core().thin_backward(
+            n, h, w, c, k, ctx.code, x.data_ptr(), y.data_ptr(), gradient.data_ptr(), weight_gradient.data_ptr(),
+            bias_gradient.data_ptr(),
+        )  # fmt: skip
+        return None, weight_gradient, bias_gradient if ctx.biased else None, None
+
+
+class PoolRelu(torch.autograd.Function):
+    """relu(max_pool2d(x, 2)) of a bfloat16 tensor [n, c, h, w], to the bit; h and w even, c a multiple of 16.
+
+    The place of each maximum is kept as a byte; of equal ones the first gets the gradient, as in torch.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        x = x.contiguous(memory_format=torch.channels_last)
+        n, c, h, w = x.shape
+        y, chosen = _outputs(n, c, h, w, pooled=True)
+        core().pool(n, h, w, c, x.data_ptr(), y.data_ptr(), chosen.data_ptr())
+        ctx.save_for_backward(y, chosen)
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> Tensor:  # pyright: ignore[reportIncompatibleMethodOverride]
+        y, chosen = ctx.saved_tensors
+        gradient = grad_outputs[0].contiguous(memory_format=torch.channels_last)
+        n, c, h, w = y.shape
+        x_gradient, _ = _outputs(n, c, 2 * h, 2 * w, pooled=False)
+        core().unpool(
+            n, 2 * h, 2 * w, c, y.data_ptr(), chosen.data_ptr(), gradient.data_ptr(), x_gradient.data_ptr()
+        )
+        return x_gradient
+
+
+def _outputs(n: int, c: int, h: int, w: int, pooled: bool) -> tuple[Tensor, Tensor]:
+    """Room for bfloat16 images, and for the places of maxima where they are pooled."""
+    shape = (n, c, h // 2, w // 2) if pooled else (n, c, h, w)
+    y = torch.empty(shape, dtype=torch.bfloat16, memory_format=torch.channels_last)
+    return y, torch.empty(shape if pooled else (0,), dtype=torch.uint8)
+
+
+class Conv(nn.Module):
+    """A 3x3 convolution and what follows it: compiled where the batch is large enough, else by torch."""
+
+    def __init__(self, conv: nn.Conv2d, after: tuple[str, ...] = ()) -> None:
+        super().__init__()
+        self.weight, self.bias, self.after = conv.weight, conv.bias, after
+
+    def forward(self, x: Tensor) -> Tensor:
+        n, c, h, w = x.shape
+        if c <= MOST_THIN and "pool" not in self.after and not x.requires_grad:
+            return Thin.apply(x, self.weight, self.bias, self.after)  # pyright: ignore[reportReturnType]
+        if c % 16 == h % 2 == w % 2 == 0 and n * h * w >= 4 * LEAST_TILES:
+            return Winograd.apply(x, self.weight, self.bias, self.after)  # pyright: ignore[reportReturnType]
+        bias = None if self.bias is None else self.bias.to(x.dtype)
+        y = F.conv2d(x, self.weight.to(x.dtype, memory_format=torch.channels_last), bias, padding=1)
+        y = F.max_pool2d(y, 2) if "pool" in self.after else y
+        return F.relu(y) if "relu" in self.after else y
+
+
+class Pool(nn.Module):
+    """2x2 max pooling, then ReLU: compiled where it can be, else by torch."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        _, c, h, w = x.shape
+        if core() is not None and x.device.type == "cpu" and c % 16 == h % 2 == w % 2 == 0:
+            return PoolRelu.apply(x)  # pyright: ignore[reportReturnType]
+        return F.relu(F.max_pool2d(x, 2))

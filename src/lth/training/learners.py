@@ -1,0 +1,166 @@
+"""What a training holds and does to it: its weights, an update, an answer. One kind for each precision."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from functools import lru_cache
+from typing import Protocol
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from lth.config import Recipe
+from lth.masks import Mask, Weights
+from lth.training import updates
+from lth.training.lowering import lower
+
+
+class Learner(Protocol):
+    """The weights of one training and their optimizer, on a device."""
+
+    module: nn.Module  # what computes; its mode and its dropouts' counters are the engine's to set
+
+    def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor: ...  # one update; the loss before it
+    def outputs(self, x: Tensor) -> Tensor: ...  # float32
+    def weights(self) -> dict[str, Tensor]: ...
+    def set_weights(self, weights: Weights) -> None: ...
+    def state(self) -> dict[str, Tensor]: ...  # the optimizer's tensors
+    def restore(self, state: Mapping[str, Tensor], iteration: int) -> None: ...
+
+
+def optimizer_for(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
+    """A fresh optimizer, as each level gets one."""
+    if recipe.optimizer == "adam":
+        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+    return torch.optim.SGD(
+        parameters, lr=recipe.lr, momentum=recipe.momentum or 0.0, weight_decay=recipe.weight_decay, fused=True
+    )
+
+
+def call(network: nn.Module, x: Tensor) -> Tensor:
+    return network(x)
+
+
+@lru_cache(maxsize=1)
+def _compiled() -> Callable[[nn.Module, Tensor], Tensor]:
+    """`call` compiled by torch: one for all networks of the process, so that equal ones are compiled once."""
+    return torch.compile(call, dynamic=False)
+
+
+def caller(recipe: Recipe) -> Callable[[nn.Module, Tensor], Tensor]:
+    return _compiled() if recipe.compile else call
+
+
+class Float32:
+    """The network as it is: the reference that anything faster is held against."""
+
+    def __init__(self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str) -> None:
+        self.module, self.call = model.to(device), caller(recipe)
+        self.module.load_state_dict(dict(start))
+        parameters = dict(self.module.named_parameters())
+        self.optimizer = optimizer_for(recipe, list(parameters.values()))
+        self.masked = [(parameters[name], layer.to(device, parameters[name].dtype)) for name, layer in mask.items()]
+
+    def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr
+        loss = cross_entropy(self.outputs(x), y)
+        self.optimizer.zero_grad()
+        loss.backward()
+        # a pruned weight starts at 0, and without a gradient neither momentum nor weight decay revives it
+        for parameter, mask in self.masked:
+            if parameter.grad is not None:
+                parameter.grad.mul_(mask)
+        self.optimizer.step()
+        return loss.detach()
+
+    def outputs(self, x: Tensor) -> Tensor:
+        return self.call(self.module, x)
+
+    def weights(self) -> dict[str, Tensor]:
+        return {name: tensor.detach().cpu().clone() for name, tensor in self.module.state_dict().items()}
+
+    def set_weights(self, weights: Weights) -> None:
+        self.module.load_state_dict(dict(weights))
+
+    def state(self) -> dict[str, Tensor]:
+        entries = self.optimizer.state_dict()["state"]
+        found = {f"{index}/{key}": tensor for index, entry in entries.items() for key, tensor in entry.items()}
+        return {key: tensor.detach().cpu().clone() for key, tensor in found.items() if tensor is not None}
+
+    def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:
+        entries: dict[int, dict[str, Tensor]] = {}
+        for name, tensor in state.items():
+            index, key = name.split("/")
+            entries.setdefault(int(index), {})[key] = tensor
+        groups = self.optimizer.state_dict()["param_groups"]
+        self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
+
+
+class Bfloat16:
+    """The network in bfloat16. The weights that are trained are float32, and an update writes both: no use converts."""
+
+    def __init__(self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str) -> None:
+        kernels_too = not recipe.compile  # torch.compile cannot look into them
+        self.lowered, self.recipe, self.count = lower(model, device, mask, kernels_too), recipe, 0
+        self.module, self.call = self.lowered.module, caller(recipe)
+        self.buffers, self.order = dict(self.module.named_buffers()), list(model.state_dict())
+        self.slots = {
+            name: self._slot(name, parameter.data, mask.get(name))
+            for name, parameter in self.lowered.parameters.items()
+        }
+        self.set_weights(start)
+
+    def _slot(self, name: str, used: Tensor, mask: Tensor | None) -> updates.Slot:
+        if mask is not None:  # one that prunes nothing of what is kept is not read at each update
+            arranged = self.lowered.arranged(name, mask)
+            mask = None if arranged.all() else torch.empty_like(used, dtype=torch.bool).copy_(arranged)
+        if used.dtype == torch.float32:
+            return updates.slot(self.recipe, used, mask)
+        return updates.slot(self.recipe, torch.empty_like(used, dtype=torch.float32), mask, copy=used)
+
+    def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
+        loss = cross_entropy(self.outputs(x), y)
+        loss.backward()
+        self.count += 1
+        gradients = {n: p.grad for n, p in self.lowered.parameters.items() if p.grad is not None}
+        updates.step(self.recipe, lr, self.count, [self.slots[name] for name in gradients], list(gradients.values()))
+        self.module.zero_grad()
+        return loss.detach()
+
+    def outputs(self, x: Tensor) -> Tensor:
+        layout = torch.channels_last if x.dim() == 4 else torch.preserve_format
+        return self.call(self.module, x.to(torch.bfloat16, memory_format=layout)).float()
+
+    def weights(self) -> dict[str, Tensor]:
+        found = self._standard(lambda slot: slot.value) | {n: t.cpu().clone() for n, t in self.buffers.items()}
+        return {name: found[name] for name in self.order}
+
+    def set_weights(self, weights: Weights) -> None:
+        for name, slot in self.slots.items():
+            slot.value.copy_(self.lowered.arranged(name, weights[name]))
+            if slot.copy is not None:
+                slot.copy.copy_(slot.value)
+        for name, buffer in self.buffers.items():
+            buffer.copy_(weights[name])
+
+    def state(self) -> dict[str, Tensor]:
+        keys = updates.MOMENTS[self.recipe.optimizer]
+        found = [self._standard(lambda slot, n=n: slot.moments[n], f"/{key}") for n, key in enumerate(keys)]
+        return {name: tensor for part in found for name, tensor in part.items()}
+
+    def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:
+        self.count = iteration
+        for name, slot in self.slots.items():
+            for moment, key in zip(slot.moments, updates.MOMENTS[self.recipe.optimizer], strict=True):
+                moment.copy_(self.lowered.arranged(name, state[f"{name}/{key}"]))
+
+    def _standard(self, of: Callable[[updates.Slot], Tensor], ending: str = "") -> dict[str, Tensor]:
+        """A tensor of each parameter, as the network has them: copies on the CPU."""
+        return {
+            name + ending: self.lowered.standard(name, of(slot)).cpu().clone() for name, slot in self.slots.items()
+        }
+
+
+LEARNERS: dict[str, Callable[..., Learner]] = {"float32": Float32, "bfloat16": Bfloat16}

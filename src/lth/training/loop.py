@@ -1,0 +1,181 @@
+"""The loop around an engine: evaluate, keep the best weights, checkpoint; the same for every engine."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+from torch import Tensor
+
+from lth.config import Recipe
+from lth.errors import LthError
+from lth.masks import Weights
+from lth.plan import evaluations
+
+SLICE_SECONDS = 0.4  # about how long an engine works between two looks at the world; slicing changes no bit
+CHECKPOINT_SECONDS = 5.0
+
+
+class Engine(Protocol):
+    """What carries a recipe out: one training, in slices of any length."""
+
+    iteration: int
+
+    def advance(self, until: int) -> Any: ...
+    def evaluate(self, split: str) -> tuple[float, float]: ...
+    def weights(self) -> dict[str, Tensor]: ...
+    def set_weights(self, weights: Weights) -> None: ...
+    def state(self) -> dict[str, Tensor]: ...
+    def restore(self, state: Mapping[str, Tensor], iteration: int) -> None: ...
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """A row of the curve: the state after `iteration` updates; the test set where it was due."""
+
+    iteration: int
+    val_loss: float
+    val_accuracy: float
+    test_loss: float | None
+    test_accuracy: float | None
+
+
+@dataclass
+class Checkpoint:
+    """A training in the middle: what it has found so far, and the engine's state."""
+
+    iteration: int = 0
+    seconds: float = 0.0
+    curve: list[Evaluation] = field(default_factory=list)
+    best: dict[str, Tensor] = field(default_factory=dict)
+    state: dict[str, Tensor] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What a training tells the world, and asks it."""
+
+    load: Callable[[], Checkpoint | None] = lambda: None
+    save: Callable[[Checkpoint], None] = lambda checkpoint: None
+    report: Callable[[int], None] = lambda iteration: None
+    stopped: Callable[[], bool] = lambda: False
+
+
+class Stopped(LthError):
+    """The training was asked to stop; its checkpoint is written."""
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """A finished training."""
+
+    curve: list[Evaluation]
+    trained: dict[str, Tensor]
+    summary: dict[str, Any]  # the columns of summary.csv that training decides
+
+
+def train(engine: Engine, recipe: Recipe, hooks: Hooks | None = None) -> Outcome:
+    """Train to the recipe's last iteration, or to the first evaluation whose loss is no number.
+
+    The early-stop iteration is found afterwards, over all evaluations; the weights of lowest validation loss are kept
+    on the way, and the accuracies at early stop come from them.
+    """
+    session = Session(engine, hooks or Hooks())
+    progress = session.progress
+    for iteration, with_test in evaluations(recipe):
+        if progress.curve and iteration <= progress.curve[-1].iteration:
+            continue
+        session.advance(iteration)
+        found = evaluate(engine, iteration, with_test)
+        if found.val_loss < lowest(progress.curve):
+            progress.best = engine.weights()
+        progress.curve.append(found)
+        if not math.isfinite(found.val_loss):
+            break
+    trained = engine.weights()
+    summary = summarise(engine, recipe, progress)
+    return Outcome(progress.curve, trained, summary | {"seconds": session.seconds})
+
+
+class Session:
+    """A stretch of work on one training: slices of the engine's work, with looks at the world between them."""
+
+    def __init__(self, engine: Engine, hooks: Hooks) -> None:
+        self.engine, self.hooks = engine, hooks
+        self.progress = hooks.load() or Checkpoint()
+        if self.progress.iteration:
+            engine.restore(self.progress.state, self.progress.iteration)
+        self.saved = time.monotonic()
+        self.began = self.saved - self.progress.seconds
+        self.slice = 1
+
+    @property
+    def seconds(self) -> float:
+        """Time that this training has taken, earlier sessions included."""
+        return time.monotonic() - self.began
+
+    def advance(self, until: int) -> None:
+        """Work until `until` updates are done. Raises Stopped, after writing a checkpoint, when asked to stop."""
+        while self.engine.iteration < until:
+            stop = self.hooks.stopped()
+            if stop or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+                self.save()
+            if stop:
+                raise Stopped("stopped; run the same command again to go on")
+            self._work(until)
+            self.hooks.report(self.engine.iteration)
+
+    def save(self) -> None:
+        progress = self.progress
+        progress.iteration, progress.state, progress.seconds = self.engine.iteration, self.engine.state(), self.seconds
+        self.hooks.save(progress)
+        self.saved = time.monotonic()
+
+    def _work(self, until: int) -> None:
+        first, began = self.engine.iteration, time.perf_counter()
+        self.engine.advance(min(until, first + self.slice))
+        if self.engine.iteration - first == self.slice:  # one cut short by an evaluation says little of the pace
+            fits = SLICE_SECONDS / max(time.perf_counter() - began, 1e-6)
+            self.slice = max(1, int(self.slice * min(fits, 4.0)))
+
+
+def evaluate(engine: Engine, iteration: int, with_test: bool) -> Evaluation:
+    val_loss, val_accuracy = engine.evaluate("validation")
+    test_loss, test_accuracy = engine.evaluate("test") if with_test else (None, None)
+    return Evaluation(iteration, val_loss, val_accuracy, test_loss, test_accuracy)
+
+
+def lowest(curve: list[Evaluation]) -> float:
+    """The lowest validation loss so far; infinite before the first."""
+    return min((row.val_loss for row in curve if math.isfinite(row.val_loss)), default=math.inf)
+
+
+def summarise(engine: Engine, recipe: Recipe, progress: Checkpoint) -> dict[str, Any]:
+    """Early stop, final and intermediate accuracies. Leaves the engine at the weights of the early stop."""
+    curve, last = progress.curve, progress.curve[-1]
+    summary: dict[str, Any] = {
+        "status": "done" if math.isfinite(last.val_loss) else "diverged",
+        "iterations": engine.iteration,
+        "final_val_accuracy": last.val_accuracy,
+        "final_test_accuracy": last.test_accuracy,
+        "final_train_accuracy": engine.evaluate("train")[1] if recipe.train_accuracy else None,
+    }
+    by_iteration = {row.iteration: row for row in curve}
+    for n in recipe.report_at:
+        if n in by_iteration:
+            row = by_iteration[n]
+            summary |= {f"test_accuracy_at_{n}": row.test_accuracy, f"val_accuracy_at_{n}": row.val_accuracy}
+    if progress.best:
+        best = next(row for row in curve if row.val_loss == lowest(curve))
+        engine.set_weights(progress.best)
+        summary |= {
+            "early_stop_iteration": best.iteration,
+            "val_loss_at_early_stop": best.val_loss,
+            "val_accuracy_at_early_stop": best.val_accuracy,
+            "test_accuracy_at_early_stop": engine.evaluate("test")[1],
+            "train_accuracy_at_early_stop": engine.evaluate("train")[1] if recipe.train_accuracy else None,
+        }
+    return summary

@@ -1,0 +1,55 @@
+"""In which numbers a network is trained: float32, or bfloat16 where the hardware has it; losses are always float32."""
+
+from __future__ import annotations
+
+import platform
+from functools import lru_cache
+from pathlib import Path
+
+import torch
+from torch import nn
+from torch.nn.modules.conv import _ConvNd
+
+X86 = ("amx_bf16", "avx512_bf16")  # as Linux calls them, the faster first
+ARM = ("bf16",)
+
+
+@lru_cache(maxsize=1)
+def processor_flags() -> frozenset[str]:
+    """What the processor says of itself; nothing where the system has no /proc/cpuinfo."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return frozenset()
+    named = (line.partition(":") for line in lines)
+    flags = next((flags for name, _, flags in named if name.strip().lower() in ("flags", "features")), "")
+    return frozenset(flags.split())
+
+
+def hardware(device: str) -> str | None:
+    """What computes in bfloat16 on `device` ("cpu" or "cuda"), in a few words; None where nothing does."""
+    if device != "cpu":
+        major, minor = torch.cuda.get_device_capability()  # below 8.0 it is emulated
+        return "the GPU" if (major, minor) >= (8, 0) else None
+    names = X86 if platform.machine().lower() in ("x86_64", "amd64") else ARM
+    found = next((name for name in names if name in processor_flags()), None)
+    return f"the processor's {found}" if found else None
+
+
+def resolve(asked: str, model: nn.Module, device: str) -> tuple[str, str]:
+    """The precision for `model`, and the reason in a clause.
+
+    `auto` is bfloat16 for convolutional networks where the hardware has it, and float32 for everything else. What is
+    asked for by name is taken: bfloat16 runs anywhere, but slowly in software.
+    """
+    convolutional = any(isinstance(module, _ConvNd) for module in model.modules())
+    unit = hardware(device)
+    if asked == "bfloat16":
+        return asked, f"asked for; computed by {unit}" if unit else f"asked for; slow: the {device} has no unit for it"
+    if asked == "float32":
+        return asked, "asked for"
+    if not convolutional:
+        return "float32", "the network has no convolution"
+    if unit is None:
+        return "float32", f"nothing on the {device} computes in bfloat16"
+    return "bfloat16", f"for convolutions, by {unit}"

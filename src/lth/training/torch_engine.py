@@ -1,0 +1,98 @@
+"""The torch engine: any module, any device; the reference that anything faster is held against."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from lth.config import Recipe
+from lth.data import Splits, pixels
+from lth.masks import Mask, Weights
+from lth.models.dropout import set_counter
+from lth.randomness import seed_of
+from lth.training.augment import flip_and_crop
+from lth.training.batches import Key, batches
+from lth.training.learners import LEARNERS
+from lth.training.precision import resolve
+from lth.training.schedule import lr_at
+
+NAME = "torch"
+EVALUATION_BATCH = 250  # its activations stay near the processor; fixed, as another size may round the sums otherwise
+
+Prepared = Mapping[str, tuple[Tensor, Tensor]]
+
+
+def prepare(splits: Splits, device: str) -> Prepared:
+    """The data on the device, once for all trainings: split -> (images as stored, labels)."""
+    return {
+        "train": (splits.train_x.to(device), splits.train_y.to(device)),
+        "validation": (splits.val_x.to(device), splits.val_y.to(device)),
+        "test": (splits.test_x.to(device), splits.test_y.to(device)),
+    }
+
+
+def on_device(indices: Tensor, device: torch.device) -> Tensor:
+    """A copy on the device that the CPU does not wait for."""
+    return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices
+
+
+class TorchEngine:
+    """One training of `model` from `start` under `mask`; `iteration` counts the updates done."""
+
+    def __init__(
+        self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str
+    ) -> None:
+        precision, _ = resolve(recipe.precision, model, device)
+        self.learner = LEARNERS[precision](model, start, mask, recipe, device)
+        self.module = self.learner.module
+        self.recipe, self.data, self.key, self.iteration = recipe, data, key, 0
+
+    def advance(self, until: int) -> list[Tensor]:
+        """Do updates until `until` are done; the loss of each, before its update, as a tensor on the device."""
+        images, labels = self.data["train"]
+        order = batches(self.key, len(labels), self.recipe.batch, self.iteration, until)
+        sizes = [len(batch) for batch in order]
+        dropout_key, augment_key = seed_of(*self.key, "dropout"), seed_of(*self.key, "augment")
+        losses = []
+        self.module.train()
+        for batch in on_device(torch.cat(order), labels.device).split(sizes) if order else ():
+            set_counter(self.module, dropout_key, self.iteration)
+            x = pixels(images[batch])
+            if self.recipe.augment:
+                x = flip_and_crop(x, augment_key, self.iteration)
+            losses.append(self.learner.update(x, labels[batch], lr_at(self.recipe, self.iteration)))
+            self.iteration += 1
+        return losses
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> tuple[float, float]:
+        """Mean loss and accuracy over a whole split; every example counts once, also those of a smaller last batch."""
+        images, labels = self.data[split]
+        self.module.eval()
+        loss, correct = torch.zeros((2,), dtype=torch.float64, device=labels.device)  # read at the end: a GPU goes on
+        for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+            outputs = self.learner.outputs(pixels(x))
+            loss += cross_entropy(outputs, y, reduction="sum")
+            correct += (outputs.argmax(1) == y).sum()
+        return loss.item() / len(labels), int(correct) / len(labels)
+
+    def weights(self) -> dict[str, Tensor]:
+        """Copies of all parameters and buffers, on the CPU, as the network has them whatever computes."""
+        return self.learner.weights()
+
+    def set_weights(self, weights: Weights) -> None:
+        self.learner.set_weights(weights)
+
+    def state(self) -> dict[str, Tensor]:
+        """All that going on needs, beside the iteration: weights, buffers, and the optimizer's tensors."""
+        state = {f"weights/{name}": tensor for name, tensor in self.weights().items()}
+        return state | {f"optimizer/{name}": tensor for name, tensor in self.learner.state().items()}
+
+    def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:
+        part = lambda prefix: {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}
+        self.set_weights(part("weights/"))
+        self.learner.restore(part("optimizer/"), iteration)
+        self.iteration = iteration

@@ -1,0 +1,102 @@
+"""Imports go one way (design, section 4), names have one owner, and light commands stay light."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import lth
+from lth import config
+
+SOURCE = Path(lth.__file__).parent
+# A module imports from its own line and the lines above it, never from below.
+ORDER = [
+    ["errors"],
+    ["config"],
+    ["randomness"],
+    ["plan"],
+    ["store"],
+    ["records"],
+    ["paper"],
+    ["plots", "report"],
+    ["data"],
+    ["masks"],
+    ["models"],
+    ["pruning", "starts"],
+    ["training", "native"],
+    ["ticket"],
+    ["step"],
+    ["bench"],
+    ["executors"],
+    ["progress"],
+    ["running"],
+    ["cli"],
+]
+RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}
+MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
+
+
+def part(path: Path) -> str:
+    return path.relative_to(SOURCE).parts[0].removesuffix(".py")
+
+
+def imported(path: Path) -> set[str]:
+    """The parts of lth that a module imports, wherever in its text."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.ImportFrom) and node.module and node.level == 0 and node.module.split(".")[0] == "lth":
+            below = node.module.split(".")[1:]
+            found |= {below[0]} if below else {alias.name for alias in node.names}
+        elif isinstance(node, ast.Import):
+            found |= {alias.name.split(".")[1] for alias in node.names if alias.name.startswith("lth.")}
+    return found
+
+
+@pytest.mark.parametrize("path", MODULES, ids=lambda p: str(p.relative_to(SOURCE)))
+def test_imports_go_one_way(path: Path) -> None:
+    assert part(path) in RANK, f"give {part(path)} its place in ORDER"
+    later = {name for name in imported(path) if RANK[name] > RANK[part(path)]}
+    assert not later, f"{path.name} imports {later}, which stand below it"
+
+
+def loaded_by(code: str) -> set[str]:
+    command = [sys.executable, "-c", f"{code}\nimport sys; print(*sys.modules)"]
+    return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
+
+
+@pytest.mark.parametrize("module", ["config", "plan", "store", "records", "plots", "cli"])
+def test_the_line_of_records_has_no_torch(module: str) -> None:
+    assert "torch" not in loaded_by(f"import lth.{module}")
+
+
+@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "branches"], ["show", "lenet"], ["data", "list"]])
+def test_light_commands_never_import_torch(arguments: list[str]) -> None:
+    code = (
+        f"import sys; sys.argv = ['lth', *{arguments}]\nfrom lth.cli import main\ntry: main()\nexcept SystemExit: pass"
+    )
+    assert "torch" not in loaded_by(code)
+
+
+def test_registries_have_the_names_that_config_owns() -> None:
+    from lth.data.registry import DATASETS
+    from lth.models import MODELS
+    from lth.pruning import MASK_RULES, SCORES
+    from lth.starts import START_RULES
+
+    assert set(MODELS) == set(config.MODELS)
+    assert set(DATASETS) == set(config.DATASETS)
+    assert set(SCORES) == set(config.SCORES)
+    assert set(MASK_RULES) == set(config.MASK_RULES)
+    assert set(START_RULES) == set(config.START_RULES)
+    assert {rule for mask, start, _ in config.BRANCHES.values() for rule in (mask, start)} <= {
+        *MASK_RULES, *START_RULES
+    }  # fmt: skip
+
+
+def test_public_names_are_there() -> None:
+    for name in lth.__all__:
+        assert getattr(lth, name).__name__ == name

@@ -1,0 +1,195 @@
+"""The compiled bfloat16 kernels against torch's float32: results, gradients, updates."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from lth.config import Recipe
+from lth.training import kernels, sparse, updates
+from lth.training.learners import optimizer_for
+from lth.training.precision import hardware
+
+pytestmark = pytest.mark.skipif(kernels.core() is None, reason="the kernels are not built, or not for this processor")
+
+CASES = [  # images, inputs, outputs, height, width
+    (5, 64, 64, 16, 16),
+    (3, 16, 48, 8, 12),
+    (7, 32, 16, 6, 10),  # no image of 4x4 tiles
+    (130, 16, 32, 2, 2),
+    (2, 128, 64, 4, 4),
+]
+AFTERS: list[tuple[str, ...]] = [(), ("relu",), ("pool", "relu")]
+
+
+def images(seed: int, *shape: int) -> Tensor:
+    drawn = torch.randn(shape, generator=torch.Generator().manual_seed(seed))
+    return drawn.bfloat16().contiguous(memory_format=torch.channels_last)
+
+
+@pytest.fixture(autouse=True)
+def _the_same_layers_every_time() -> Iterator[None]:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(1)
+        yield
+
+
+def off(found: Tensor, expected: Tensor) -> float:
+    return ((found.detach().float() - expected.detach()).norm() / expected.detach().norm()).item()
+
+
+def reference(x: Tensor, weight: Tensor, bias: Tensor | None, after: tuple[str, ...]) -> Tensor:
+    y = F.conv2d(x, weight, bias, padding=1)
+    y = F.max_pool2d(y, 2) if "pool" in after else y
+    return F.relu(y) if "relu" in after else y
+
+
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("after", AFTERS, ids=["plain", "relu", "pool-relu"])
+@pytest.mark.parametrize("case", CASES, ids=str)
+def test_winograd_is_the_convolution(case: tuple[int, ...], after: tuple[str, ...], biased: bool) -> None:
+    n, c, k, h, w = case
+    x, conv = images(1, n, c, h, w).requires_grad_(), nn.Conv2d(c, k, 3, padding=1, bias=biased)
+    y = kernels.Winograd.apply(x, conv.weight, conv.bias, after)
+    exact = x.detach().float().requires_grad_()
+    expected = reference(exact, conv.weight, conv.bias, after)
+    assert y.dtype == torch.bfloat16 and y.shape == expected.shape
+    assert off(y, expected.detach()) < 0.006
+    gradient = images(2, *y.shape)
+    inputs = (x, conv.weight, conv.bias) if biased else (x, conv.weight)
+    found = torch.autograd.grad(y, inputs, gradient)
+    wanted = torch.autograd.grad(expected, (exact, *inputs[1:]), gradient.float())
+    # a maximum or a sign that rounding has changed sends a whole gradient elsewhere: a few in a thousand
+    slack = 0.2 if after else 0.02
+    for mine, theirs in zip(found, wanted, strict=True):
+        assert mine.shape == theirs.shape and off(mine, theirs) < slack
+
+
+def test_which_convolutions_are_taken() -> None:
+    if "amx" in (hardware("cpu") or ""):
+        pytest.skip("processors with AMX keep to oneDNN")
+    taken = [nn.Conv2d(64, 64, 3, padding=1), nn.Conv2d(3, 64, 3, padding=1), nn.Conv2d(32, 16, 3, padding=1)]
+    left = [
+        nn.Conv2d(64, 64, 5, padding=2),
+        nn.Conv2d(64, 64, 3),
+        nn.Conv2d(64, 64, 3, 2, padding=1),
+        nn.Conv2d(64, 64, 3, padding=1, groups=2),
+        nn.Conv2d(40, 64, 3, padding=1),
+        nn.Conv2d(64, 10, 3, padding=1),
+    ]
+    assert all(map(kernels.fits, taken)) and not any(map(kernels.fits, left))
+
+
+def test_winograd_makes_no_gradient_that_nobody_needs() -> None:
+    x, conv = images(1, 4, 16, 8, 8), nn.Conv2d(16, 16, 3, padding=1)
+    kernels.Winograd.apply(x, conv.weight, conv.bias, ("relu",)).sum().backward()
+    assert x.grad is None and conv.weight.grad is not None
+
+
+def test_winograd_repeats_itself_to_the_bit() -> None:
+    x, conv = images(1, 9, 32, 8, 8).requires_grad_(), nn.Conv2d(32, 32, 3, padding=1)
+
+    def once() -> list[Tensor]:
+        y = kernels.Winograd.apply(x, conv.weight, conv.bias, ("pool", "relu"))
+        return [y, *torch.autograd.grad(y, (x, conv.weight, conv.bias), images(2, *y.shape))]
+
+    first = once()
+    kernels.Winograd.apply(images(3, 2, 64, 16, 16), nn.Conv2d(64, 64, 3).weight, None, ())  # leaves its workspace
+    assert all(torch.equal(a, b) for a, b in zip(first, once(), strict=True))
+
+
+@pytest.mark.parametrize("after", AFTERS[:2], ids=["plain", "relu"])
+@pytest.mark.parametrize("case", [(5, 3, 64, 16, 16), (3, 1, 16, 7, 5), (2, 4, 32, 3, 1), (2, 2, 16, 1, 120)], ids=str)
+def test_the_first_convolution(case: tuple[int, ...], after: tuple[str, ...]) -> None:
+    n, c, k, h, w = case
+    x, conv = images(1, n, c, h, w), nn.Conv2d(c, k, 3, padding=1)
+    y = kernels.Thin.apply(x, conv.weight, conv.bias, after)
+    rounded = conv.weight.detach().bfloat16().float()  # the kernel rounds weights, and sums in float32
+    expected = reference(x.float(), rounded, conv.bias, after)
+    assert off(y, expected.detach()) < 0.003
+    gradient = images(2, *y.shape)
+    found = torch.autograd.grad(y, (conv.weight, conv.bias), gradient)
+    alive = gradient.float() * (y > 0) if after else gradient.float()
+    exact = nn.functional.conv2d(x.float(), conv.weight, conv.bias, padding=1)
+    for mine, theirs in zip(found, torch.autograd.grad(exact, (conv.weight, conv.bias), alive), strict=True):
+        assert off(mine, theirs) < 1e-5
+
+
+def test_pooling_is_torchs_to_the_bit_and_ties_go_to_the_first() -> None:
+    x = images(1, 4, 32, 6, 10)
+    x = (x * 2).round() / 2  # many ties, many zeros
+    x.requires_grad_()
+    y, expected = kernels.PoolRelu.apply(x), F.relu(F.max_pool2d(x, 2))
+    gradient = images(2, *y.shape)
+    assert torch.equal(y, expected)
+    (mine,), (theirs,) = (torch.autograd.grad(of, x, gradient) for of in (y, expected))
+    assert torch.equal(mine, theirs)
+
+
+@pytest.mark.parametrize("function", ["pool", "conv"])
+def test_a_number_that_is_none_is_not_lost(function: str) -> None:
+    x = images(1, 2, 16, 4, 4)
+    x[1, 3, 2, 2] = torch.nan
+    conv = nn.Conv2d(16, 16, 3, padding=1)
+    y = kernels.PoolRelu.apply(x) if function == "pool" else kernels.Winograd.apply(x, conv.weight, None, ("relu",))
+    assert not y[0].isnan().any() and y[1].isnan().any()
+
+
+@pytest.mark.parametrize("count", [1, 15, 16, 17, 1000])
+@pytest.mark.parametrize(
+    "given",
+    [
+        {"optimizer": "adam"},
+        {"optimizer": "adam", "weight_decay": 0.1},
+        {"optimizer": "sgd", "weight_decay": 0.1},
+        {"optimizer": "momentum", "momentum": 0.8, "weight_decay": 0.1},
+    ],
+    ids=["adam", "adam-decay", "sgd-decay", "momentum-decay"],
+)
+@pytest.mark.parametrize("compiled", [True, False])
+def test_updates_are_torchs(
+    count: int, given: dict[str, Any], compiled: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if not compiled:
+        monkeypatch.setattr(kernels, "core", lambda: None)
+    recipe = Recipe(lr=0.01, iterations=1, **given)
+    drawn = torch.Generator().manual_seed(count)
+    mask = torch.rand(count, generator=drawn) < 0.7
+    parameter = nn.Parameter(torch.randn(count, generator=drawn) * mask)
+    slot = updates.slot(recipe, parameter.data.clone(), mask, torch.zeros(count, dtype=torch.bfloat16))
+    optimizer = optimizer_for(recipe, [parameter])
+    for number in range(1, 6):
+        gradient = torch.randn(count, generator=drawn).bfloat16()
+        parameter.grad = gradient.float() * mask
+        optimizer.step()
+        updates.step(recipe, 0.01, number, [slot], [gradient if number % 2 else gradient.float()])
+        torch.testing.assert_close(slot.value, parameter.data, rtol=1e-5, atol=1e-6)
+        assert torch.equal(slot.copy, slot.value.bfloat16()) and not slot.value[~mask].any()
+
+
+@pytest.mark.parametrize("examples", [1, 60, 64, 130])
+@pytest.mark.parametrize("density", [0.0, 0.01, 0.15])
+@pytest.mark.parametrize("shape", [(24, 1024), (7, 3001)], ids=str)
+def test_sparse_products_are_the_dense_ones(examples: int, density: float, shape: tuple[int, int]) -> None:
+    drawn = torch.Generator().manual_seed(examples)
+    mask = torch.rand(shape, generator=drawn) < density
+    weight = torch.randn(shape, generator=drawn) * mask
+    where, bias = sparse.places(mask), torch.randn(shape[0], generator=drawn, requires_grad=True)
+    assert torch.equal(where.scatter(where.gather(weight)), weight)
+    x = torch.randn(examples, shape[1], generator=drawn).bfloat16().requires_grad_()
+    values = where.gather(weight).requires_grad_()
+    y = sparse.SparseProduct.apply(x, values, bias, where)
+    exact, dense = x.detach().float().requires_grad_(), weight.requires_grad_()
+    expected = F.linear(exact, dense, bias)
+    torch.testing.assert_close(y.float(), expected, rtol=0.006, atol=1e-5)
+    gradient = torch.randn(y.shape, generator=drawn).bfloat16()
+    x_gradient, value_gradient, bias_gradient = torch.autograd.grad(y, (x, values, bias), gradient)
+    wanted = torch.autograd.grad(expected, (exact, dense, bias), gradient.float())
+    torch.testing.assert_close(x_gradient.float(), wanted[0], rtol=0.006, atol=1e-5)
+    torch.testing.assert_close(where.scatter(value_gradient), wanted[1] * mask, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(bias_gradient, wanted[2], rtol=1e-5, atol=1e-5)

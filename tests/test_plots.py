@@ -1,0 +1,370 @@
+"""Figures of synthetic runs: what is drawn is what the tables say, read back from the artists."""
+
+from __future__ import annotations
+
+import itertools
+import subprocess
+import sys
+import xml.etree.ElementTree as ElementTree
+from pathlib import Path
+
+import numpy as np
+import pytest
+from matplotlib.axes import Axes
+from matplotlib.colors import to_hex
+from matplotlib.container import ErrorbarContainer
+from matplotlib.figure import Figure
+from PIL import Image
+
+from lth import plots, records
+from lth.errors import LthError
+from test_records import density_of, make_run, training
+
+
+def curve(early_stop: int = 301, offset: float = 0.0, test_every: int = 1, last: int = 1001) -> str:
+    lines = ["iteration,val_loss,val_accuracy,test_loss,test_accuracy"]
+    for n, i in enumerate(range(1, last + 1, 100)):
+        loss = 2.3 if i == 1 else 0.1 + abs(i - early_stop) / 10000 + offset
+        test = f"{loss + 0.01!r},{1 - loss / 3!r}" if n % test_every == 0 or i == last else ","
+        lines.append(f"{i},{loss!r},{1 - loss / 3!r},{test}")
+    return "\n".join(lines) + "\n"
+
+
+def synthetic(
+    folder: Path,
+    trials: int = 3,
+    levels: int = 3,
+    reinits: int = 2,
+    curves: str | dict | None = None,
+    changes: dict | None = None,
+    without: tuple = (),
+    **settings,
+) -> records.Records:
+    """A run whose early stops and accuracies are 1000 and 0.9, and more by the trial's square, less by level."""
+    rows = {}
+    for trial in range(1, trials + 1):
+        for level in range(levels + 1):
+            for n in range(reinits + 1 if level else 1):
+                label = f"reinit-{n}" if n else "ticket"
+                rows[trial, level, label] = training(
+                    level,
+                    early_stop_iteration=1001 + 100 * trial**2 + 10 * level + 1000 * n,
+                    test_accuracy_at_early_stop=0.9 + 0.01 * trial**2 - 0.001 * level - 0.05 * n,
+                )
+    rows = {place: row | (changes or {}).get(place, {}) for place, row in rows.items() if place not in without}
+    settings = {"branch": [{"name": "reinit", "count": reinits}] if reinits else []} | settings
+    return records.load(make_run(folder, rows, curves or curve(), **settings))
+
+
+def bars(axes: Axes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
+    """Of each series its points (x, mean) and its bars' ends (low, high), as drawn."""
+    drawn = {}
+    for container in axes.containers:
+        assert isinstance(container, ErrorbarContainer)
+        line, _, collections = container.lines
+        segments = np.array(collections[0].get_segments()) if collections else np.empty((0, 2, 2))
+        drawn[container.get_label()] = line.get_xydata(), segments[:, :, 1]
+    return drawn
+
+
+def texts(figure: Figure) -> str:
+    axes = [t for a in figure.axes for t in (*a.texts, a.title, a.xaxis.label, a.yaxis.label)]
+    legends = [t.get_text() for holder in (figure, *figure.axes) for t in legend_texts(holder)]
+    return "\n".join([figure.get_supxlabel(), *(t.get_text() for t in axes), *legends])
+
+
+def legend_texts(holder: Figure | Axes) -> list:
+    legends = holder.legends if isinstance(holder, Figure) else [holder.get_legend()]
+    return [text for legend in legends if legend for text in legend.get_texts()]
+
+
+# ----------------------------------------------------------------------------------------------------- what is drawn
+
+
+def test_error_bars_are_minimum_and_maximum_of_what_is_drawn(tmp_path: Path) -> None:
+    run = synthetic(tmp_path / "run")
+    for quantity in ("early_stop_iteration", "test_accuracy_at_early_stop"):
+        (axes,) = plots.by_density_figure([run], [quantity]).axes
+        drawn = bars(axes)
+        assert list(drawn) == ["ticket", "reinit (2 a trial)"]
+        for label, name in zip(drawn, ("ticket", "reinit"), strict=True):
+            points, ends = drawn[label]
+            for (percent, mean), (low, high) in zip(points, ends, strict=True):
+                rows = run.summary[np.isclose(100 * run.summary["density"], percent)]
+                values = rows.loc[rows["branch"].str.startswith(name), quantity].to_numpy()
+                assert len(values) == (3 if name == "ticket" else 6)
+                assert (mean, low, high) == pytest.approx((values.mean(), values.min(), values.max()), rel=1e-12)
+        assert drawn["ticket"][0][:, 0] == pytest.approx([100, 80, 64, 51.2])
+        assert drawn["reinit (2 a trial)"][0][:, 0] == pytest.approx([80, 64, 51.2])
+
+
+def test_early_stop_and_accuracy_do_not_exchange_their_bars(tmp_path: Path) -> None:
+    stop, accuracy, final = plots.figures([synthetic(tmp_path / "run")])["overview"].axes
+    assert bars(stop)["ticket"][1][0] == pytest.approx([1101, 1901])
+    assert bars(accuracy)["ticket"][1][0] == pytest.approx([0.91, 0.99])
+    assert bars(final)["ticket"][0][:, 1] == pytest.approx([0.98] * 4)
+
+
+def test_curves_are_the_mean_of_trials_with_a_band(tmp_path: Path) -> None:
+    by_trial = {(t, level, "ticket"): curve(offset=0.01 * t * (level + 1)) for t in (1, 2, 3) for level in (0, 1)}
+    run = synthetic(tmp_path / "run", levels=1, reinits=0, curves=by_trial)
+    (axes,) = plots.by_iteration_figure([run], "val_loss").axes
+    first, second = axes.get_lines()
+    assert [line.get_label() for line in (first, second)] == ["100", "80.0"]
+    assert dict(first.get_xydata())[301] == pytest.approx(0.12)
+    assert dict(second.get_xydata())[301] == pytest.approx(0.14)
+    corners = axes.collections[1].get_paths()[0].vertices
+    assert sorted(corners[corners[:, 0] == 301, 1])[:: len(corners)] == pytest.approx([0.12])
+    assert corners[corners[:, 0] == 301, 1].max() == pytest.approx(0.16)
+
+
+def test_only_tickets_are_drawn_by_iteration_and_only_where_evaluated(tmp_path: Path) -> None:
+    places = itertools.product((1, 2, 3), (0, 1, 2, 3), ("ticket", "reinit-1", "reinit-2"))
+    curves = {place: curve(test_every=5, offset=float(place[2] != "ticket")) for place in places}
+    run = synthetic(tmp_path / "run", curves=curves)
+    (axes,) = plots.by_iteration_figure([run], "test_loss").axes
+    assert len(axes.get_lines()) == 4
+    for line in axes.get_lines():
+        assert line.get_xydata().tolist() == [pytest.approx(point) for point in ([1, 2.31], [501, 0.13], [1001, 0.18])]
+
+
+def test_figures_and_files(tmp_path: Path) -> None:
+    run = synthetic(tmp_path / "run", scale=0.1)
+    paths = plots.draw([run], tmp_path / "figures")
+    names = [*plots.BY_DENSITY, "test-accuracy-at-iterations", *plots.BY_ITERATION]
+    assert paths == [tmp_path / "figures" / f"{name}.{kind}" for name in names for kind in ("png", "svg")]
+    for path in paths:
+        assert path.stat().st_size > 10_000
+        if path.suffix == ".svg":
+            assert ElementTree.parse(path).getroot().tag.endswith("svg")
+    with Image.open(paths[0]) as image:
+        assert image.width >= 1800
+    for figure in plots.figures([run]).values():
+        assert "lenet: mean (min-max) of 3 trials, at scale 0.1 of the full iterations" in " ".join(
+            texts(figure).split()
+        )
+
+
+def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
+    run = synthetic(tmp_path / "run", levels=1, trials=2)
+    figure = plots.by_density_figure([run], ["early_stop_iteration"])
+    svg = plots.save(figure, tmp_path / "here")[1].read_bytes()
+    code = (
+        "import sys; from pathlib import Path; from lth import plots, records\n"
+        "figure = plots.by_density_figure([records.load(sys.argv[1])], ['early_stop_iteration'])\n"
+        "plots.save(figure, Path(sys.argv[2])); assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
+    )
+    subprocess.run([sys.executable, "-W", "error", "-c", code, str(run.folder), str(tmp_path / "there")], check=True)
+    assert (tmp_path / "there.svg").read_bytes() == svg
+    assert (tmp_path / "there.png").read_bytes() == (tmp_path / "here.png").read_bytes()
+    assert b"<dc:date>" not in svg
+
+
+def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
+    (tmp_path / "figures").write_text("a file stands here")
+    with pytest.raises(LthError, match=r"figures could not be written: File exists"):
+        plots.draw([synthetic(tmp_path / "run", levels=0)], tmp_path / "figures")
+
+
+# ------------------------------------------------------------------------------------------------------- what there is
+
+
+def test_unfinished_runs_draw_what_there_is(tmp_path: Path) -> None:
+    diverged = {"status": "diverged", "early_stop_iteration": None, "test_accuracy_at_early_stop": None}
+    blank = {"train_accuracy_at_early_stop": None, "final_train_accuracy": None}
+    places = [(t, level, "ticket") for t in (1, 2, 3) for level in range(5)]
+    changes = dict.fromkeys(places, blank) | {(2, 1, "ticket"): diverged | blank}
+    curves = dict.fromkeys(places, curve(test_every=100)) | {
+        (2, 1, "ticket"): "\n".join(curve().split("\n")[:3]) + "\n"
+    }
+    curves[1, 2, "ticket"] = curve().replace("0.1,", "nan,").replace("0.12,", "inf,")
+    without = ((2, 2, "ticket"), (2, 3, "ticket"), (3, 3, "ticket"), *((t, 4, "ticket") for t in (1, 2, 3)))
+    run = synthetic(tmp_path / "run", 3, 4, 0, curves, changes, without)
+    drawn = plots.figures([run])
+    for figure in drawn.values():
+        figure.draw_without_rendering()
+    assert "train-accuracy" not in drawn
+    assert len(drawn) == len(plots.BY_DENSITY) - 1 + 1 + len(plots.BY_ITERATION)
+    assert all(
+        np.isfinite(line.get_ydata()).all() for line in drawn["validation-loss-by-iteration"].axes[0].get_lines()
+    )
+    points, ends = bars(drawn["early-stop-iteration"].axes[0])["ticket"]
+    assert points[:, 1] == pytest.approx([(1101 + 1401 + 1901) / 3, (1111 + 1911) / 2, (1121 + 1921) / 2, 1131])
+    assert ends[1] == pytest.approx([1111, 1911])  # without the diverged trial
+    assert ends[3] == pytest.approx([1131, 1131])
+    said = drawn["early-stop-iteration"].get_supxlabel()
+    assert "mean (min-max) of 1 to 3 trials; diverged and left out: 1 of 9 trainings" in " ".join(said.split())
+
+
+@pytest.mark.parametrize(("trials", "levels"), [(1, 0), (2, 0), (1, 1)])
+def test_the_smallest_runs(tmp_path: Path, trials: int, levels: int) -> None:
+    run = synthetic(tmp_path / "run", trials, levels, reinits=levels, curves=curve(last=101))
+    drawn = plots.figures([run])
+    assert len(drawn) == 9
+    for figure in drawn.values():
+        figure.draw_without_rendering()
+    for points, ends in bars(drawn["early-stop-iteration"].axes[0]).values():
+        assert len(points) == 1 or levels
+        assert len(ends) == (0 if trials == 1 else len(points))
+
+
+def test_where_every_trial_diverged_there_is_nothing_to_draw(tmp_path: Path) -> None:
+    run = synthetic(tmp_path / "run", 1, 0, changes={(1, 0, "ticket"): {"status": "diverged"}})
+    assert plots.draw([run], tmp_path / "figures") == []
+    assert plots.draw([records.load(make_run(tmp_path / "new", {}))], tmp_path / "figures") == []
+
+
+# ------------------------------------------------------------------------------------------------------------ overlays
+
+
+def test_resetting_beside_continued_training(tmp_path: Path) -> None:
+    reset = synthetic(tmp_path / "lenet", levels=2, reinits=1)
+    rows = {
+        (trial, level, label): training(level, early_stop_iteration=5001 + 100 * trial + 1000 * (label != "ticket"))
+        for trial in (1, 2)
+        for level in (0, 1, 2)
+        for label in ("ticket", "continued")[: level + 1]
+    }
+    folder = make_run(tmp_path / "continued", rows, curve(), name="lenet-continued", strategy="continued", branch=[])
+    drawn = plots.figures([reset, records.load(folder)])
+    (axes,) = drawn["early-stop-iteration"].axes
+    series = bars(axes)
+    both = ["lenet: ticket", "lenet: reinit", "lenet-continued: ticket", "lenet-continued: continued"]
+    assert list(series) == [t.get_text() for t in drawn["early-stop-iteration"].legends[0].get_texts()] == both
+    assert series["lenet-continued: ticket"][0][:, 1] == pytest.approx([5151] * 3)
+    assert series["lenet-continued: continued"][0][:, 1] == pytest.approx([6151] * 2)
+    assert [a.get_title() for a in drawn["test-loss-by-iteration"].axes] == ["lenet", "lenet-continued"]
+    caption = drawn["early-stop-iteration"].get_supxlabel()
+    assert caption == "lenet: mean (min-max) of 3 trials\nlenet-continued: mean (min-max) of 2 trials"
+    alone = plots.figures([records.load(folder)])["early-stop-iteration"]
+    assert list(bars(alone.axes[0])) == ["ticket", "continued"]
+
+
+def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
+    runs = [synthetic(tmp_path / name, 1, 0, scale=scale) for name, scale in [("a", 1.0), ("b", 1.0), ("c", 0.5)]]
+    assert plots.run_names(runs) == ["a", "b", "c"]
+    assert plots.run_names(runs[::2]) == ["lenet", "lenet-scale0.5"]
+    assert plots.run_names(runs[:1]) == ["lenet"]
+    assert plots.run_names([runs[0], runs[0]]) == [str(tmp_path / "a")] * 2
+
+
+def test_ten_runs_fit_one_figure(tmp_path: Path) -> None:
+    runs = [synthetic(tmp_path / f"lr-{i}", 2, 1, reinits=1, name=f"lr-{i}") for i in range(10)]
+    figure = plots.by_density_figure(runs, ["early_stop_iteration"])
+    figure.draw_without_rendering()
+    assert figure.axes[0].bbox.height / figure.dpi > 0.7 * plots.PANEL[1]
+    assert len(plots.by_iteration_figure(runs, "test_loss").axes) == 10
+
+
+# ------------------------------------------------------------------------------------------------------- looks and axes
+
+
+def grey(colour: str) -> float:
+    red, green, blue = (int(to_hex(colour)[i : i + 2], 16) / 255 for i in (1, 3, 5))
+    return 0.299 * red + 0.587 * green + 0.114 * blue
+
+
+def test_families_differ_without_colour() -> None:
+    names = ["ticket", "continued", "random-mask", "reinit", "noise-0.5", "noise-2", "resampled"]
+    looks = {name: plots.family_look(name, names) for name in names}
+    for part in ("color", "marker", "linestyle"):
+        assert len({look[part] for look in looks.values()}) == len(names)
+    assert plots.family_look("reinit") == looks["reinit"]  # the same in every figure
+    runs = [plots.run_look(i, "ticket") for i in range(14)]
+    assert len({(look["color"], look["marker"]) for look in runs}) == 14
+    assert plots.run_look(1, "reinit")["linestyle"] == looks["reinit"]["linestyle"]
+
+
+def test_levels_go_from_dark_to_light() -> None:
+    greys = [grey(plots.level_look(i, 8)["color"]) for i in range(8)]
+    assert greys == sorted(greys)
+    assert greys[-1] < 0.8  # shows on white
+
+
+@pytest.mark.parametrize("log", [True, False])
+@pytest.mark.parametrize("width", [2.0, 4.3, 9.0])
+def test_ticks_of_the_percent_axis_do_not_overlap(width: float, log: bool) -> None:
+    figure = Figure(figsize=(width, 3), layout="constrained")
+    axes = figure.subplots()
+    percents = [100 * density_of(level) for level in range(34)]
+    axes.plot(percents, percents)
+    plots.percent_axis(axes, percents, log)
+    figure.draw_without_rendering()
+    boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
+    assert len(boxes) >= 3
+    assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
+    assert axes.get_xticklabels()[0].get_text() == "100"
+    assert {tick.get_text() for tick in axes.get_xticklabels()} <= {plots.percent_said(p) for p in percents}
+    left, right = axes.get_xlim()
+    assert left > 100 > percents[-1] > right
+    assert axes.get_xscale() == ("log" if log else "linear")
+
+
+def test_percent_said() -> None:
+    said = [plots.percent_said(100 * density) for density in (1, 0.8, 0.512345, 0.0687, 0.00995, 0.0041, 0.00091)]
+    assert said == ["100", "80.0", "51.2", "6.9", "1.0", "0.41", "0.091"]
+
+
+@pytest.mark.parametrize(
+    ("levels", "winning", "picked"),
+    [
+        (range(4), 2, [0, 1, 2, 3]),
+        (range(25), None, [0, 3, 7, 10, 14, 17, 21, 24]),
+        (range(25), 8, [0, 3, 8, 10, 14, 17, 21, 24]),
+        (range(25), 23, [0, 3, 7, 10, 14, 17, 23, 24]),
+        (range(25), 14, [0, 3, 7, 10, 14, 17, 21, 24]),
+    ],
+)
+def test_a_readable_selection_of_levels(levels: range, winning: int | None, picked: list[int]) -> None:
+    assert plots.pick_levels(levels, winning) == picked
+
+
+def test_a_collapsed_branch_does_not_press_the_others_together(tmp_path: Path) -> None:
+    changes = {
+        (trial, level, "reinit-1"): {"test_accuracy_at_early_stop": 0.1} for trial in (1, 2, 3) for level in (11, 12)
+    }
+    changes |= {(3, 1, "ticket"): {"test_accuracy_at_early_stop": 1.0}}
+    run = synthetic(tmp_path / "run", 3, 12, 1, changes=changes)
+    figure = plots.by_density_figure([run], ["test_accuracy_at_early_stop"])
+    bottom, top = figure.axes[0].get_ylim()
+    assert 0.5 < bottom < 0.85
+    assert 1.0 < top < 1.02
+    assert "cut; lowest mean: 0.1" in texts(figure)
+
+
+def test_the_steep_beginning_leaves_the_frame_and_the_early_stop_stays(tmp_path: Path) -> None:
+    run = synthetic(tmp_path / "run", 2, 2, 0, curves=curve(early_stop=5001, last=20001))
+    figure = plots.by_iteration_figure([run], "val_loss")
+    (axes,) = figure.axes
+    assert 1.1 < axes.get_ylim()[1] < 1.2  # the loss is 2.3 at iteration 1, and 1.1 at the right
+    assert axes.get_ylim()[0] < 0.1
+    assert axes.get_xlim()[1] == pytest.approx(0.3 * 50000 * 1.01)
+    assert "iteration (of 20,001)" in texts(figure)
+
+
+def test_a_collapsed_level_at_the_end_of_its_curve_stays_in_sight() -> None:
+    axes = Figure().subplots()
+    x = np.arange(1, 2001, 100.0)
+    ends = [0.97, 0.98, 0.96, 0.93]
+    series = [plots.Series("", x, 0.1 + (end - 0.1) * (x > 1), x, x) for end in ends]
+    plots.zoom(axes, series, 2000)
+    assert axes.get_ylim()[0] < 0.93
+    assert axes.get_ylim()[0] > 0.9
+
+
+def test_the_papers_curve_stands_behind_ours() -> None:
+    axes = Figure().subplots()
+    x = np.array([100.0, 80.0, 64.0])
+    ours = plots.Series("ticket", x, x, x - 1, x + 1, plots.family_look("ticket"))
+    plots.draw_bars(axes, [plots.Series("paper", x, x, x - 2, x + 2, plots.PAPER), ours])
+    paper, ticket = (container.lines[0] for container in axes.containers)
+    assert paper.get_zorder() < ticket.get_zorder()
+    assert to_hex(paper.get_color()) == to_hex("0.6")
+    assert bars(axes)["paper"][1][0] == pytest.approx([98, 102])
+
+
+def test_quantities_in_words() -> None:
+    assert plots.said("test_accuracy_at_30000") == "test accuracy at iteration 30,000"
+    assert plots.said("val_accuracy_at_101") == "validation accuracy at iteration 101"
+    assert plots.said("test_accuracy_at_early_stop") == "test accuracy at early stop"
+    assert plots.said("seconds") == "seconds"

@@ -1,0 +1,228 @@
+"""Nothing is lost: killed, stopped or extended, a run ends in the same bits as one that was never disturbed."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import lth
+from lth import config, native, store
+from lth.errors import LthError, UsageError
+
+# lth as it is, but writing checkpoints many times a second
+EAGER = """
+import sys
+from lth.training import loop
+loop.CHECKPOINT_SECONDS, loop.SLICE_SECONDS = 0.05, 0.01
+from lth.cli import main
+main()
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+
+
+def command(experiment: Path, out: Path, engine: str, workers: int) -> list[str]:
+    words = [sys.executable, "-c", EAGER, "run", str(experiment), "--out", str(out), "--engine", engine]
+    return [*words, "--workers", str(workers)]
+
+
+def contents(run: Path) -> dict[str, Any]:
+    """Every finished file, but for times and the machine."""
+    found: dict[str, Any] = {}
+    for path in sorted(run.rglob("*")):
+        name = str(path.relative_to(run))
+        if path.is_dir() or "figures" in name or path.name in (".lock", "environment.json", "report.html"):
+            continue
+        if path.name == "summary.json":
+            found[name] = {k: v for k, v in json.loads(path.read_text()).items() if k != "seconds"}
+        elif path.name == "summary.csv":
+            found[name] = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
+        else:
+            found[name] = path.read_bytes()
+    return found
+
+
+def newest(run: Path) -> int:
+    return max((path.stat().st_mtime_ns for path in run.glob("trial-*/**/*")), default=0)
+
+
+def to_file(tables: dict[str, Any], path: Path) -> Path:
+    path.write_text(config.to_toml(config.resolve(tables)))
+    return path
+
+
+@pytest.mark.parametrize(("engine", "workers"), [("torch", 1), ("torch", 2), ("native", 2)])
+def test_killed_at_any_moment_it_goes_on_to_the_same_bits(
+    tiny: dict[str, Any], tmp_path: Path, engine: str, workers: int
+) -> None:
+    if engine == "native" and not native.available():
+        pytest.skip(str(native.why_not()))
+    tiny |= {"trials": 2, "levels": 1, "branch": [{"name": "reinit"}]}
+    tiny["model"]["dropout"] = 0.2
+    tiny["recipe"]["iterations"] = 800 if engine == "torch" else 20000
+    experiment = to_file(tiny, tmp_path / "tiny.toml")
+    lth.run(experiment, out=tmp_path / "whole", engine=engine, workers=workers)
+    expected = contents(tmp_path / "whole")
+    moments = random.Random(7)
+    eager = engine == "native" or workers == 1  # processes of their own know nothing of EAGER
+    killed, kills, resumed_inside = tmp_path / "killed", 0, False
+    for _ in range(60):
+        process = subprocess.Popen(
+            command(experiment, killed, engine, workers), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE
+        )
+        before = newest(killed)
+        while process.poll() is None and newest(killed) == before:  # until it has begun to write
+            time.sleep(0.005)
+        while eager and process.poll() is None and kills == 0 and not any(killed.rglob(".*.checkpoint")):
+            time.sleep(0.005)  # the first kill is inside a training
+        try:
+            _, errors = process.communicate(timeout=moments.random() * 0.5 if kills else 0.01)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.communicate()
+            kills += 1
+            resumed_inside |= any(killed.rglob(".*.checkpoint"))
+            continue
+        assert process.returncode == 0, errors.decode()
+        break
+    assert kills >= 2 and resumed_inside == eager, "the run was too short to be killed: give it more iterations"
+    assert contents(killed) == expected
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_stopping_says_how_to_go_on(tiny: dict[str, Any], tmp_path: Path, sent: signal.Signals) -> None:
+    tiny["recipe"]["iterations"] = 10**6
+    experiment = to_file(tiny, tmp_path / "tiny.toml")
+    process = subprocess.Popen(
+        command(experiment, tmp_path / "run", "torch", 2), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    until = time.monotonic() + 60
+    while not any((tmp_path / "run").rglob(".*.checkpoint")) and time.monotonic() < until:
+        time.sleep(0.1)
+    process.send_signal(sent)
+    asked = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert time.monotonic() - asked < 5
+    assert f"lth run {experiment}" in errors and "Traceback" not in errors
+    assert any((tmp_path / "run").rglob(".*.checkpoint"))
+
+
+def test_workers_of_a_killed_parent_end(tiny: dict[str, Any], tmp_path: Path) -> None:
+    tiny |= {"trials": 2}
+    tiny["recipe"]["iterations"] = 10**6
+    experiment = to_file(tiny, tmp_path / "tiny.toml")
+    process = subprocess.Popen(
+        command(experiment, tmp_path / "run", "torch", 2), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+        start_new_session=True,
+    )  # fmt: skip
+    until = time.monotonic() + 60
+    while not any((tmp_path / "run").rglob(".*.checkpoint")) and time.monotonic() < until:
+        time.sleep(0.1)
+    process.kill()
+    process.wait()
+    with pytest.raises(ProcessLookupError):
+        for _ in range(100):
+            os.killpg(process.pid, 0)  # is anybody of the family left?
+            time.sleep(0.1)
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    time.sleep(0.5)
+    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_the_number_of_workers_changes_no_bit(tiny: dict[str, Any], tmp_path: Path, workers: int) -> None:
+    tiny |= {"trials": 2, "branch": [{"name": "random-mask"}]}
+    lth.run(tiny, out=tmp_path / "one", engine="torch", workers=1)
+    experiment = to_file(tiny, tmp_path / "tiny.toml")
+    subprocess.run(command(experiment, tmp_path / "some", "torch", workers), check=True, capture_output=True)
+    assert contents(tmp_path / "some") == contents(tmp_path / "one")
+
+
+@pytest.mark.parametrize(
+    "first",
+    [{"trials": 1}, {"levels": 1}, {"branches": ""}, {"branches": "reinit:1"}, {"trials": 1, "levels": 0}],
+    ids=str,
+)
+def test_a_run_that_was_extended_is_one_that_was_whole(
+    tiny: dict[str, Any], tmp_path: Path, first: dict[str, Any]
+) -> None:
+    whole = {"trials": 2, "levels": 2, "branches": "reinit:2"}
+    lth.run(tiny, out=tmp_path / "whole", engine="torch", workers=1, **whole)
+    lth.run(tiny, out=tmp_path / "grown", engine="torch", workers=1, **(whole | first))
+    lth.run(tiny, out=tmp_path / "grown", engine="torch", workers=1, **whole)
+    assert contents(tmp_path / "grown") == contents(tmp_path / "whole")
+
+
+def test_a_longer_ladder_extends_a_run(tiny: dict[str, Any], tmp_path: Path) -> None:
+    tiny["prune"] = {"densities": [0.6, 0.3]}
+    lth.run(tiny, out=tmp_path / "whole", engine="torch", workers=1)
+    lth.run(tiny | {"levels": 1, "prune": {"densities": [0.6]}}, out=tmp_path / "grown", engine="torch", workers=1)
+    lth.run(tiny, out=tmp_path / "grown", engine="torch", workers=1)
+    assert contents(tmp_path / "grown") == contents(tmp_path / "whole")
+
+
+def test_asking_for_less_loses_nothing(tiny: dict[str, Any], tmp_path: Path) -> None:
+    lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, trials=2, branches="reinit")
+    before = contents(tmp_path / "run")
+    lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, trials=1, levels=1)
+    assert contents(tmp_path / "run") == before
+
+
+def test_another_experiment_is_refused_and_named(tiny: dict[str, Any], tmp_path: Path) -> None:
+    lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1)
+    before = contents(tmp_path / "run")
+    with pytest.raises(UsageError, match=r"recipe.lr: 0.01 there, 0.02 here(.|\n)*seed: 1 there, 2 here(.|\n)*--out"):
+        lth.run(tiny, {"recipe.lr": 0.02, "seed": 2}, out=tmp_path / "run", engine="torch")
+    with pytest.raises(UsageError, match=r"begun with --engine torch"):
+        lth.run(tiny, out=tmp_path / "run", engine="native")
+    assert contents(tmp_path / "run") == before
+
+
+def test_a_folder_of_other_things_is_refused(tiny: dict[str, Any], tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.txt").write_text("precious")
+    with pytest.raises(UsageError, match="it is no run"):
+        lth.run(tiny, out=tmp_path / "run", engine="torch")
+    assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
+
+
+def test_a_second_process_on_the_same_folder_is_refused(tiny: dict[str, Any], tmp_path: Path) -> None:
+    lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, levels=0)
+    with store.lock(tmp_path / "run"), pytest.raises(UsageError, match="in use by another lth"):
+        lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1)
+    lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1)
+
+
+def test_a_full_disk_is_a_clear_line_and_loses_nothing(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """Files cannot grow beyond 2 kB: the first training's weights do not fit."""
+    experiment = to_file(tiny, tmp_path / "tiny.toml")
+    code = "import resource, signal; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+    code += "resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))\n" + EAGER
+    words = [sys.executable, "-c", code, *command(experiment, tmp_path / "run", "torch", 1)[3:]]
+    done = subprocess.run(words, capture_output=True, text=True)
+    assert done.returncode == 1 and "Traceback" not in done.stderr
+    assert "could not be written: File too large" in done.stderr and "to go on" in done.stderr
+    lth.run(experiment, out=tmp_path / "run", engine="torch", workers=1)
+    lth.run(experiment, out=tmp_path / "whole", engine="torch", workers=1)
+    assert contents(tmp_path / "run") == contents(tmp_path / "whole")
+
+
+def test_a_damaged_need_is_named_and_not_trained_on(tiny: dict[str, Any], tmp_path: Path) -> None:
+    lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, levels=1)
+    damaged = tmp_path / "run/trial-1/level-01/trained.safetensors"
+    damaged.write_bytes(damaged.read_bytes()[:100])
+    with pytest.raises(LthError, match=r"level-01/trained\.safetensors is damaged"):
+        lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1)
