@@ -93,6 +93,7 @@ def test_asking_whether_a_run_goes_on_is_no_second_run(run: Path) -> None:
     def ask() -> None:
         while not stop.is_set():
             store.in_use(run)
+            time.sleep(0.001)
 
     asking = threading.Thread(target=ask)
     asking.start()

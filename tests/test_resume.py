@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -54,8 +55,22 @@ def contents(run: Path) -> dict[str, Any]:
     return found
 
 
+def times(run: Path) -> dict[Path, int]:
+    """When each file below was last written; a file may go while this looks."""
+    found = {}
+    for folder, _, names in os.walk(run):
+        for path in (Path(folder, name) for name in names):
+            with suppress(FileNotFoundError):
+                found[path] = path.stat().st_mtime_ns
+    return found
+
+
 def newest(run: Path) -> int:
-    return max((path.stat().st_mtime_ns for path in run.glob("trial-*/**/*")), default=0)
+    return max((written for path, written in times(run).items() if path.parent != run), default=0)
+
+
+def has_checkpoint(run: Path) -> bool:
+    return any(path.suffix == ".checkpoint" for path in times(run))
 
 
 def to_file(tables: dict[str, Any], path: Path) -> Path:
@@ -85,7 +100,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(
         before = newest(killed)
         while process.poll() is None and newest(killed) == before:  # until it has begun to write
             time.sleep(0.005)
-        while eager and process.poll() is None and kills == 0 and not any(killed.rglob(".*.checkpoint")):
+        while eager and process.poll() is None and kills == 0 and not has_checkpoint(killed):
             time.sleep(0.005)  # the first kill is inside a training
         try:
             _, errors = process.communicate(timeout=moments.random() * 0.5 if kills else 0.01)
@@ -93,7 +108,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(
             process.kill()
             process.communicate()
             kills += 1
-            resumed_inside |= any(killed.rglob(".*.checkpoint"))
+            resumed_inside |= has_checkpoint(killed)
             continue
         assert process.returncode == 0, errors.decode()
         break
@@ -109,7 +124,7 @@ def test_stopping_says_how_to_go_on(tiny: dict[str, Any], tmp_path: Path, sent: 
         command(experiment, tmp_path / "run", "torch", 2), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     )
     until = time.monotonic() + 60
-    while not any((tmp_path / "run").rglob(".*.checkpoint")) and time.monotonic() < until:
+    while not has_checkpoint(tmp_path / "run") and time.monotonic() < until:
         time.sleep(0.1)
     process.send_signal(sent)
     asked = time.monotonic()
@@ -117,7 +132,7 @@ def test_stopping_says_how_to_go_on(tiny: dict[str, Any], tmp_path: Path, sent: 
     assert process.returncode == 130
     assert time.monotonic() - asked < 5
     assert f"lth run {experiment}" in errors and "Traceback" not in errors
-    assert any((tmp_path / "run").rglob(".*.checkpoint"))
+    assert has_checkpoint(tmp_path / "run")
 
 
 def test_workers_of_a_killed_parent_end(tiny: dict[str, Any], tmp_path: Path) -> None:
@@ -129,7 +144,7 @@ def test_workers_of_a_killed_parent_end(tiny: dict[str, Any], tmp_path: Path) ->
         start_new_session=True,
     )  # fmt: skip
     until = time.monotonic() + 60
-    while not any((tmp_path / "run").rglob(".*.checkpoint")) and time.monotonic() < until:
+    while not has_checkpoint(tmp_path / "run") and time.monotonic() < until:
         time.sleep(0.1)
     process.kill()
     process.wait()
@@ -137,9 +152,9 @@ def test_workers_of_a_killed_parent_end(tiny: dict[str, Any], tmp_path: Path) ->
         for _ in range(100):
             os.killpg(process.pid, 0)  # is anybody of the family left?
             time.sleep(0.1)
-    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    before = times(tmp_path / "run")
     time.sleep(0.5)
-    assert before == {path: path.stat().st_mtime_ns for path in (tmp_path / "run").rglob("*")}
+    assert before == times(tmp_path / "run")
 
 
 @pytest.mark.parametrize("workers", [1, 2])

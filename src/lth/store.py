@@ -21,6 +21,7 @@ from lth.errors import LthError, UsageError
 
 EXPERIMENT, ENVIRONMENT, SUMMARY = "experiment.toml", "environment.json", "summary.json"
 STATUSES = ("done", "diverged", "collapsed")
+LOCK_SECONDS = 1.0
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
@@ -63,13 +64,13 @@ def lock(folder: Path) -> Iterator[None]:
         handle = (folder / ".lock").open("w")
     with handle:
         try:
-            if not _held(handle):
-                time.sleep(0.2)  # it may have been `in_use`, asking for a moment
-                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"{folder} is in use by another lth; wait for it, or give another --out") from None
+            patience = time.monotonic() + LOCK_SECONDS
+            while not (held := _held(handle)) and time.monotonic() < patience:
+                time.sleep(0.013)  # it may be `in_use`, asking for a moment
         except OSError as error:
             raise LthError(f"{folder} cannot be locked: {error.strerror}; give an --out on another disk") from None
+        if not held:
+            raise UsageError(f"{folder} is in use by another lth; wait for it, or give another --out")
         yield
 
 
@@ -173,12 +174,13 @@ def checkpoint_path(folder: Path, training_id: str) -> Path:
 
 def clear_unfinished(folder: Path) -> None:
     """Remove what killed processes left half written; checkpoints stay, but for those of finished trainings."""
-    for leftover in folder.rglob(".*.unfinished"):
-        shutil.rmtree(leftover) if leftover.is_dir() else leftover.unlink()
-    for checkpoint in folder.glob("trial-*/**/.*.checkpoint"):
-        name = checkpoint.name.removeprefix(".").removesuffix(".checkpoint")
-        if (checkpoint.parent / name / SUMMARY).exists():  # killed between storing the training and removing this
-            checkpoint.unlink()
+    for parent, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = Path(parent, name)
+            if name.startswith(".") and name.endswith(".unfinished"):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            elif path.suffix == ".checkpoint" and is_done(Path(parent), path.stem.removeprefix(".")):
+                path.unlink(missing_ok=True)  # killed between storing the training and removing this
 
 
 # ---------------------------------------------------------------------------------------------------------------- files

@@ -56,7 +56,7 @@ def processes(
     """Trainings in processes of their own, each with its copy of the data."""
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     stop, news = context.Event(), context.Queue()
-    set_up_args = (experiment, means, folder, data_root, stop, news)
+    set_up_args = (os.getpid(), experiment, means, folder, data_root, stop, news)
     with ProcessPoolExecutor(count, context, _set_up_process, set_up_args) as pool:
         try:
             yield Workers(count, lambda training: pool.submit(_step_in_process, training), _drain(news), stop.set)
@@ -70,17 +70,20 @@ _worker: dict[str, Any] = {}  # what _set_up_process made for the tasks of this 
 
 
 def _set_up_process(
-    experiment: Experiment, means: Means, folder: Path, data_root: Path | None, stop: Any, news: Any
+    parent: int, experiment: Experiment, means: Means, folder: Path, data_root: Path | None, stop: Any, news: Any
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C, and asks for the stop
-    threading.Thread(target=_end_with_parent, args=(os.getppid(),), daemon=True).start()
+    threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     news.cancel_join_thread()
     data = load(experiment.data.name, data_root, say=lambda line: None)  # the parent has said it
     _worker.update(bench=set_up(experiment, means, folder, data), stop=stop, news=news)
 
 
 def _end_with_parent(parent: int) -> None:
-    """A killed parent cannot say so; its workers must not go on writing."""
+    """A killed parent cannot say so; its workers must not go on writing.
+
+    The parent tells its number: a worker that asks whose child it is may ask when the parent is dead already.
+    """
     while os.getppid() == parent:
         time.sleep(0.5)
     os._exit(1)
