@@ -177,7 +177,6 @@ class Hostile:
         return os.system, (f"touch {self.target}",)
 
 
-
 PICKLED_DAMAGES = {
     "no dict": (lambda t: [t[b"data"]], "holds a list, not a dict"),
     "no data": (lambda t: {k: v for k, v in t.items() if k != b"data"}, "it has no 'data'"),

@@ -152,9 +152,7 @@ def test_a_number_that_is_none_is_not_lost(function: str) -> None:
     ids=["adam", "adam-decay", "sgd-decay", "momentum-decay"],
 )
 @pytest.mark.parametrize("compiled", [True, False])
-def test_updates_are_torchs(
-    count: int, given: dict[str, Any], compiled: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_updates_are_torchs(count: int, given: dict[str, Any], compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     if not compiled:
         monkeypatch.setattr(kernels, "core", lambda: None)
     recipe = Recipe(lr=0.01, iterations=1, **given)

@@ -254,9 +254,7 @@ def photographs(tmp_path: Path) -> dict[str, Any]:
     draw = np.random.default_rng(0)
     labels = np.arange(100) % 4
     images = (draw.integers(0, 150, (100, 8, 8, 3)) + 30 * labels[:, None, None, None]).astype(np.uint8)
-    np.savez(
-        tmp_path / "small.npz", x_train=images[:80], y_train=labels[:80], x_test=images[80:], y_test=labels[80:]
-    )
+    np.savez(tmp_path / "small.npz", x_train=images[:80], y_train=labels[:80], x_test=images[80:], y_test=labels[80:])
     return {
         "name": "photographs",
         "trials": 1,
@@ -274,9 +272,7 @@ def tensors(run: Path, level: int, file: str) -> dict[str, torch.Tensor]:
     return safetensors.torch.load_file(run / f"trial-1/level-{level:02d}" / file)
 
 
-def test_a_reset_takes_batch_norm_back_and_pruning_leaves_it_alone(
-    photographs: dict[str, Any], tmp_path: Path
-) -> None:
+def test_a_reset_takes_batch_norm_back_and_pruning_leaves_it_alone(photographs: dict[str, Any], tmp_path: Path) -> None:
     lth.run(photographs, out=tmp_path / "run", workers=1, levels=1, branches="reinit")
     first = safetensors.torch.load_file(tmp_path / "run/trial-1/start.safetensors")
     for level in (0, 1):

@@ -99,9 +99,7 @@ def test_the_native_engine_says_that_it_has_no_bfloat16() -> None:
 
 def test_a_run_says_its_precision_and_keeps_it(tmp_path: Path) -> None:
     images, labels = (tensor.numpy() for tensor in data(400)["train"])
-    np.savez(
-        tmp_path / "d.npz", x_train=images[:300], y_train=labels[:300], x_test=images[300:], y_test=labels[300:]
-    )
+    np.savez(tmp_path / "d.npz", x_train=images[:300], y_train=labels[:300], x_test=images[300:], y_test=labels[300:])
     experiment = {
         "name": "tiny", "trials": 1, "levels": 0, "data": {"name": str(tmp_path / "d.npz"), "validation": 60},
         "model": {"name": "conv2"},

@@ -43,9 +43,7 @@ def plan(experiment: Experiment) -> list[Training]:
 
 def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Training]:
     def training(branch: str, needs: tuple[str, ...], mask_rule: str, start_rule: str, recipe: Recipe) -> Training:
-        return Training(
-            training_id(trial, level, branch), trial, level, branch, needs, mask_rule, start_rule, recipe
-        )
+        return Training(training_id(trial, level, branch), trial, level, branch, needs, mask_rule, start_rule, recipe)
 
     needs = _pruned(experiment, trial, level)
     mask_rule = "prune" if level else "ones"

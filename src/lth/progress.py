@@ -33,8 +33,10 @@ def duration(seconds: float) -> str:
 def headline(training: Training, summary: Mapping[str, Any]) -> str:
     """One finished training in a line."""
     accuracy = summary.get("test_accuracy_at_early_stop")
-    result = summary["status"] if accuracy is None else (
-        f"early stop at {summary['early_stop_iteration']:,}, test accuracy there {100 * accuracy:.2f}%"
+    result = (
+        summary["status"]
+        if accuracy is None
+        else (f"early stop at {summary['early_stop_iteration']:,}, test accuracy there {100 * accuracy:.2f}%")
     )
     if summary.get("collapsed_layers"):
         result += f"; no weight left in {', '.join(summary['collapsed_layers'])}"
@@ -56,8 +58,12 @@ class Display:
         self.bars: dict[str, TaskID] = {}
         bar = [BarColumn()] if console.width >= 70 else []  # the numbers have to fit first
         self.live = Progress(
-            TextColumn("{task.description}"), *bar, MofNCompleteColumn(), TextColumn("{task.fields[note]}"),
-            console=console, transient=True,
+            TextColumn("{task.description}"),
+            *bar,
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=console,
+            transient=True,
         )
         self.overall = self.live.add_task("trainings", total=self.total, completed=done, note="")
 

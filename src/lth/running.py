@@ -403,8 +403,11 @@ def plan_table(todo: list[Training], ladder: list[int], seconds: Mapping[str, fl
         kinds = Counter(t.branch.rpartition("-")[0] or t.branch for t in here)
         each = sum(seconds[t.id] for t in here) / len(here)
         table.add_row(
-            str(level), f"{ladder[level]:,}", f"{100 * ladder[level] / ladder[0]:.2f}",
-            ", ".join(f"{n} {kind}" for kind, n in kinds.items()), duration(each),
+            str(level),
+            f"{ladder[level]:,}",
+            f"{100 * ladder[level] / ladder[0]:.2f}",
+            ", ".join(f"{n} {kind}" for kind, n in kinds.items()),
+            duration(each),
         )
     return table
 

@@ -143,8 +143,10 @@ def carry_out(training: Training, bench: Bench, hooks: Hooks | None = None) -> d
     path = store.checkpoint_path(bench.folder, training.id)
     hooks = hooks or Hooks()
     on_disk = Hooks(
-        load=lambda: read_checkpoint(path), save=lambda c: write_checkpoint(path, c),
-        report=hooks.report, stopped=hooks.stopped,
+        load=lambda: read_checkpoint(path),
+        save=lambda c: write_checkpoint(path, c),
+        report=hooks.report,
+        stopped=hooks.stopped,
     )
     outcome = train(engine, training.recipe, on_disk)
     summary = summary_of(training, bench.means, ticket, outcome)
@@ -219,8 +221,11 @@ def summary_of(training: Training, means: Means, ticket: Ticket, outcome: Outcom
     """A training's row of summary.csv."""
     alive = masks.alive(ticket.mask)
     row: dict[str, Any] = {
-        "trial": training.trial, "level": training.level, "branch": training.branch,
-        "density": ticket.density, "weights": sum(alive.values()),
+        "trial": training.trial,
+        "level": training.level,
+        "branch": training.branch,
+        "density": ticket.density,
+        "weights": sum(alive.values()),
     }
     row |= outcome.summary | {"engine": means.engine, "precision": means.precision}
     if row["status"] == "done" and not all(alive.values()):

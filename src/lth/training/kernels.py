@@ -155,9 +155,7 @@ class PoolRelu(torch.autograd.Function):
         gradient = grad_outputs[0].contiguous(memory_format=torch.channels_last)
         n, c, h, w = y.shape
         x_gradient, _ = _outputs(n, c, 2 * h, 2 * w, pooled=False)
-        core().unpool(
-            n, 2 * h, 2 * w, c, y.data_ptr(), chosen.data_ptr(), gradient.data_ptr(), x_gradient.data_ptr()
-        )
+        core().unpool(n, 2 * h, 2 * w, c, y.data_ptr(), chosen.data_ptr(), gradient.data_ptr(), x_gradient.data_ptr())
         return x_gradient
 
 

@@ -158,9 +158,7 @@ class Bfloat16:
 
     def _standard(self, of: Callable[[updates.Slot], Tensor], ending: str = "") -> dict[str, Tensor]:
         """A tensor of each parameter, as the network has them: copies on the CPU."""
-        return {
-            name + ending: self.lowered.standard(name, of(slot)).cpu().clone() for name, slot in self.slots.items()
-        }
+        return {name + ending: self.lowered.standard(name, of(slot)).cpu().clone() for name, slot in self.slots.items()}
 
 
 LEARNERS: dict[str, Callable[..., Learner]] = {"float32": Float32, "bfloat16": Bfloat16}
