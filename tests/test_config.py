@@ -25,7 +25,7 @@ SMALL: dict[str, Any] = {"name": "small", "trials": 1, "levels": 2, "recipe": {"
 
 def small(**changes: Any) -> dict[str, Any]:
     """The tables of a small experiment; a table in `changes` is merged into the one there."""
-    tables = config._deep_copy(SMALL)
+    tables = config.deep_copy(SMALL)
     for key, value in changes.items():
         tables[key] = tables.get(key, {}) | value if isinstance(value, dict) else value
     return tables

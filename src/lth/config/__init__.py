@@ -1,0 +1,55 @@
+"""The experiment as a value: frozen, validated all at once, complete when resolved."""
+
+from lth.config.names import (
+    BRANCHES,
+    CONTINUED,
+    DATASETS,
+    GROUPS,
+    MASK_RULES,
+    MODELS,
+    SCORES,
+    START_RULES,
+    STRATEGIES,
+    is_path,
+    nearest,
+    nearest_key,
+    shown,
+)
+from lth.config.resolution import merge, parse_branches, parse_override, resolve, scaled, to_setting
+from lth.config.schema import MOST_LEVELS, MOST_SCALE, Branch, Data, Experiment, Model, Prune, Recipe, keys
+from lth.config.toml import deep_copy, presets, read, to_toml
+
+__all__ = [
+    "BRANCHES",
+    "CONTINUED",
+    "DATASETS",
+    "GROUPS",
+    "MASK_RULES",
+    "MODELS",
+    "MOST_LEVELS",
+    "MOST_SCALE",
+    "SCORES",
+    "START_RULES",
+    "STRATEGIES",
+    "Branch",
+    "Data",
+    "Experiment",
+    "Model",
+    "Prune",
+    "Recipe",
+    "deep_copy",
+    "is_path",
+    "keys",
+    "merge",
+    "nearest",
+    "nearest_key",
+    "parse_branches",
+    "parse_override",
+    "presets",
+    "read",
+    "resolve",
+    "scaled",
+    "shown",
+    "to_setting",
+    "to_toml",
+]

@@ -1,0 +1,160 @@
+"""From a preset's name or a file, with settings from the command line, to a complete experiment; and two to one."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from lth.config.names import nearest_key, shown
+from lth.config.schema import MOST_SCALE, Experiment, identity, keys, plain, validated
+from lth.config.toml import deep_copy, literal, read
+from lth.errors import UsageError
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split `key=value`; the value is read as TOML, and as a plain string where it is none."""
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not key:
+        raise UsageError(f"{shown(text)} is no setting: write key=value, such as recipe.lr=0.001")
+    try:
+        tables = deep_copy(tomllib.loads(f"value = {value}"))
+    except (ValueError, RecursionError):
+        return key, value
+    return key, tables["value"] if len(tables) == 1 else value
+
+
+def to_setting(key: str, value: Any) -> str:
+    """The `key=value` that `parse_override` takes back."""
+    plain = f"{key}={value}"
+    return plain if parse_override(plain) == (key, value) else f"{key}={literal(value)}"
+
+
+def parse_branches(text: str, preset: Iterable[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Read `reinit:3,random-mask:1`; a branch that the preset has keeps its other options."""
+    options = {b.get("name"): dict(b) for b in preset}
+    branches = []
+    for part in (part.strip() for part in text.split(",") if text.strip()):
+        name, colon, count = part.partition(":")
+        if not name or (colon and not re.fullmatch("[0-9]{1,9}", count)):
+            raise UsageError(f"--branches takes NAME:COUNT,..., such as reinit:3,random-mask:1; not {shown(part)}")
+        branches.append(options.get(name, {"name": name}) | {"count": int(count or 1)})
+    return branches
+
+
+def resolve(
+    source: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+    *,
+    trials: int | None = None,
+    levels: int | None = None,
+    branches: str | None = None,
+    scale: float | None = None,
+) -> Experiment:
+    """A preset's name, a TOML file or its tables, with overrides, as a complete experiment.
+
+    Raises UsageError naming every problem at once.
+    """
+    tables = deep_copy(source if isinstance(source, Mapping) else read(source))
+    problems: list[str] = []
+    for setting in overrides.items() if isinstance(overrides, Mapping) else overrides:
+        problems += _override(tables, setting)
+    given = tables.get("branch", [])
+    if branches is not None and isinstance(given, list) and all(isinstance(b, Mapping) for b in given):
+        try:
+            tables["branch"] = parse_branches(branches, given)
+        except UsageError as error:
+            problems.append(str(error))
+    tables |= {k: v for k, v in {"trials": trials, "levels": levels}.items() if v is not None}
+    if scale is not None and not 0 < scale <= MOST_SCALE:
+        problems.append(f"--scale takes a number above 0, {MOST_SCALE} at most; not {scale}")
+    try:
+        experiment = validated(tables)
+    except UsageError as error:
+        problems.append(str(error))
+        experiment = None
+    if problems or experiment is None:
+        file = [f"in {source}:"] if isinstance(source, Path) else []
+        raise UsageError("\n".join(file + problems))
+    return experiment if scale is None else scaled(experiment, scale)
+
+
+def _override(tables: dict[str, Any], setting: str | tuple[str, Any]) -> list[str]:
+    """Put one setting into the tables; what is wrong with it."""
+    known = keys()
+    try:
+        key, value = parse_override(setting) if isinstance(setting, str) else setting
+    except UsageError as error:
+        return [str(error)]
+    if key == "scale":
+        return ["scale is a record of what was done: use --scale S"]
+    if key not in known:
+        return [f"unknown key {shown(key)}{nearest_key(str(key), known)} (see `lth show lenet`)"]
+    if not _set(tables, key.split("."), value):
+        return [f"{key} cannot be set: {key.rpartition('.')[0]} is no table"]
+    return []
+
+
+def _set(tables: dict[str, Any], path: list[str], value: Any) -> bool:
+    for part in path[:-1]:
+        tables = tables.setdefault(part, {})
+        if not isinstance(tables, dict):
+            return False
+    tables[path[-1]] = value
+    return True
+
+
+def scaled(experiment: Experiment, scale: float) -> Experiment:
+    """Multiply all that is counted in iterations, but not eval_every, by `scale`, and keep the product on record."""
+    times = lambda n: max(1, round(n * scale))
+    tables = experiment.model_dump()
+    tables["scale"] *= scale
+    tables["recipe"]["warmup"] = round(experiment.recipe.warmup * scale)
+    for counted in [tables["recipe"], *(b for b in tables["branch"] if b["iterations"])]:
+        counted["iterations"] = times(counted["iterations"])
+    for several in ("drops", "report_at"):
+        tables["recipe"][several] = [times(n) for n in tables["recipe"][several]]
+    return validated(tables)
+
+
+def merge(stored: Experiment, asked: Experiment) -> Experiment:
+    """The stored experiment with what `asked` adds to it: trials, levels, branches.
+
+    Raises UsageError naming what else differs.
+    """
+    differences = list(_differences(identity(stored), identity(asked)))
+    branches = {b.name: b for b in stored.branch}
+    for branch in asked.branch:
+        old = branches.get(branch.name, branch)
+        if old.model_copy(update={"count": 1, "levels": None}) != branch.model_copy(
+            update={"count": 1, "levels": None}
+        ):
+            differences.append(f"branch {branch.name}: {literal(plain(old))} there, {literal(plain(branch))} here")
+        everywhere = old.levels is None or branch.levels is None
+        levels = None if everywhere else tuple(sorted({*(old.levels or ()), *(branch.levels or ())}))
+        branches[branch.name] = old.model_copy(update={"count": max(old.count, branch.count), "levels": levels})
+    if differences:
+        raise UsageError("it holds another experiment:\n" + "\n".join(differences))
+    return validated(
+        stored.model_dump()
+        | {
+            "trials": max(stored.trials, asked.trials),
+            "levels": max(stored.levels, asked.levels),
+            "branch": [branch.model_dump() for branch in branches.values()],
+            "prune": max(stored.prune, asked.prune, key=lambda p: len(p.rates) + len(p.densities)).model_dump(),
+        }
+    )
+
+
+def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "") -> Iterable[str]:
+    for key in sorted({*old, *new}):
+        a, b = old.get(key), new.get(key)
+        if isinstance(a, dict) and isinstance(b, dict):
+            yield from _differences(a, b, f"{prefix}{key}.")
+        elif prefix + key in ("prune.rates", "prune.densities") and a and b and a[: len(b)] == b[: len(a)]:
+            continue  # one ladder goes further down than the other
+        elif a != b:
+            show = lambda v: "nothing" if v is None else literal(v)
+            yield f"{prefix}{key}: {show(a)} there, {show(b)} here"

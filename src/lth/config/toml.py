@@ -1,0 +1,76 @@
+"""Presets and files of experiments: TOML in, TOML out."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from collections.abc import Mapping
+from importlib import resources
+from pathlib import Path
+from typing import Any
+
+from lth.config.names import nearest, shown
+from lth.config.schema import Experiment, Value
+from lth.errors import UsageError
+
+
+def presets() -> dict[str, str]:
+    """The shipped experiments: name -> TOML text."""
+    folder = resources.files("lth") / "presets"
+    files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
+    return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files}
+
+
+def read(source: str | Path) -> dict[str, Any]:
+    """The tables of a preset or a TOML file, not yet validated."""
+    name = str(source)
+    if name.endswith(".toml") or isinstance(source, Path):
+        try:
+            text = Path(source).read_text(encoding="utf-8-sig")
+        except FileNotFoundError:
+            raise UsageError(f"there is no file {name}; `lth show lenet > {name}` writes one to begin with") from None
+        except (OSError, ValueError) as error:
+            raise UsageError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        try:
+            return deep_copy(tomllib.loads(text))  # which fails where tables are nested beyond reason
+        except (ValueError, RecursionError) as error:
+            raise UsageError(f"{name} is no valid TOML: {error}") from None
+    shipped = presets()
+    if name not in shipped:
+        inside = f"{name.rstrip('/')}/experiment.toml"
+        meant = f"; did you mean {inside!r}?" if Path(inside).is_file() else nearest(name, shipped)
+        raise UsageError(f"unknown preset {shown(name)}{meant} (see `lth list presets`; a file's name ends in .toml)")
+    return tomllib.loads(shipped[name])
+
+
+def to_toml(experiment: Experiment, comments: bool = False) -> str:
+    """The experiment as TOML that `read` takes back; with comments, each key's help text stands beside it."""
+    lines: list[str] = []
+    tables: list[tuple[str, Value]] = [("", experiment)]
+    for header, value in tables:
+        lines += ["", header] if header else []
+        for name, field in type(value).model_fields.items():
+            inner = getattr(value, name)
+            if isinstance(inner, Value):
+                tables.append((f"[{name}]", inner))
+            elif inner and isinstance(inner, tuple) and isinstance(inner[0], Value):
+                tables += [(f"[[{name}]]", item) for item in inner]
+            elif inner is not None and name != "branch":
+                help_text = f"  # {field.description}" if comments and field.description else ""
+                lines.append(f"{name} = {literal(inner)}{help_text}")
+    return "\n".join(lines) + "\n"
+
+
+def literal(value: Any) -> str:
+    """A TOML value. JSON's strings, numbers and arrays are TOML's, but for the DEL character."""
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(map(literal, value)) + "]"
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{k} = {literal(v)}" for k, v in value.items()) + "}"
+    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
+
+
+def deep_copy(tables: Any) -> Any:
+    if isinstance(tables, Mapping):
+        return {k: deep_copy(v) for k, v in tables.items()}
+    return [deep_copy(v) for v in tables] if isinstance(tables, list | tuple) else tables
