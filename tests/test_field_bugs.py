@@ -262,6 +262,7 @@ CHANGED: dict[str, Any] = {
     "data.validation": 80,
     "model.layers": [12, 9],
     "model.dropout": 0.5,
+    "model.init_sigma": 0.1,
     "recipe.optimizer": "sgd",
     "recipe.lr": 0.02,
     "recipe.weight_decay": 0.1,

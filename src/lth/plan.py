@@ -23,6 +23,7 @@ class Training:
     mask_rule: str
     start_rule: str
     recipe: Recipe
+    sigma: float | None = None  # of start rule noise
 
 
 def training_id(trial: int, level: int, branch: str = "ticket") -> str:
@@ -42,8 +43,11 @@ def plan(experiment: Experiment) -> list[Training]:
 
 
 def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Training]:
-    def training(branch: str, needs: tuple[str, ...], mask_rule: str, start_rule: str, recipe: Recipe) -> Training:
-        return Training(training_id(trial, level, branch), trial, level, branch, needs, mask_rule, start_rule, recipe)
+    def training(
+        branch: str, needs: tuple[str, ...], mask_rule: str, start_rule: str, recipe: Recipe, sigma: float | None = None
+    ) -> Training:
+        own_id = training_id(trial, level, branch)
+        return Training(own_id, trial, level, branch, needs, mask_rule, start_rule, recipe, sigma)
 
     needs = _pruned(experiment, trial, level)
     mask_rule = "prune" if level else "ones"
@@ -54,7 +58,7 @@ def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Traini
     for branch in experiment.branches_at(level):
         for label in branch.labels:
             assert branch.mask and branch.start  # config has filled them in
-            yield training(label, ticket, branch.mask, branch.start, experiment.recipe_of(branch))
+            yield training(label, ticket, branch.mask, branch.start, experiment.recipe_of(branch), branch.sigma)
 
 
 def _pruned(experiment: Experiment, trial: int, level: int) -> tuple[str, ...]:

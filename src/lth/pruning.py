@@ -173,6 +173,12 @@ def random(mask: Mask, generator: torch.Generator) -> Mask:
     return drawn
 
 
+def largest(mask: Mask, weights: Weights) -> Mask:
+    """As many weights as `mask` in each layer, those of largest magnitude; ties as in `keep` (Appendix F.4)."""
+    lose = [((name,), layer.numel() - int(layer.sum())) for name, layer in mask.items()]
+    return keep(magnitude({name: weights[name] for name in mask}), masks.ones(weights, mask), lose)
+
+
 # ----------------------------------------------------------------------------------------------------------- mask rules
 
 
@@ -194,4 +200,5 @@ MASK_RULES: dict[str, Callable[[MaskSource], Mask]] = {
     "prune": lambda source: prune(source.trained, source.mask, source.groups, source.experiment, source.level),
     "ticket": lambda source: source.mask,
     "random": lambda source: random(source.mask, source.generator),
+    "initial": lambda source: largest(source.mask, source.initial),
 }

@@ -21,7 +21,7 @@ from lth.config import Experiment, Recipe
 from lth.errors import LthError, UsageError
 from lth.masks import Mask, Weights
 from lth.models import build, groups
-from lth.models.init import draw
+from lth.models.init import draw, sigma_of
 from lth.native import engine as native_engine
 from lth.plan import Training, evaluations
 from lth.pruning import MASK_RULES, MaskSource, ladder
@@ -176,11 +176,14 @@ def make_ticket(training: Training, bench: Bench, model: nn.Module) -> Ticket:
     mask = MASK_RULES[training.mask_rule](
         MaskSource(experiment, training.level, groups(model), initial, mask, trained, own("mask"))
     )
+    given = experiment.model.init_sigma
+    sigmas = {name: sigma_of(initial[name], given) for name in mask}
+    fresh = lambda drawn: draw(model, drawn, given)
     start = START_RULES[training.start_rule](
-        StartSource(initial, trained, lambda drawn: draw(model, drawn), own("start"))
+        StartSource(initial, trained, fresh, own("start"), mask, sigmas, training.sigma)
     )
     origin = {
-        "model": experiment.model.model_dump(mode="json"),
+        "model": experiment.model.model_dump(mode="json", exclude_none=True),
         "experiment": experiment.digest(training.level),
         "seeds": {"experiment": experiment.seed, "trial": training.trial},
         "trial": training.trial,
@@ -195,7 +198,7 @@ def trial_start(trial: int, bench: Bench, model: nn.Module) -> dict[str, Tensor]
     """theta_0 of a trial: as stored, else drawn and stored."""
     name = f"trial-{trial}/start.safetensors"
     if not (bench.folder / name).exists():
-        start = draw(model, generator(bench.experiment.seed, trial, "start"))
+        start = draw(model, generator(bench.experiment.seed, trial, "start"), bench.experiment.model.init_sigma)
         store.write_file(bench.folder / name, safetensors.torch.save(start, metadata({"trial": trial})))
     return _tensors(bench.folder, name)
 
@@ -320,7 +323,7 @@ def _pace(bench: Bench, density: float) -> tuple[float, float]:
     """Seconds of an update and of an evaluation on the validation set, under a random mask of this density."""
     model = bench.model()
     drawn = generator(0, "estimate")
-    start = draw(model, drawn)
+    start = draw(model, drawn, bench.experiment.model.init_sigma)
     mask = {name: torch.rand(start[name].shape, generator=drawn) < density for name in groups(model)}
     engine = engine_for(bench, model, masks.apply(mask, start), mask, bench.experiment.recipe, ("estimate",))
     engine.advance(3)

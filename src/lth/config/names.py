@@ -6,6 +6,7 @@ The registries that implement them are held to these by a test, so that `lth lis
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable
 from typing import Any
 
@@ -46,17 +47,29 @@ MASK_RULES = {
     "prune": "what the training that it needs leaves after pruning",
     "ticket": "the mask of the ticket at this level",
     "random": "as many weights as the ticket in each layer, at random",
+    "initial": "as many weights as the ticket in each layer, the largest of the trial's start",
 }
 START_RULES = {
     "trial": "the trial's start",
     "fresh": "drawn anew from the initialisation's distribution",
     "trained": "where the training that it needs ended",
+    "noise": "the trial's start, with Gaussian noise of `sigma` times the initialisation's on what survives",
+    "sampled": "each layer's survivors drawn with replacement from their own values in the trial's start",
 }
 BRANCHES = {  # name -> (mask rule, start rule, what it controls for)
     "reinit": ("ticket", "fresh", "the ticket's mask, weights drawn anew: is it the start that wins?"),
     "random-mask": ("random", "trial", "the trial's start under a random mask of the same counts: is it the mask?"),
+    "noise": ("ticket", "noise", "the ticket, noise of N sigma on its start (say noise-0.5): how exact must it be?"),
+    "sampled": ("ticket", "sampled", "the ticket's mask, each layer's starts drawn from its own: do their values do?"),
+    "prune-at-0": ("initial", "trial", "the start's largest weights, as many as the ticket's: why train?"),
 }
 CONTINUED = "continued"  # the chain of trainings that finds the masks of the strategy of that name
+
+
+def sigma_in(name: str) -> float | None:
+    """The sigma that a branch's name says, so that several can stand side by side: 0.5 of `noise-0.5`; else None."""
+    said = re.fullmatch(r"noise-([0-9]{1,9}(?:\.[0-9]{1,9})?)", name)
+    return float(said[1]) if said else None
 
 
 def is_path(dataset: str) -> bool:

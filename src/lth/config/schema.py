@@ -35,11 +35,13 @@ from lth.config.names import (
     nearest,
     nearest_key,
     shown,
+    sigma_in,
 )
 from lth.errors import UsageError
 
 # Far beyond what anybody trains, and near enough that a slip of the keyboard is refused instead of filling the memory.
 MOST_LEVELS, MOST_TRAININGS, MOST_EVALUATIONS, MOST_WEIGHTS, MOST_SCALE = 10_000, 100_000, 1_000_000, 10**9, 1000
+MOST_SIGMA = 1000
 
 
 def _number(value: Any) -> Any:
@@ -125,6 +127,12 @@ class Model(Value):
     )
     dropout: Real = Field(
         default=0.0, ge=0, lt=1, description="share of each hidden fully connected layer's units dropped while training"
+    )
+    init_sigma: Real | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_SIGMA,
+        description="sigma of the Gaussian, not truncated, that first weights are drawn from; Glorot unless given",
     )
 
     @field_validator("name")
@@ -286,8 +294,14 @@ class Branch(Value):
         default=None, description='levels that it hangs off, such as "1-18"; all from 1 unless given'
     )
     iterations: Positive | None = Field(default=None, description="updates in one training; the recipe's unless given")
-    mask: Literal["ticket", "random"] | None = Field(default=None, description="mask rule")
-    start: Literal["trial", "fresh"] | None = Field(default=None, description="start rule")
+    mask: Literal["ticket", "random", "initial"] | None = Field(default=None, description="mask rule")
+    start: Literal["trial", "fresh", "noise", "sampled"] | None = Field(default=None, description="start rule")
+    sigma: Real | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_SIGMA,
+        description="of start rule noise, in multiples of the layer's initialisation's; noise-0.5 has 0.5",
+    )
 
     @field_validator("name")
     @classmethod
@@ -303,11 +317,32 @@ class Branch(Value):
     def _rule(cls, given: Any, info: ValidationInfo) -> Any:
         """The branch's own rule, else that of its name; a branch of another name has both."""
         name = info.data.get("name")
-        if given is None and name in BRANCHES:
-            return BRANCHES[name][0 if info.field_name == "mask" else 1]
+        kind = "noise" if name and sigma_in(name) is not None else name
+        if given is None and kind in BRANCHES:
+            return BRANCHES[kind][0 if info.field_name == "mask" else 1]
         if info.field_name == "start" and name and None in (given, info.data.get("mask", "wrong")):
             known_name("branch", name, BRANCHES, "lth list branches", "any other has both mask and start")
         return given
+
+    @field_validator("sigma", mode="before")
+    @classmethod
+    def _of_noise(cls, given: Any, info: ValidationInfo) -> Any:
+        """Given or said by the name, and not two different ones; before the bounds, which hold for both."""
+        name, start = info.data.get("name"), info.data.get("start")
+        if not name or not start:  # they are wrong themselves, which is said already
+            return given
+        said = sigma_in(name)
+        if start != "noise":
+            if given is not None:
+                raise ValueError(f"it would do nothing: {name} starts by rule {start}, not noise; leave it out")
+            if said is not None:
+                raise ValueError(f"{name} says that it is noise, but starts by rule {start}; give it another name")
+            return None
+        if given is None and said is None:
+            raise ValueError(f"start rule noise needs it: give sigma = 0.5 to {name}, or name the branch noise-0.5")
+        if said is not None and given not in (None, said):
+            raise ValueError(f"{name} says {said:g}, but sigma is {shown(given)}; leave it out")
+        return said if given is None else given
 
     @property
     def labels(self) -> list[str]:

@@ -25,11 +25,13 @@ LTH_INLINE void add_product(Strip& sum, Vec weight, const float* x) {
     for (int v = 0; v < V; ++v) sum.part[v] += weight * load(x + v * W);
 }
 
-LTH_INLINE void add_quad(Strip& sum, const float* values, const uint16_t* columns, const float* block) {
+// Two sums, so that a product waits for the last but one before it, not for the last: a chain of fused multiply-adds
+// through one strip would take as long as its latencies, whatever the processor could do beside it.
+LTH_INLINE void add_quad(Strip& even, Strip& odd, const float* values, const uint16_t* columns, const float* block) {
     Vec weight[4];
     spread(values, weight);
 #pragma GCC unroll 4
-    for (int j = 0; j < 4; ++j) add_product(sum, weight[j], block + size_t(columns[j]) * lanes);
+    for (int j = 0; j < 4; ++j) add_product(j % 2 ? odd : even, weight[j], block + size_t(columns[j]) * lanes);
 }
 
 // out[row] += sum over the row's weights of weight * in[column], for a strip of examples.
@@ -39,16 +41,16 @@ void sparse_accumulate(SparseRows matrix, const float* values, const float* in, 
         const Segment segment = matrix.segments[s];
         const float* const block = in + ptrdiff_t(segment.base) * lanes;
         float* const row = out + ptrdiff_t(segment.row) * lanes;
-        Strip sum = load_strip(row);
+        Strip even = load_strip(row), odd = {};
         for (int32_t left = segment.count; left > 0; left -= 4, columns += 4, values += 4) {
             if (left >= 4) {
-                add_quad(sum, values, columns, block);
+                add_quad(even, odd, values, columns, block);
             } else {
-                for (int32_t j = 0; j < left; ++j) add_product(sum, all(values[j]), block + size_t(columns[j]) * lanes);
+                for (int32_t j = 0; j < left; ++j) add_product(even, all(values[j]), block + size_t(columns[j]) * lanes);
             }
         }
 #pragma GCC unroll 4
-        for (int v = 0; v < V; ++v) store(row + v * W, sum.part[v]);
+        for (int v = 0; v < V; ++v) store(row + v * W, even.part[v] + odd.part[v]);
     }
 }
 
