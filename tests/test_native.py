@@ -190,6 +190,20 @@ def test_odd_sizes_have_the_losses_of_torch(sizes, batch, density, optimizer):
     assert_follows_torch(case, native.instruction_sets())
 
 
+def in_the_dark(case: Case) -> Case:
+    """The case with a third of the pixels black in every image, another third in most."""
+    case.images[:, ::3] = 0
+    case.images[np.arange(EXAMPLES) % 50 != 0, 1::3] = 0
+    return case
+
+
+@pytest.mark.parametrize("optimizer", RATES)
+@pytest.mark.parametrize("batch", [1, 60, 70])
+def test_inputs_that_are_0_in_a_batch_are_passed_over(batch, optimizer):
+    case = Case((130, 19, 7, 3), 0.9, optimizer, batch, iterations=20, weight_decay=1e-3)
+    assert_follows_torch(case, native.instruction_sets(), in_the_dark)
+
+
 @pytest.mark.parametrize("density", [(0.0, 1.0, 1.0), (1.0, 0.0, 1.0), (0.5, 0.5, 0.0), (0.002, 0.01, 0.02)])
 def test_layers_and_units_without_weights(density):
     case = Case((50, 40, 30, 5), density, iterations=30)

@@ -16,14 +16,31 @@ LTH_INLINE void for_each_panel(Panels matrix, Work work) {
     }
 }
 
+// Columns of a panel in which some example is not 0. Of MNIST's pixels more than a third are black in a whole batch.
+struct Lit {
+    int32_t count = 0;
+    int32_t column[Panels::panel];
+
+    LTH_INLINE Lit(const float* in, int32_t width) {
+        for (int32_t k = 0; k < width; ++k) {
+            Int any = Int{};
+#pragma GCC unroll 4
+            for (int v = 0; v < V; ++v) any |= load(in + k * lanes + v * W) != Vec{};
+            column[count] = k;
+            count += any_of(any);
+        }
+    }
+};
+
 template <int R>
-LTH_INLINE void accumulate_tile(const float* weights, int32_t width, const float* in, float* out) {
+LTH_INLINE void accumulate_tile(const float* weights, int32_t width, const Lit& lit, const float* in, float* out) {
     Vec sum[R][V];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r)
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) sum[r][v] = load(out + r * lanes + v * W);
-    for (int32_t k = 0; k < width; ++k) {
+    for (int32_t i = 0; i < lit.count; ++i) {
+        const int32_t k = lit.column[i];
         Vec x[V];
 #pragma GCC unroll 4
         for (int v = 0; v < V; ++v) x[v] = load(in + k * lanes + v * W);
@@ -44,8 +61,9 @@ LTH_INLINE void accumulate_tile(const float* weights, int32_t width, const float
 void dense_accumulate(Panels matrix, const float* values, const float* in, float* out) {
     for_each_panel(matrix, [=](int32_t start, int32_t width) {
         const float* const panel = values + ptrdiff_t(start) * matrix.rows;
+        const Lit lit(in + ptrdiff_t(start) * lanes, width);
         for (int32_t row = 0; row < matrix.rows; row += row_tile) {
-            accumulate_tile<row_tile>(panel + row * width, width, in + start * lanes, out + row * lanes);
+            accumulate_tile<row_tile>(panel + row * width, width, lit, in + start * lanes, out + row * lanes);
         }
     });
 }

@@ -87,6 +87,19 @@ LTH_INLINE Vec root(Vec x) {
 #endif
 }
 
+// Whether any lane is not 0: 1 or 0.
+LTH_INLINE int32_t any_of(Int x) {
+#if defined(__AVX512F__)
+    return _mm512_test_epi32_mask(__m512i(x), __m512i(x)) != 0;
+#elif defined(__AVX2__)
+    return !_mm256_testz_si256(__m256i(x), __m256i(x));
+#else
+    int32_t any = 0;
+    for (int l = 0; l < W; ++l) any |= x[l];
+    return any != 0;
+#endif
+}
+
 // x where the lane's bit is set, else 0 (also where x is NaN).
 LTH_INLINE Vec keep(uint32_t bits, Vec x) {
 #if defined(__AVX512F__)

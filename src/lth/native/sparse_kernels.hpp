@@ -25,8 +25,7 @@ LTH_INLINE void add_product(Strip& sum, Vec weight, const float* x) {
     for (int v = 0; v < V; ++v) sum.part[v] += weight * load(x + v * W);
 }
 
-// Two sums, so that a product waits for the last but one before it, not for the last: a chain of fused multiply-adds
-// through one strip would take as long as its latencies, whatever the processor could do beside it.
+// Two sums, so that a product waits for the last but one before it, not for the last.
 LTH_INLINE void add_quad(Strip& even, Strip& odd, const float* values, const uint16_t* columns, const float* block) {
     Vec weight[4];
     spread(values, weight);
