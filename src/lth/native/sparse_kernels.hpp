@@ -83,7 +83,15 @@ LTH_INLINE void gradients_of(Segment segment, const uint16_t* columns, const Bat
     for (int32_t s = 0; s < batch.strips; ++s) {
         const Strip gradient = load_strip(batch.gradient + s * batch.gradient_stride + ptrdiff_t(segment.row) * lanes);
         const float* const block = batch.input + s * batch.input_stride + ptrdiff_t(segment.base) * lanes;
-        for (int32_t j = 0; j < segment.count; j += 4) {
+        int32_t j = 0;
+        for (; j + 8 <= segment.count; j += 8) {
+            Vec sums[2];
+#pragma GCC unroll 4
+            for (int q = 0; q < 2; ++q) sums[q] = gradient_quad<4>(gradient, columns + j + 4 * q, block);
+#pragma GCC unroll 4
+            for (int q = 0; q < 2; ++q) quads[j / 4 + q] = s == 0 ? sums[q] : quads[j / 4 + q] + sums[q];
+        }
+        for (; j < segment.count; j += 4) {
             const Vec sums = gradient_of(segment.count - j, gradient, columns + j, block);
             quads[j / 4] = s == 0 ? sums : quads[j / 4] + sums;
         }
