@@ -41,7 +41,12 @@ void sparse_accumulate(SparseRows matrix, const float* values, const float* in, 
         const float* const block = in + ptrdiff_t(segment.base) * lanes;
         float* const row = out + ptrdiff_t(segment.row) * lanes;
         Strip even = load_strip(row), odd = {};
-        for (int32_t left = segment.count; left > 0; left -= 4, columns += 4, values += 4) {
+        int32_t left = segment.count;
+        for (; left >= 8; left -= 8, columns += 8, values += 8) {
+            add_quad(even, odd, values, columns, block);
+            add_quad(even, odd, values + 4, columns + 4, block);
+        }
+        for (; left > 0; left -= 4, columns += 4, values += 4) {
             if (left >= 4) {
                 add_quad(even, odd, values, columns, block);
             } else {
