@@ -107,7 +107,7 @@ def table() -> pd.DataFrame:
 @cache
 def curves() -> tuple[Curve, ...]:
     """Every series, in the file's order."""
-    return tuple(_curve(*map(str, key), rows) for key, rows in table().groupby(list(SERIES), sort=False))
+    return tuple(_curve(rows) for _, rows in table().groupby(list(SERIES), sort=False))
 
 
 @cache
@@ -116,7 +116,8 @@ def setups() -> tuple[Setup, ...]:
     return tuple(dict.fromkeys(curve.setup for curve in curves()))
 
 
-def _curve(figure: str, panel: str, metric: str, series: str, rows: pd.DataFrame) -> Curve:
+def _curve(rows: pd.DataFrame) -> Curve:
+    figure, panel, metric, series = (str(rows[name].iloc[0]) for name in SERIES)
     of, role = _shown(figure, panel, series)
     by_iteration = bool(rows["level"].isna().all())
     rows = rows.sort_values("x" if by_iteration else "level")
@@ -178,8 +179,12 @@ def _random(figure: str, panel: str, series: str) -> tuple[Setup, str]:
 
 def _starts(figure: str, panel: str, series: str) -> tuple[Setup, str]:
     names = {
-        **{"winning ticket": "ticket", "Iterative Pruning": "ticket", "reinit": "reinit", "Reinit": "reinit"},
-        **{"sampled from ticket": "sampled", "Prune at Iteration 0": "prune-at-0"},
+        "winning ticket": "ticket",
+        "Iterative Pruning": "ticket",
+        "reinit": "reinit",
+        "Reinit": "reinit",
+        "sampled from ticket": "sampled",
+        "Prune at Iteration 0": "prune-at-0",
     }
     noise = re.fullmatch(r"noise ([\d.]+)", series)
     return Setup("lenet"), f"noise-{float(noise[1]):g}" if noise else names[series]

@@ -54,7 +54,8 @@ def _settings(of: Setup) -> dict[str, Any]:
 def _flat(experiment: Experiment) -> dict[str, Any]:
     """All that makes an experiment what it is, by key; what is said in two ways, said in one."""
     found: dict[str, Any] = {}
-    for key in config.keys():
+    known = config.keys()
+    for key in known:
         value: Any = experiment
         for part in key.split("."):
             value = getattr(value, part)

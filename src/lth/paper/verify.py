@@ -1,0 +1,512 @@
+"""The score card of a run: the paper's claims and curves against it, and what it says by itself.
+
+card(run)     the card as a value, made of the run's tables alone
+as_json(card) plain lists and dicts
+render(card)  tables for a terminal
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass
+from functools import cache
+from typing import Any
+
+import numpy as np
+from rich import box
+from rich.console import Group, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lth import config
+from lth.config import Experiment
+from lth.paper import curves, setups
+from lth.paper.claims import CLAIMS, Claim, claims_of
+from lth.paper.curves import Curve, Key
+from lth.paper.measure import (
+    ACCURACY,
+    AGREES,
+    DIFFERS,
+    EARLY_STOP,
+    LACKING,
+    ROUNDING,
+    Judged,
+    Kind,
+    Measured,
+    Trials,
+    Verdict,
+    judge,
+    measured_said,
+    number_said,
+    over_trials,
+    trials,
+    unended,
+    value_said,
+    worst,
+)
+from lth.paper.setups import Fit, Setup, fit
+from lth.records import Records, aggregate, branch_order, scale_said, trials_said, winning_level
+
+ES, TEST = "early_stop_iteration", "test_accuracy_at_early_stop"
+METHOD = (
+    "Mean over trials ± half of its 95% interval (Student's t; least to greatest trial, n trials). Trainings of one "
+    "branch in one trial are averaged first; differences and quotients are paired within trials, a quotient being that "
+    "of the means. Judged by the paper's figure: a value agrees where its mean is within {es:.0%} of the figure's "
+    "(quotients of early stops), {accuracy} (accuracies, differences); it differs where its whole interval is outside. "
+    "That one thing is above another agrees where the whole interval is, and differs where none of it is. Else more "
+    "trials are needed."
+)
+
+
+@dataclass(frozen=True)
+class Score:
+    """A claim and how the run does by it."""
+
+    claim: Claim
+    judged: tuple[Judged, ...]
+    verdict: Verdict
+
+    @property
+    def figure(self) -> str:
+        """What the paper's own figure gives, in words."""
+        given = [(j.check.what, value_said(j.check.kind, j.figure)) for j in self.judged if j.figure is not None]
+        said = [*_listed(given), *([self.claim.note] if self.claim.note else [])]
+        return "; ".join(said) or "no figure"
+
+    @property
+    def run(self) -> str:
+        """What the run gives, in words."""
+        given = [(j.check.what, measured_said(j.check.kind, j.run)) for j in self.judged if j.run]
+        return "; ".join(_listed(given)) or "-"
+
+    @property
+    def missing(self) -> str:
+        """What is missing for a verdict; nothing where there is one."""
+        if self.verdict != LACKING:
+            return ""
+        return "; ".join(dict.fromkeys(j.missing for j in self.judged if j.missing)) or self.claim.lacks
+
+
+@dataclass(frozen=True)
+class Against:
+    """A curve of the paper and the run's: at how many levels its mean is within the paper's bar or the tolerance."""
+
+    curve: Curve
+    levels: tuple[int, ...]  # compared
+    within: tuple[int, ...]  # of them
+    level: int  # of the largest departure
+    departure: float  # there: of an early stop as a share of the paper's, of an accuracy as a difference
+    means: tuple[float, float]  # there, the paper's and the run's
+    n: tuple[int, ...]  # trainings at each level
+    left_out: tuple[int, ...] = ()  # levels at which the run's trainings are too short
+
+    @property
+    def share(self) -> float:
+        return len(self.within) / len(self.levels)
+
+
+@dataclass(frozen=True)
+class Statement:
+    """What a run says by itself about two of its networks at a level: whether they differ beyond the spread of trials."""
+
+    what: str
+    level: int
+    percent: float
+    column: str
+    kind: Kind
+    run: Measured
+    differ: bool | None  # None where one trial alone cannot tell
+
+    @property
+    def verdict(self) -> str:
+        if self.differ is None:
+            return "one trial: no interval"
+        return "differ beyond the spread of trials" if self.differ else "within the spread of trials"
+
+
+@dataclass(frozen=True)
+class Card:
+    """All of it. `notes` say what the comparison is of, and what of the paper's is left out."""
+
+    name: str
+    about: str
+    notes: tuple[str, ...]
+    scores: tuple[Score, ...]
+    curves: tuple[Against, ...]
+    winning: str
+    own: tuple[Statement, ...]
+    counts: tuple[str, ...]
+    method: str
+
+
+def card(run: Records) -> Card:
+    """The score card of a run, from its experiment and tables alone."""
+    found = fit(run.experiment, known_setups())
+    table = trials(run, found)
+    claims = claims_of(found.setup) if found.setup else []
+    scores = tuple(score(table, claim) for claim in claims)
+    drawn = tuple(against(table))
+    return Card(
+        name=run.experiment.name,
+        about=run.experiment.about,
+        notes=tuple(notes(table, drawn)),
+        scores=scores,
+        curves=drawn,
+        winning=winning(run),
+        own=tuple(own(table)),
+        counts=tuple(counts(table)),
+        method=method(run.experiment),
+    )
+
+
+@cache
+def known_setups() -> tuple[Setup, ...]:
+    """Every experiment of the paper that there is a curve of or a claim about."""
+    return tuple(dict.fromkeys((*curves.setups(), *(claim.setup for claim in CLAIMS))))
+
+
+def method(experiment: Experiment) -> str:
+    tolerance = ACCURACY.get(experiment.data.name)
+    return METHOD.format(es=EARLY_STOP, accuracy=f"{100 * tolerance:g} points" if tolerance else "so many points")
+
+
+# -------------------------------------------------------------------------------------------------------------- claims
+
+
+def score(run: Trials, claim: Claim) -> Score:
+    judged = tuple(judge(run, check, claim.setup, claim.figures) for check in claim.checks)
+    return Score(claim, judged, worst([j.verdict for j in judged]) if judged else LACKING)
+
+
+def _listed(given: list[tuple[str, str]]) -> list[str]:
+    """`what: value` each; the value alone where there is one."""
+    return [f"{what}: {said}" if what and len(given) > 1 else said for what, said in given]
+
+
+# -------------------------------------------------------------------------------------------------------------- curves
+
+
+def against(run: Trials) -> Iterator[Against]:
+    """Each of the paper's curves that the run has levels of, by role and column."""
+    of = run.fit.setup
+    if of is None:
+        return
+    for key, curve in curves.by_density().items():
+        if key.setup == of and curves.comparable(key.column, run.fit.iterations is not None, run.fit.scheduled):
+            found = _against(run, curve)
+            if found:
+                yield found
+
+
+def _against(run: Trials, curve: Curve) -> Against | None:
+    rows = run.table.loc[run.table["role"] == curve.role]
+    if curve.column not in rows or not rows[curve.column].notna().any():
+        return None
+    short = sorted({*rows.loc[unended(rows), "level"]}) if run.fit.shorter else []
+    table = aggregate(rows.loc[~rows["level"].isin(short)], curve.column, ["level"])
+    ours = {int(level): (float(mean), int(n)) for level, mean, n in table[["level", "mean", "n"]].to_numpy()}
+    points = {level: i for i, level in enumerate(curve.level) if level in ours}
+    if not points:
+        return None
+    departures = {level: _departure(curve, i, ours[level][0]) for level, i in points.items()}
+    worst_level = max(departures, key=lambda level: abs(departures[level]))
+    tolerance = EARLY_STOP if curve.column == ES else ACCURACY[run.experiment.data.name]
+    within = [
+        level
+        for level, i in points.items()
+        if curve.low[i] - ROUNDING <= ours[level][0] <= curve.high[i] + ROUNDING
+        or abs(departures[level]) <= tolerance + ROUNDING
+    ]
+    means = (curve.mean[points[worst_level]], ours[worst_level][0])
+    left_out = tuple(int(level) for level in short if level in curve.level)
+    n = tuple(ours[level][1] for level in points)
+    return Against(
+        curve, tuple(points), tuple(within), worst_level, departures[worst_level], means, n, left_out
+    )  # fmt: skip
+
+
+def _departure(curve: Curve, i: int, ours: float) -> float:
+    theirs = curve.mean[i]
+    return ours / theirs - 1 if curve.column == ES else ours - theirs
+
+
+def notes(run: Trials, drawn: tuple[Against, ...]) -> Iterator[str]:
+    """What is compared with what, and what is not."""
+    found, experiment = run.fit, run.experiment
+    if found.setup is None:
+        yield _no_setup(found)
+        return
+    yield f"Compared with the paper's experiment `{found.setup.command}`{scale_said(experiment)}."
+    if found.iterations:
+        theirs, ours = found.iterations
+        length = f"Its trainings have {theirs:,} iterations, these {ours:,}: "
+        if found.scheduled:
+            yield length + "as the learning rate changes on the way, nothing can be compared."
+        else:
+            yield length + (
+                "what is read at a fixed iteration cannot be compared, only what happens at early stop"
+                f"{', where the validation loss had its bottom before the end' if found.shorter else ''}; and masks "
+                "come from networks trained so long."
+            )
+    grid, theirs = experiment.recipe.eval_every, setups.experiment(found.setup).recipe.eval_every
+    if grid > theirs:
+        yield f"Evaluated every {grid:,} iterations, the paper's every {theirs:,}: early stops are as coarse."
+    if absent := _absent(run, {entry.curve.role for entry in drawn}):
+        yield f"Of the paper's curves there is nothing here of: {', '.join(absent)}."
+    if left_out := sorted({level for entry in drawn for level in entry.left_out}):
+        yield f"Left out of curves, as validation loss still fell at the end: level {', '.join(map(str, left_out))}."
+
+
+def _no_setup(found: Fit) -> str:
+    if found.nearest is None or found.differs is None:
+        return "The paper has no experiment on this network and dataset: there are only the run's own statements."
+    said = lambda value: "nothing" if value is None else config.to_setting("x", value).removeprefix("x=")
+    differs = [f"{key} ({said(a)} there, {said(b)} here)" for key, (a, b) in found.differs.items()]
+    return (
+        f"This is none of the paper's experiments, so that nothing is compared with it. The nearest, "
+        f"`{found.nearest.command}`, differs in {', '.join(differs)}."
+    )
+
+
+def _absent(run: Trials, compared: set[str]) -> list[str]:
+    roles = {key.role: None for key in curves.by_density() if key.setup == run.fit.setup}
+    return [role for role in sorted(roles, key=branch_order) if role not in {*run.table["role"], *compared}]
+
+
+# ------------------------------------------------------------------------------------------------------- by the run itself
+
+
+def winning(run: Records) -> str:
+    """The winning level in words."""
+    level = winning_level(run.summary)
+    if not len(run.summary):
+        return "Nothing is trained yet."
+    if level is None:
+        return "No level is, on average, both as early and as accurate as level 0."
+    tickets = run.summary.loc[(run.summary["branch"] == "ticket") & (run.summary["level"] == level)]
+    percent = 100 * float(np.mean(tickets["density"]))
+    return (
+        f"Winning level: {level}, with {percent:.3g}% of the weights: the smallest density at which tickets are, on "
+        f"average, neither later nor less accurate than level 0 ({trials_said([len(tickets)])})."
+    )
+
+
+def own(run: Trials) -> Iterator[Statement]:
+    """Dense, ticket and each branch beside each other, at the level that `_shown_level` picks."""
+    level = _shown_level(run)
+    if level is None:
+        return
+    for a, b in _pairs(run):
+        for column in (TEST, ES):
+            if found := compare(run, level, a, b, column):
+                yield found
+
+
+def _shown_level(run: Trials) -> int | None:
+    """The winning level; where there is none, the one of the most accurate tickets."""
+    won = winning_level(run.table)
+    tickets = run.table.loc[(run.table["family"] == "ticket") & (run.table["level"] > 0)]
+    if won is not None or not tickets[TEST].notna().any():
+        return won
+    means = aggregate(tickets, TEST, ["level"])
+    return int(means["level"].iloc[int(means["mean"].to_numpy().argmax())])
+
+
+def _pairs(run: Trials) -> list[tuple[str, str]]:
+    """Which networks are compared: each with the dense one, and the ticket with each branch."""
+    branches = sorted({*run.table["family"]} - {"ticket"}, key=branch_order)
+    return [("ticket", "dense"), *((name, "dense") for name in branches), *(("ticket", name) for name in branches)]
+
+
+def compare(run: Trials, level: int, a: str, b: str, column: str) -> Statement | None:
+    """Two networks of a run at a level over the trials that have both: a less b, or for early stops a over b."""
+    first, second = _by_trial(run, a, level, column), _by_trial(run, b, level, column)
+    both = sorted({*first} & {*second})
+    if not both:
+        return None
+    kind: Kind = "times" if column == ES else "points"
+    found = over_trials(kind, np.array([first[t] for t in both]), np.array([second[t] for t in both]))
+    null = 1.0 if kind == "times" else 0.0
+    differ = None if found.n < 2 else found.low > null + ROUNDING or found.high < null - ROUNDING
+    names = [
+        f"the {'dense network' if name == 'dense' else name}" if name in ("dense", "ticket") else name
+        for name in (a, b)
+    ]
+    said = f"{value_said(kind, found.mean)} {'the iterations of' if kind == 'times' else 'over'}"
+    return Statement(f"{names[0]}: {said} {names[1]}", level, _percent(run, level), column, kind, found, differ)
+
+
+def _by_trial(run: Trials, name: str, level: int, column: str) -> dict[int, float]:
+    family, at = ("ticket", 0) if name == "dense" else (name, level)
+    rows = run.table.loc[(run.table["family"] == family) & (run.table["level"] == at), ["trial", column]].dropna()
+    means = rows.groupby("trial")[column].mean().reset_index()
+    return {int(trial): float(value) for trial, value in means.itertuples(index=False, name=None)}
+
+
+def _percent(run: Trials, level: int) -> float:
+    return 100 * float(np.mean(run.table.loc[run.table["level"] == level, "density"]))
+
+
+def counts(run: Trials) -> Iterator[str]:
+    """At how many of the levels each pair differs beyond the spread of trials."""
+    levels = sorted({int(level) for level in run.table["level"]} - {0})
+    for a, b in _pairs(run):
+        found = [s for level in levels if (s := compare(run, level, a, b, TEST)) and s.differ is not None]
+        if found:
+            above, below = (sum(s.differ is True and sign * s.run.mean > 0 for s in found) for sign in (1, -1))
+            yield (
+                f"Over {len(found)} levels, {a} is beyond the spread of trials more accurate than {b} at {above}, less at "
+                f"{below}."
+            )
+
+
+# ------------------------------------------------------------------------------------------------------------ as JSON
+
+
+def as_json(card: Card) -> dict[str, Any]:
+    """The card as plain values; `claims` and `curves` are its lists."""
+    return {
+        "run": card.name,
+        "about": card.about,
+        "notes": list(card.notes),
+        "claims": [_claim(score) for score in card.scores],
+        "curves": [_curve(entry) for entry in card.curves],
+        "winning": card.winning,
+        "own": [_statement(statement) for statement in card.own],
+        "counts": list(card.counts),
+        "method": card.method,
+    }
+
+
+def _claim(score: Score) -> dict[str, Any]:
+    first = next((j.run for j in score.judged if j.run), None)
+    return {
+        "id": score.claim.id,
+        "section": score.claim.section,
+        "text": score.claim.text,
+        "figure": score.figure,
+        "run": _measured(first) | {"said": score.run},
+        "verdict": score.verdict,
+        "missing": score.missing,
+        "checks": [
+            {
+                "what": j.check.what,
+                "measure": j.check.kind,
+                "rules": list(j.check.rules),
+                "figure": j.figure,
+                "run": _measured(j.run),
+                "verdict": j.verdict,
+                "missing": j.missing,
+            }
+            for j in score.judged
+        ],
+    }
+
+
+def _measured(found: Measured | None) -> dict[str, Any]:
+    if found is None:
+        return {"mean": None, "min": None, "max": None, "n": 0, "interval": None}
+    interval = None if math.isnan(found.low) else [found.low, found.high]
+    return {"mean": found.mean, "min": found.min, "max": found.max, "n": found.n, "interval": interval}
+
+
+def _curve(entry: Against) -> dict[str, Any]:
+    curve = entry.curve
+    at = curve.level.index(entry.level)
+    return {
+        "curve": curve.role,
+        "column": curve.column,
+        "figure": curve.figure,
+        "series": curve.series,
+        "levels": len(entry.levels),
+        "within": len(entry.within),
+        "share": entry.share,
+        "outside": [level for level in entry.levels if level not in entry.within],
+        "left_out": list(entry.left_out),
+        "n": {"min": min(entry.n), "max": max(entry.n)},
+        "largest_departure": {
+            "level": entry.level,
+            "percent": curve.x[at],
+            "departure": entry.departure,
+            "paper": entry.means[0],
+            "run": entry.means[1],
+        },
+    }
+
+
+def _statement(statement: Statement) -> dict[str, Any]:
+    plain = asdict(statement) | {"run": _measured(statement.run), "verdict": statement.verdict}
+    return {("measure" if key == "kind" else key): value for key, value in plain.items()}
+
+
+# -------------------------------------------------------------------------------------------------------- for a terminal
+
+STYLES: Mapping[str, str] = {AGREES: "green", DIFFERS: "bold red", LACKING: "yellow"}
+
+
+def render(card: Card) -> Group:
+    """The card for a terminal."""
+    parts: list[RenderableType] = [Text(f"{card.name}: {card.about}".removesuffix(": "), style="bold")]
+    parts += [Text(note) for note in card.notes]
+    if card.scores:
+        parts += [Text(), _claims_table(card.scores), Text(_summary(card.scores))]
+    if card.curves:
+        parts += [Text(), _curves_table(card.curves)]
+    parts += [Text(), Text("By the run itself", style="bold"), Text(card.winning)]
+    if card.own:
+        parts += [_own_table(card.own), *(Text(said) for said in card.counts)]
+    return Group(*parts, Text(), Text(card.method, style="dim"))
+
+
+def _table(*heads: str, right: tuple[str, ...] = ()) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, show_lines=False)
+    for head in heads:
+        table.add_column(head, justify="right" if head in right else "left", overflow="fold", vertical="top")
+    return table
+
+
+def _claims_table(scores: tuple[Score, ...]) -> Table:
+    table = _table("claim", "the paper's text", "its figure", "this run", "verdict")
+    for score in scores:
+        run = Text(score.run)
+        if score.missing:
+            run.append(f"\nmissing: {score.missing}", style="dim")
+        verdict = Text(score.verdict, style=STYLES[score.verdict])
+        table.add_row(score.claim.id, Text(score.claim.text), Text(score.figure), run, verdict, end_section=True)
+    return table
+
+
+def _summary(scores: tuple[Score, ...]) -> str:
+    found = Counter(score.verdict for score in scores)
+    return f"{len(scores)} claims: {found[AGREES]} agree, {found[DIFFERS]} differ, {found[LACKING]} lack data."
+
+
+def _curves_table(entries: tuple[Against, ...]) -> Table:
+    table = _table("the paper's curve", "figure", "within", "levels", "largest departure", right=("within", "levels"))
+    for entry in entries:
+        curve = entry.curve
+        of = f"{curve.role}: {curve.column.replace('_', ' ')}"
+        table.add_row(of, curve.figure, f"{entry.share:.0%}", str(len(entry.levels)), _departure_said(entry))
+    return table
+
+
+def _departure_said(entry: Against) -> str:
+    percent = entry.curve.x[entry.curve.level.index(entry.level)]
+    theirs, ours = entry.means
+    if entry.curve.column == ES:
+        return f"{entry.departure:+.0%} at {percent:.3g}%: {ours:,.0f}, the paper's {theirs:,.0f}"
+    return f"{100 * entry.departure:+.2f} points at {percent:.3g}%: {100 * ours:.2f}, the paper's {100 * theirs:.2f}"
+
+
+def _own_table(statements: tuple[Statement, ...]) -> Table:
+    first = statements[0]
+    table = _table(f"at level {first.level}, {first.percent:.3g}% of the weights", "mean ± half", "trials", "")
+    for statement in statements:
+        found, kind = statement.run, statement.kind
+        low, high = (number_said(kind, value) for value in (found.min, found.max))
+        what = "early stop" if statement.column == ES else "test accuracy at early stop"
+        half = "" if found.n == 1 else f"± {number_said(kind, found.half).lstrip('+')}"
+        table.add_row(f"{what}: {statement.what}", half, f"{low} to {high}, n = {found.n}", statement.verdict)
+    return table
