@@ -113,6 +113,26 @@ def report(
 
 
 @app.command()
+def verify(
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
+    as_json: Annotated[bool, typer.Option("--json", help="JSON alone, instead of tables")] = False,
+) -> None:
+    """The score card: the paper's claims and curves against this run, and what it says by itself."""
+    import json
+
+    from rich.console import Console
+
+    from lth import records
+    from lth.paper import verify as paper
+
+    card = paper.card(records.load(run))
+    if as_json:
+        typer.echo(json.dumps(paper.as_json(card), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        Console().print(paper.render(card))
+
+
+@app.command()
 def bench(
     json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the numbers there")] = None,
 ) -> None:

@@ -401,11 +401,11 @@ APPENDICES = (
     ),
     Claim(
         "CF.5", "F.5", LENET, "The ticket's weights move further in training than the others", ("19",),
-        lacks=TENSORS, note="mean way at 16.9%, ticket and others, by layer: 0.20 and 0.12, 0.21 and 0.15, 0.18 and 0.11",
+        lacks=TENSORS, note="mean way at 16.9%, ticket and rest, by layer: 0.20 and 0.12, 0.21 and 0.15, 0.18 and 0.11",
     ),
     Claim(
         "CF.6", "F.5", LENET, "The ticket's weights more often grow in magnitude", ("20",),
-        lacks=TENSORS, note="share at 16.9%, ticket and others, by layer: 97% and 86%, 93% and 81%, 85% and 74%",
+        lacks=TENSORS, note="share at 16.9%, ticket and rest, by layer: 97% and 86%, 93% and 81%, 85% and 74%",
     ),
     Claim(
         "CF.7", "F.6", LENET, "Units keep incoming connections about in proportion to their layer's density", ("21",),

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
@@ -24,7 +24,7 @@ from lth import config
 from lth.config import Experiment
 from lth.paper import curves, setups
 from lth.paper.claims import CLAIMS, Claim, claims_of
-from lth.paper.curves import Curve, Key
+from lth.paper.curves import Curve
 from lth.paper.measure import (
     ACCURACY,
     AGREES,
@@ -37,9 +37,9 @@ from lth.paper.measure import (
     Measured,
     Trials,
     Verdict,
+    figures_read,
     judge,
     measured_said,
-    number_said,
     over_trials,
     trials,
     unended,
@@ -50,6 +50,7 @@ from lth.paper.setups import Fit, Setup, fit
 from lth.records import Records, aggregate, branch_order, scale_said, trials_said, winning_level
 
 ES, TEST = "early_stop_iteration", "test_accuracy_at_early_stop"
+MAIN = (ES, TEST, "final_test_accuracy")
 METHOD = (
     "Mean over trials ± half of its 95% interval (Student's t; least to greatest trial, n trials). Trainings of one "
     "branch in one trial are averaged first; differences and quotients are paired within trials, a quotient being that "
@@ -71,15 +72,21 @@ class Score:
     @property
     def figure(self) -> str:
         """What the paper's own figure gives, in words."""
-        given = [(j.check.what, value_said(j.check.kind, j.figure)) for j in self.judged if j.figure is not None]
-        said = [*_listed(given), *([self.claim.note] if self.claim.note else [])]
-        return "; ".join(said) or "no figure"
+        given = [self._labelled(j, value_said(j.check.kind, j.figure)) for j in self.judged if j.figure is not None]
+        read = [figures_read(j.check, self.claim.setup, self.claim.figures) for j in self.judged]
+        numbers = list(dict.fromkeys(sum(read, []) or self.claim.figures))
+        said = "; ".join([*given, *([self.claim.note] if self.claim.note else [])])
+        where = f"figure{'s' * (len(numbers) > 1)} {', '.join(numbers)}" if numbers else "no figure"
+        return f"{said} ({where})" if said else where
 
     @property
     def run(self) -> str:
         """What the run gives, in words."""
-        given = [(j.check.what, measured_said(j.check.kind, j.run)) for j in self.judged if j.run]
-        return "; ".join(_listed(given)) or "-"
+        given = [self._labelled(j, measured_said(j.check.kind, j.run)) for j in self.judged if j.run]
+        return "; ".join(given) or "-"
+
+    def _labelled(self, judged: Judged, said: str) -> str:
+        return f"{judged.check.what}: {said}" if len(self.judged) > 1 else said
 
     @property
     def missing(self) -> str:
@@ -109,15 +116,24 @@ class Against:
 
 @dataclass(frozen=True)
 class Statement:
-    """What a run says by itself about two of its networks at a level: whether they differ beyond the spread of trials."""
+    """What a run says by itself about two of its networks at a level: do they differ beyond the spread of trials?
 
-    what: str
+    `run` is a less b, or of early-stop iterations a over b.
+    """
+
+    a: str
+    b: str
     level: int
     percent: float
     column: str
     kind: Kind
     run: Measured
     differ: bool | None  # None where one trial alone cannot tell
+
+    @property
+    def what(self) -> str:
+        quantity = "early-stop iteration" if self.column == ES else "test accuracy at early stop"
+        return f"{quantity}: {self.a} over {self.b}"
 
     @property
     def verdict(self) -> str:
@@ -180,11 +196,6 @@ def score(run: Trials, claim: Claim) -> Score:
     return Score(claim, judged, worst([j.verdict for j in judged]) if judged else LACKING)
 
 
-def _listed(given: list[tuple[str, str]]) -> list[str]:
-    """`what: value` each; the value alone where there is one."""
-    return [f"{what}: {said}" if what and len(given) > 1 else said for what, said in given]
-
-
 # -------------------------------------------------------------------------------------------------------------- curves
 
 
@@ -193,11 +204,16 @@ def against(run: Trials) -> Iterator[Against]:
     of = run.fit.setup
     if of is None:
         return
-    for key, curve in curves.by_density().items():
-        if key.setup == of and curves.comparable(key.column, run.fit.iterations is not None, run.fit.scheduled):
-            found = _against(run, curve)
-            if found:
-                yield found
+    own = [curve for key, curve in curves.by_density().items() if key.setup == of]
+    for curve in sorted(own, key=lambda curve: (_rank(curve.column), branch_order(curve.role))):
+        comparable = curves.comparable(curve.column, run.fit.iterations is not None, run.fit.scheduled)
+        if comparable and (found := _against(run, curve)):
+            yield found
+
+
+def _rank(column: str) -> int:
+    """The three that the paper's main text plots come first."""
+    return MAIN.index(column) if column in MAIN else len(MAIN)
 
 
 def _against(run: Trials, curve: Curve) -> Against | None:
@@ -238,10 +254,10 @@ def notes(run: Trials, drawn: tuple[Against, ...]) -> Iterator[str]:
     if found.setup is None:
         yield _no_setup(found)
         return
-    yield f"Compared with the paper's experiment `{found.setup.command}`{scale_said(experiment)}."
+    yield f"Compared with the paper's experiment, `{found.setup.command}`."
     if found.iterations:
         theirs, ours = found.iterations
-        length = f"Its trainings have {theirs:,} iterations, these {ours:,}: "
+        length = f"Its trainings have {theirs:,} iterations, these {ours:,}{scale_said(experiment)}: "
         if found.scheduled:
             yield length + "as the learning rate changes on the way, nothing can be compared."
         else:
@@ -275,7 +291,7 @@ def _absent(run: Trials, compared: set[str]) -> list[str]:
     return [role for role in sorted(roles, key=branch_order) if role not in {*run.table["role"], *compared}]
 
 
-# ------------------------------------------------------------------------------------------------------- by the run itself
+# ---------------------------------------------------------------------------------------------------- by the run itself
 
 
 def winning(run: Records) -> str:
@@ -321,7 +337,7 @@ def _pairs(run: Trials) -> list[tuple[str, str]]:
 
 
 def compare(run: Trials, level: int, a: str, b: str, column: str) -> Statement | None:
-    """Two networks of a run at a level over the trials that have both: a less b, or for early stops a over b."""
+    """Two networks of a run at a level, over the trials that have both."""
     first, second = _by_trial(run, a, level, column), _by_trial(run, b, level, column)
     both = sorted({*first} & {*second})
     if not both:
@@ -330,12 +346,7 @@ def compare(run: Trials, level: int, a: str, b: str, column: str) -> Statement |
     found = over_trials(kind, np.array([first[t] for t in both]), np.array([second[t] for t in both]))
     null = 1.0 if kind == "times" else 0.0
     differ = None if found.n < 2 else found.low > null + ROUNDING or found.high < null - ROUNDING
-    names = [
-        f"the {'dense network' if name == 'dense' else name}" if name in ("dense", "ticket") else name
-        for name in (a, b)
-    ]
-    said = f"{value_said(kind, found.mean)} {'the iterations of' if kind == 'times' else 'over'}"
-    return Statement(f"{names[0]}: {said} {names[1]}", level, _percent(run, level), column, kind, found, differ)
+    return Statement(a, b, level, _percent(run, level), column, kind, found, differ)
 
 
 def _by_trial(run: Trials, name: str, level: int, column: str) -> dict[int, float]:
@@ -357,8 +368,8 @@ def counts(run: Trials) -> Iterator[str]:
         if found:
             above, below = (sum(s.differ is True and sign * s.run.mean > 0 for s in found) for sign in (1, -1))
             yield (
-                f"Over {len(found)} levels, {a} is beyond the spread of trials more accurate than {b} at {above}, less at "
-                f"{below}."
+                f"Of {len(found)} levels, each by itself, {a} is more accurate than {b} beyond the spread of trials at "
+                f"{above}, less accurate at {below}."
             )
 
 
@@ -437,11 +448,20 @@ def _curve(entry: Against) -> dict[str, Any]:
 
 
 def _statement(statement: Statement) -> dict[str, Any]:
-    plain = asdict(statement) | {"run": _measured(statement.run), "verdict": statement.verdict}
-    return {("measure" if key == "kind" else key): value for key, value in plain.items()}
+    return {
+        "what": statement.what,
+        "a": statement.a,
+        "b": statement.b,
+        "column": statement.column,
+        "level": statement.level,
+        "percent": statement.percent,
+        "measure": statement.kind,
+        "run": _measured(statement.run),
+        "verdict": statement.verdict,
+    }
 
 
-# -------------------------------------------------------------------------------------------------------- for a terminal
+# ------------------------------------------------------------------------------------------------------- for a terminal
 
 STYLES: Mapping[str, str] = {AGREES: "green", DIFFERS: "bold red", LACKING: "yellow"}
 
@@ -474,8 +494,19 @@ def _claims_table(scores: tuple[Score, ...]) -> Table:
         if score.missing:
             run.append(f"\nmissing: {score.missing}", style="dim")
         verdict = Text(score.verdict, style=STYLES[score.verdict])
-        table.add_row(score.claim.id, Text(score.claim.text), Text(score.figure), run, verdict, end_section=True)
+        table.add_row(
+            f"{score.claim.id}\n{_section(score.claim)}",
+            Text(score.claim.text),
+            Text(score.figure),
+            run,
+            verdict,
+            end_section=True,
+        )
     return table
+
+
+def _section(claim: Claim) -> str:
+    return claim.section if claim.section == "abstract" else f"section {claim.section}"
 
 
 def _summary(scores: tuple[Score, ...]) -> str:
@@ -502,11 +533,7 @@ def _departure_said(entry: Against) -> str:
 
 def _own_table(statements: tuple[Statement, ...]) -> Table:
     first = statements[0]
-    table = _table(f"at level {first.level}, {first.percent:.3g}% of the weights", "mean ± half", "trials", "")
+    table = _table(f"at level {first.level}, {first.percent:.3g}% of the weights", "this run", "")
     for statement in statements:
-        found, kind = statement.run, statement.kind
-        low, high = (number_said(kind, value) for value in (found.min, found.max))
-        what = "early stop" if statement.column == ES else "test accuracy at early stop"
-        half = "" if found.n == 1 else f"± {number_said(kind, found.half).lstrip('+')}"
-        table.add_row(f"{what}: {statement.what}", half, f"{low} to {high}, n = {found.n}", statement.verdict)
+        table.add_row(statement.what, measured_said(statement.kind, statement.run), statement.verdict)
     return table
