@@ -29,11 +29,13 @@ ORDER = [
     ["pruning", "starts"],
     ["training", "native"],
     ["ticket"],
-    ["step"],
+    ["movement"],
+    ["step", "estimate"],
     ["bench"],
     ["executors"],
     ["progress"],
     ["running"],
+    ["figure"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -50,7 +50,7 @@ def run(
 
     from lth import running
 
-    running.run(
+    running.sweep(
         source, settings or (), trials=trials, levels=levels, branches=branches, out=out, data_root=data_root,
         scale=scale, engine=engine, device=device, workers=workers, executor=executor, dry_run=dry_run,
         watch=watch, log=log, console=Console(),
@@ -130,6 +130,43 @@ def verify(
         typer.echo(json.dumps(paper.as_json(card), indent=2, ensure_ascii=False, allow_nan=False))
     else:
         Console().print(paper.render(card))
+
+
+@app.command()
+def figure(
+    number: Annotated[int | None, typer.Argument(metavar="N", help="of the paper: 1, 3 to 45")] = None,
+    settings: Settings = None,
+    list_: Annotated[
+        bool, typer.Option("--list", help="a line a figure: what it shows and needs, and how long")
+    ] = False,
+    trials: Annotated[int | None, typer.Option(min=1, help="fewer or more than the paper's")] = None,
+    levels: Annotated[int | None, typer.Option(min=0, help="levels 0 to N, where the paper goes further")] = None,
+    branches: Annotated[str | None, typer.Option(help="in place of the figure's own; '' for none")] = None,
+    out: Annotated[Path, typer.Option(help="runs and figures go below it")] = Path("runs"),
+    data_root: DataRoot = None,
+    scale: Annotated[float | None, typer.Option(help="multiply all iteration counts but eval_every by this")] = None,
+    engine: Annotated[str, typer.Option(help="auto, native or torch")] = "auto",
+    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
+    workers: Annotated[int | None, typer.Option(help="trainings side by side (default: one a core)")] = None,
+    executor: Annotated[str, typer.Option(help="local")] = "local",
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plans, with time and disk; do nothing")] = False,
+) -> None:
+    """Run what figure N of the paper needs, and draw it over the paper's own curve."""
+    from rich.console import Console
+
+    from lth import estimate, running
+    from lth import figure as paper_figure
+
+    version = paper_figure.Version(trials, levels, branches, scale, tuple(settings or ()))
+    if list_ == (number is not None):
+        raise UsageError("give the number of a figure, such as lth figure 3; or lth figure --list")
+    if number is None:
+        for line in paper_figure.listing(version, out, estimate.estimator(workers or running.cores())):
+            typer.echo(line)
+        return
+    means = {"data_root": data_root, "engine": engine, "device": device, "workers": workers, "executor": executor}
+    for path in paper_figure.make(number, version, out, console=Console(), dry_run=dry_run, **means):
+        typer.echo(path)
 
 
 @app.command()

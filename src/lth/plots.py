@@ -298,7 +298,7 @@ def by_density_figure(runs: Sequence[Records], values: Sequence[str]) -> Figure 
     labels = list(dict.fromkeys(s.label for series in panels.values() for s in series))
     width = PANEL[0] * len(panels)
     columns = max(1, min(len(labels), int(width / (0.75 + 0.075 * max(map(len, labels))))))
-    caption = _caption(runs, width)
+    caption = caption_of(runs, width)
     height = PANEL[1] + 0.22 * -(-len(labels) // columns) + 0.16 * caption.count("\n")
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1))
     for axes, (value, series) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
@@ -310,7 +310,7 @@ def by_density_figure(runs: Sequence[Records], values: Sequence[str]) -> Figure 
     handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     where: dict[str, Any] = {"loc": "outside upper center", "ncols": columns}
     figure.legend([handles[label] for label in labels], labels, frameon=False, handlelength=3.5, **where)
-    _write_caption(figure, caption)
+    write_caption(figure, caption)
     return figure
 
 
@@ -347,7 +347,7 @@ def by_iteration_figure(runs: Sequence[Records], value: str) -> Figure | None:
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     width = (PANEL[0] + 1.2) * columns
-    caption = _caption(runs, width)
+    caption = caption_of(runs, width)
     height = (PANEL[1] + 0.2) * rows + 0.16 * caption.count("\n")
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1))
     grid = figure.subplots(rows, columns, squeeze=False)
@@ -360,11 +360,11 @@ def by_iteration_figure(runs: Sequence[Records], value: str) -> Figure | None:
         y_axis(axes, value)
         zoom(axes, [s for shown in panels.values() for s in shown], until)  # the same frame for all
         axes.legend(title="% of weights", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    _write_caption(figure, caption)
+    write_caption(figure, caption)
     return figure
 
 
-def _caption(runs: Sequence[Records], width: float) -> str:
+def caption_of(runs: Sequence[Records], width: float) -> str:
     """What was run, over how many trials, at what scale, and what is left out; in lines for `width` inches."""
     lines: dict[str, list[str]] = {}
     for run, name in zip(runs, run_names(runs), strict=True):
@@ -379,7 +379,7 @@ def _caption(runs: Sequence[Records], width: float) -> str:
     )
 
 
-def _write_caption(figure: Figure, caption: str) -> None:
+def write_caption(figure: Figure, caption: str) -> None:
     figure.supxlabel(caption, x=0.01, ha="left", fontsize=8.5, color="0.25")
 
 

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from lth import records, store
+from lth import config, records, store
 from lth.config import Experiment, nearest, resolve, to_setting
 from lth.errors import LthError, UsageError
 from lth.executors import Workers
@@ -120,6 +120,44 @@ def run(
             reason = str(error).partition("\n")[0] or "out of memory"
             raise LthError(f"there is not enough memory: {reason}; try fewer --workers or a smaller network") from None
     return Run(folder)
+
+
+def sweep(
+    experiment: str | Path | Mapping[str, Any],
+    overrides: Mapping[str, Any] | Iterable[str] = (),
+    *,
+    out: str | Path | None = None,
+    console: Console | None = None,
+    **options: Any,
+) -> list[Run]:
+    """A run for each member of a sweep, then one report over all; `run` where no key is given a list of values.
+
+    `recipe.lr=[0.0008,0.0012]` makes two runs, below `out` (default: runs) in folders named after what differs, and the
+    report in the folder of the sweep's own name. Options are those of `run`, but watch.
+    """
+    members = config.sweep(overrides)
+    if len(members) == 1:
+        return [run(experiment, overrides, out=out, console=console, **options)]
+    if options.get("watch"):
+        raise UsageError("--watch is for one run; lth report RUN RUN --serve watches several")
+    console = console or Console(stderr=True)
+    preset = resolve(experiment).name
+    varied = [key for key in members[0] if any(member[key] != members[0][key] for member in members)]
+    below = Path(out) if out else Path("runs")
+    runs = []
+    for n, member in enumerate(members, 1):
+        named = {"name": config.member_name(preset, {key: member[key] for key in varied})} | member
+        asked = resolve(
+            experiment, named, **{k: options[k] for k in ("trials", "levels", "branches", "scale") if k in options}
+        )
+        folder = below / asked.folder_name
+        console.print(f"run {n} of {len(members)}: {folder}", highlight=False, soft_wrap=True)
+        runs.append(run(experiment, named, out=folder, console=console, **options))
+    if not options.get("dry_run"):
+        show_overlaid(
+            [r.folder for r in runs], below / f"{preset}-{'-'.join(k.rpartition('.')[2] for k in varied)}", console
+        )
+    return runs
 
 
 def wrong_options(engine: str, device: str, executor: str, workers: int | None, log: str | None = None) -> list[str]:
@@ -285,6 +323,17 @@ def show_results(folder: Path, console: Console) -> None:
             console.print(str(path), highlight=False, soft_wrap=True)
 
 
+def show_overlaid(folders: Iterable[Path], out: Path, console: Console) -> None:
+    """Figures and the report of several runs over each other, into `out`."""
+    from lth import plots
+    from lth.report import page
+
+    found = [records.load(folder) for folder in folders]
+    store.make_folder(out / "figures")
+    for path in [*plots.draw(found, out / "figures"), page.write(found, out / page.FILE)]:
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
 # ---------------------------------------------------------------------------------------------------------------- means
 
 
@@ -327,8 +376,12 @@ def means_of(
 
 def worker_count(means: Means) -> int:
     """One training a core; one on a GPU."""
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return 1 if means.device == "cuda" else cores
+    return 1 if means.device == "cuda" else cores()
+
+
+def cores() -> int:
+    """The cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def executor_for(bench: Bench, data_root: Path | None, count: int) -> AbstractContextManager[Workers]:

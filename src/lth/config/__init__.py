@@ -15,7 +15,16 @@ from lth.config.names import (
     nearest_key,
     shown,
 )
-from lth.config.resolution import merge, parse_branches, parse_override, resolve, scaled, to_setting
+from lth.config.resolution import (
+    member_name,
+    merge,
+    parse_branches,
+    parse_override,
+    resolve,
+    scaled,
+    sweep,
+    to_setting,
+)
 from lth.config.schema import MOST_LEVELS, MOST_SCALE, Branch, Data, Experiment, Model, Prune, Recipe, keys
 from lth.config.toml import deep_copy, presets, read, to_toml
 
@@ -40,6 +49,7 @@ __all__ = [
     "deep_copy",
     "is_path",
     "keys",
+    "member_name",
     "merge",
     "nearest",
     "nearest_key",
@@ -50,6 +60,7 @@ __all__ = [
     "resolve",
     "scaled",
     "shown",
+    "sweep",
     "to_setting",
     "to_toml",
 ]

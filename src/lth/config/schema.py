@@ -467,6 +467,15 @@ def keys(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, str
     return found
 
 
+def takes_list(key: str) -> bool:
+    """Whether a key's own value is a list, such as model.layers."""
+    model: Any = Experiment
+    *tables, name = key.split(".")
+    for table in tables:
+        model = model.model_fields[table].annotation
+    return "tuple[" in str(model.model_fields[name].annotation)
+
+
 def validated(tables: Mapping[str, Any]) -> Experiment:
     """Raises UsageError naming every problem at once."""
     try:

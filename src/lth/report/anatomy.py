@@ -1,4 +1,4 @@
-"""What is inside a ticket, as three small CSVs beside the training's summary, so that reports need no tensors.
+"""What is inside a ticket, as four small CSVs beside the training's summary, so that reports need no tensors.
 
 layers.csv   a row a counted layer, in the network's order. `shape` as in 300x784; `weights` counted, `alive` of them;
              `units` (rows, or channels out) and `dead_units`, which no surviving weight enters; `inputs` (columns, or
@@ -8,6 +8,8 @@ pixels.csv   where the inputs are images: how many weights of the first layer su
              column's first pixel, for images of more than 64 pixels a side are summed in square blocks.
 starts.csv   two rows a layer, `all` and `alive`: how many weights have their start in each of 40 equal bins from -limit
              to limit, the largest absolute value in the layer; the bins are numbered from 1.
+degrees.csv  two rows a layer: of how many units what share of the weights survives that enter them (`incoming`), and of
+             how many of the layer's inputs that leave them (`outgoing`), in 40 equal bins from 0 to 1.
 
 Only the trunk's tickets have them: a branch wears the ticket's own mask, or a random one, and draws its weights anew.
 All counts are whole and made on the CPU, so equal tickets give equal bytes.
@@ -27,7 +29,7 @@ import numpy as np
 
 from lth.errors import UsageError
 
-LAYERS, PIXELS, STARTS = "layers.csv", "pixels.csv", "starts.csv"
+LAYERS, PIXELS, STARTS, DEGREES = "layers.csv", "pixels.csv", "starts.csv", "degrees.csv"
 COLUMNS = ("layer", "shape", "weights", "alive", "units", "dead_units", "inputs", "unread_inputs")
 BINS = 40
 MOST_PIXELS = 64  # a side
@@ -70,6 +72,10 @@ def files(mask: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray], shape
             ("layer", "weights", "limit", *range(1, BINS + 1)),
             (row for name, layer in mask.items() for row in _start_rows(name, layer, start[name])),
         ),
+        DEGREES: _csv(
+            ("layer", "which", "limit", *range(1, BINS + 1)),
+            (row for name, layer in mask.items() for row in _degree_rows(name, layer)),
+        ),
     }
     grid = pixel_map(next(iter(mask.values())), shape) if mask else None
     if grid is not None:
@@ -111,6 +117,12 @@ def _start_rows(name: str, layer: np.ndarray, start: np.ndarray) -> list[list[An
     edges = np.linspace(-1, 1, BINS + 1) * (limit or 1.0)
     counts = {"all": np.histogram(values[finite], edges)[0], "alive": np.histogram(values[finite & layer], edges)[0]}
     return [[name, which, limit, *count.tolist()] for which, count in counts.items()]
+
+
+def _degree_rows(name: str, layer: np.ndarray) -> list[list[Any]]:
+    by_unit = layer.reshape(layer.shape[0], layer.shape[1], -1)
+    shares = {"incoming": by_unit.mean(axis=(1, 2)), "outgoing": by_unit.mean(axis=(0, 2))}
+    return [[name, which, 1.0, *np.histogram(share, BINS, (0, 1))[0].tolist()] for which, share in shares.items()]
 
 
 def _csv(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> bytes:
@@ -156,9 +168,18 @@ def read(folder: Path) -> Anatomy | None:
         ) from None
 
 
+def histograms(folder: Path, file: str) -> dict[tuple[str, str], tuple[float, np.ndarray]]:
+    """By (layer, which) of starts.csv or degrees.csv, the limit and the counts in its bins; empty without the file."""
+    rows = _rows(folder / file)[1:]
+    try:
+        return {(row[0], row[1]): (float(row[2]), np.array(_whole(row[3:], BINS))) for row in rows}
+    except (ValueError, IndexError) as error:
+        raise UsageError(f"{folder / file} is damaged: {error}; copy it again, or delete it") from None
+
+
 def _whole(texts: Sequence[str], count: int) -> tuple[int, ...]:
     if len(texts) != count:
-        raise ValueError(f"a row of {LAYERS} has {count} counts")
+        raise ValueError(f"a row has {count} counts")
     return tuple(map(int, texts))
 
 
