@@ -26,7 +26,7 @@ from lth.config import Experiment
 from lth.errors import UsageError
 from lth.paper.figures import Panel, PaperFigure, Portrait, figures
 from lth.paper.setups import Setup
-from lth.plan import plan
+from lth.plan import Training, plan
 from lth.records import Records
 from lth.report import anatomy
 
@@ -121,7 +121,14 @@ def make(
     for n, run in enumerate(runs, 1):
         console.print(f"figure {number}, run {n} of {len(runs)}: {run.folder}", highlight=False, soft_wrap=True)
         running.run(
-            run.setup.preset, run.settings, out=run.folder, dry_run=dry_run, console=console, **run.options, **means
+            run.setup.preset,
+            run.settings,
+            out=run.folder,
+            dry_run=dry_run,
+            pictures=False,
+            console=console,
+            **run.options,
+            **means,
         )
     if dry_run:
         return []
@@ -320,7 +327,9 @@ def _plain(layer: str) -> str:
 # -------------------------------------------------------------------------------------------------------------- listing
 
 
-def listing(version: Version, out: Path, seconds: Callable[[Experiment], float] | None = None) -> Iterator[str]:
+def listing(
+    version: Version, out: Path, seconds: Callable[[Experiment, Training], float] | None = None
+) -> Iterator[str]:
     """A line a figure, beginning with its number. `seconds` estimates one training of an experiment at each level."""
     for number, figure in figures().items():
         runs = needed(figure, version, out)

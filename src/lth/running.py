@@ -79,13 +79,15 @@ def run(
     dry_run: bool = False,
     watch: bool = False,
     log: str | None = None,
+    pictures: bool = True,
     console: Console | None = None,
 ) -> Run:
     """Train, prune, reset, repeat: what `lth run` does, with the same names.
 
     `experiment` is a preset's name, a TOML file, or its tables; `overrides` are `key=value` texts or a mapping. Goes on
     where an earlier call stopped. Raises UsageError before any work, and LthError where work could not go on.
-    `watch` serves the report on 127.0.0.1 meanwhile; `log="tensorboard"` writes event files into the run's folder.
+    `watch` serves the report on 127.0.0.1 meanwhile; `log="tensorboard"` writes event files into the run's folder;
+    without `pictures`, there are no table, figures and report at the end.
     """
     console = console or Console(stderr=True)
     settings = overrides if isinstance(overrides, Mapping) else list(overrides)
@@ -107,7 +109,7 @@ def run(
             if dry_run:
                 show_plan(asked, folder, root, engine, device, workers, console)
             else:
-                _run(asked, folder, root, engine, device, workers, command, watch, log, console)
+                _run(asked, folder, root, engine, device, workers, command, watch, log, pictures, console)
         except KeyboardInterrupt:
             if dry_run:
                 raise
@@ -192,6 +194,7 @@ def _run(
     command: str,
     watch: bool,
     log: str | None,
+    pictures: bool,
     console: Console,
 ) -> None:
     from lth import data, step  # torch is imported here: a wrong name or value has been said long before
@@ -220,7 +223,8 @@ def _run(
         with watched(folder, say) if watch else nullcontext():
             with executor_for(bench, root, count) as workers_:
                 execute(trainings, costs, folder, workers_, console, write_events)
-            show_results(folder, console)
+            if pictures:
+                show_results(folder, console)
 
 
 @contextmanager
