@@ -70,12 +70,16 @@ def loaded_by(code: str) -> set[str]:
     return set(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split())
 
 
-@pytest.mark.parametrize("module", ["config", "plan", "store", "records", "plots", "cli"])
+@pytest.mark.parametrize(
+    "module", ["config", "plan", "store", "records", "paper.verify", "plots", "report.page", "cli"]
+)
 def test_the_line_of_records_has_no_torch(module: str) -> None:
     assert "torch" not in loaded_by(f"import lth.{module}")
 
 
-@pytest.mark.parametrize("arguments", [["--help"], ["list"], ["list", "branches"], ["show", "lenet"], ["data", "list"]])
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["list"], ["list", "branches"], ["show", "lenet"], ["data", "list"], ["verify", "--help"]]
+)
 def test_light_commands_never_import_torch(arguments: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['lth', *{arguments}]\nfrom lth.cli import main\ntry: main()\nexcept SystemExit: pass"

@@ -230,7 +230,8 @@ def test_resetting_beside_continued_training(tmp_path: Path) -> None:
     (axes,) = drawn["early-stop-iteration"].axes
     series = bars(axes)
     both = ["lenet: ticket", "lenet: reinit", "lenet-continued: ticket", "lenet-continued: continued"]
-    assert list(series) == [t.get_text() for t in drawn["early-stop-iteration"].legends[0].get_texts()] == both
+    legend = [t.get_text() for t in drawn["early-stop-iteration"].legends[0].get_texts()]
+    assert list(series) == both == legend[:4] and "the paper (lenet-continued)" in legend[4:]
     assert series["lenet-continued: ticket"][0][:, 1] == pytest.approx([5151] * 3)
     assert series["lenet-continued: continued"][0][:, 1] == pytest.approx([6151] * 2)
     assert [a.get_title() for a in drawn["test-loss-by-iteration"].axes] == ["lenet", "lenet-continued"]

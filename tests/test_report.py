@@ -245,7 +245,7 @@ def test_the_page_is_whole_and_allows_itself_nothing_else(run: Records) -> None:
 
 
 def test_the_score_card_and_the_papers_curves_have_their_place(run: Records) -> None:
-    assert 'id="score"' not in page.main([run])
+    assert 'id="score"' not in page.main([run], paper=Beside())
     claim = Claim("early", "21% learns 2.51 times faster", "2.5", "2.3 (2.1-2.6, n = 5)", "not enough data")
     line = Line("the paper", [100.0, 80.0], [4401.0, 4721.0], [2101.0, 3400.0], [5701.0, 6500.0])
     html = page.main([run], paper=Beside({0: [claim]}, {"early_stop_iteration": [line]}))

@@ -6,6 +6,7 @@ series, so that other figures, such as the paper's, can be put together from the
 
 from __future__ import annotations
 
+import itertools
 import textwrap
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
+from lth.paper.curves import behind_runs
 from lth.records import PLACE, Records, aggregate, branch_order, family, scale_said, trials_said, winning_level
 from lth.store import failures_named
 
@@ -295,13 +297,16 @@ def by_density_figure(runs: Sequence[Records], values: Sequence[str]) -> Figure 
     panels = {value: series for value, series in panels.items() if series}
     if not panels:
         return None
-    labels = list(dict.fromkeys(s.label for series in panels.values() for s in series))
+    behind = {value: paper_series(runs, value) for value in panels}
+    drawn = itertools.chain(*panels.values(), *behind.values())
+    labels = list(dict.fromkeys(s.label for s in drawn))
     width = PANEL[0] * len(panels)
     columns = max(1, min(len(labels), int(width / (0.75 + 0.075 * max(map(len, labels))))))
     caption = caption_of(runs, width)
     height = PANEL[1] + 0.22 * -(-len(labels) // columns) + 0.16 * caption.count("\n")
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1))
     for axes, (value, series) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
+        draw_bands(axes, behind[value])
         draw_bars(axes, series)
         y_axis(axes, value)
         if not value.endswith("iteration"):
@@ -332,6 +337,20 @@ def _overlaid(runs: Sequence[Records], value: str) -> list[Series]:
         else:
             series += density_series(run, value, lambda branch, i=i: run_look(i, branch, names), f"{name}: ")
     return series
+
+
+def paper_series(runs: Sequence[Records], value: str) -> list[Series]:
+    """The paper's own curves of a column, where it has this experiment's: grey, and no further than the runs go."""
+    found = []
+    for label, curve in behind_runs(runs, value):
+        x, mean, low, high = map(np.array, (curve.x, curve.mean, curve.low, curve.high))
+        found.append(Series(label, x, mean, low, high, paper_look(curve.role)))
+    return found
+
+
+def paper_look(role: str) -> dict[str, Any]:
+    """Grey, with the line that the branch of this role has when it is drawn by itself."""
+    return {**PAPER, "linestyle": family_look(role)["linestyle"]}
 
 
 def by_iteration_figure(runs: Sequence[Records], value: str) -> Figure | None:

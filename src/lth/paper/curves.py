@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Collection
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 from importlib import resources
 from typing import NamedTuple
@@ -13,6 +13,7 @@ import pandas as pd
 
 from lth.config import Experiment
 from lth.paper.setups import Setup, fit, role_of, setup
+from lth.records import Records
 
 FILE = "reference_curves.csv.gz"
 SERIES = ("figure", "panel", "metric", "series")
@@ -283,6 +284,16 @@ def behind(experiment: Experiment, column: str, figure: str | None = None) -> li
     return [known[key] for role in played if role and (key := Key(found.setup, role, column)) in known]
 
 
+def behind_runs(runs: Sequence[Records], column: str) -> list[tuple[str, Curve]]:
+    """The same for several runs over each other, each curve once and with its label, no further than the runs go."""
+    percents = [100 * float(d) for run in runs for d in run.summary["density"] if d > 0]
+    found = dict.fromkeys(curve for run in runs for curve in behind(run.experiment, column))
+    several = len({curve.setup for curve in found}) > 1
+    label = lambda curve: f"{curve.label} ({curve.setup.said})" if several else curve.label
+    parts = [(label(curve), part(curve, percents)) for curve in found] if percents else []
+    return [(said, curve) for said, curve in parts if curve.x]
+
+
 def by_iteration(experiment: Experiment, column: str) -> list[Curve]:
     """The paper's curves of a column of curves.csv by iteration: figures 3 and 11, of lenet alone; each once."""
     found = fit(experiment, setups())
@@ -292,9 +303,7 @@ def by_iteration(experiment: Experiment, column: str) -> list[Curve]:
 
 def part(curve: Curve, percents: Collection[float]) -> Curve:
     """The part of a curve against density that lies within a run's own percents, so that it stretches no axis."""
-    low, high = 0.99 * min(percents), 1.01 * max(percents)
-    kept = [i for i, x in enumerate(curve.x) if low <= x <= high]
-    x, mean, bottom, top = (tuple(v[i] for i in kept) for v in (curve.x, curve.mean, curve.low, curve.high))
-    levels = tuple(curve.level[i] for i in kept)
-    at = (curve.figure, curve.panel, curve.series, curve.setup, curve.role, curve.column)
-    return Curve(*at, x, mean, bottom, top, levels, curve.percent)
+    least, most = 0.99 * min(percents), 1.01 * max(percents)
+    kept = [i for i, x in enumerate(curve.x) if least <= x <= most]
+    x, mean, low, high = (tuple(v[i] for i in kept) for v in (curve.x, curve.mean, curve.low, curve.high))
+    return replace(curve, x=x, mean=mean, low=low, high=high, level=tuple(curve.level[i] for i in kept))

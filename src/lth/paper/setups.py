@@ -29,9 +29,13 @@ class Setup(NamedTuple):
     settings: tuple[tuple[str, Any], ...] = ()
 
     @property
+    def said(self) -> str:
+        return " ".join([self.preset, *(config.to_setting(*setting) for setting in self.settings)])
+
+    @property
     def command(self) -> str:
         """What to type for it."""
-        return " ".join(["lth run", self.preset, *(config.to_setting(*setting) for setting in self.settings)])
+        return f"lth run {self.said}"
 
 
 def setup(preset: str, settings: Mapping[str, Any] | None = None) -> Setup:

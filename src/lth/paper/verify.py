@@ -7,6 +7,7 @@ render(card)  tables for a terminal
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
@@ -21,7 +22,6 @@ from rich.table import Table
 from rich.text import Text
 
 from lth import config
-from lth.config import Experiment
 from lth.paper import curves, setups
 from lth.paper.claims import CLAIMS, Claim, claims_of
 from lth.paper.curves import Curve
@@ -52,12 +52,16 @@ from lth.records import Records, aggregate, branch_order, scale_said, trials_sai
 ES, TEST = "early_stop_iteration", "test_accuracy_at_early_stop"
 MAIN = (ES, TEST, "final_test_accuracy")
 METHOD = (
-    "Mean over trials ± half of its 95% interval (Student's t; least to greatest trial, n trials). Trainings of one "
-    "branch in one trial are averaged first; differences and quotients are paired within trials, a quotient being that "
-    "of the means. Judged by the paper's figure: a value agrees where its mean is within {es:.0%} of the figure's "
-    "(quotients of early stops), {accuracy} (accuracies, differences); it differs where its whole interval is outside. "
-    "That one thing is above another agrees where the whole interval is, and differs where none of it is. Else more "
-    "trials are needed."
+    "Mean over trials ± half of its 95% interval (Student's t); in brackets the least and the greatest of n trials. "
+    "Trainings of one branch in one trial are averaged first; differences and quotients are paired within trials, a "
+    "quotient being that of the means. Two networks differ beyond the spread of trials where the interval leaves out "
+    "that they do not."
+)
+JUDGED = (
+    "Judged by the paper's figure: a value agrees where its mean is within {es:.0%} of the figure's (early stops) or "
+    "{accuracy:g} points (accuracies, and differences of two), and differs where its whole interval is outside. That "
+    "one thing is above another agrees where the whole interval is, and differs where none of it is. Else more trials "
+    "are needed. A curve is within where the run's mean is within the paper's error bar, or as near as this."
 )
 
 
@@ -74,7 +78,7 @@ class Score:
         """What the paper's own figure gives, in words."""
         given = [self._labelled(j, value_said(j.check.kind, j.figure)) for j in self.judged if j.figure is not None]
         read = [figures_read(j.check, self.claim.setup, self.claim.figures) for j in self.judged]
-        numbers = list(dict.fromkeys(sum(read, []) or self.claim.figures))
+        numbers = list(dict.fromkeys(itertools.chain(*read))) or self.claim.figures
         said = "; ".join([*given, *([self.claim.note] if self.claim.note else [])])
         where = f"figure{'s' * (len(numbers) > 1)} {', '.join(numbers)}" if numbers else "no figure"
         return f"{said} ({where})" if said else where
@@ -159,21 +163,18 @@ class Card:
 
 def card(run: Records) -> Card:
     """The score card of a run, from its experiment and tables alone."""
-    found = fit(run.experiment, known_setups())
-    table = trials(run, found)
-    claims = claims_of(found.setup) if found.setup else []
-    scores = tuple(score(table, claim) for claim in claims)
+    table = trials(run, fit(run.experiment, known_setups()))
     drawn = tuple(against(table))
     return Card(
         name=run.experiment.name,
         about=run.experiment.about,
         notes=tuple(notes(table, drawn)),
-        scores=scores,
+        scores=scores(table),
         curves=drawn,
         winning=winning(run),
         own=tuple(own(table)),
         counts=tuple(counts(table)),
-        method=method(run.experiment),
+        method=method(table),
     )
 
 
@@ -183,12 +184,24 @@ def known_setups() -> tuple[Setup, ...]:
     return tuple(dict.fromkeys((*curves.setups(), *(claim.setup for claim in CLAIMS))))
 
 
-def method(experiment: Experiment) -> str:
-    tolerance = ACCURACY.get(experiment.data.name)
-    return METHOD.format(es=EARLY_STOP, accuracy=f"{100 * tolerance:g} points" if tolerance else "so many points")
+def method(run: Trials) -> str:
+    """How numbers are made, and verdicts where there are any."""
+    if run.fit.setup is None:
+        return METHOD
+    return f"{METHOD} {JUDGED.format(es=EARLY_STOP, accuracy=100 * ACCURACY[run.experiment.data.name])}"
 
 
 # -------------------------------------------------------------------------------------------------------------- claims
+
+
+def scores(run: Trials) -> tuple[Score, ...]:
+    """How the run does by each claim that its experiment can speak to."""
+    return tuple(score(run, claim) for claim in claims_of(run.fit.setup)) if run.fit.setup else ()
+
+
+def scored(run: Records) -> tuple[Score, ...]:
+    """The same from a run's tables."""
+    return scores(trials(run, fit(run.experiment, known_setups())))
 
 
 def score(run: Trials, claim: Claim) -> Score:
@@ -489,24 +502,23 @@ def _table(*heads: str, right: tuple[str, ...] = ()) -> Table:
 
 def _claims_table(scores: tuple[Score, ...]) -> Table:
     table = _table("claim", "the paper's text", "its figure", "this run", "verdict")
+    for column, ratio in zip(table.columns, (None, 3, 3, 4, None), strict=True):
+        column.ratio, column.no_wrap = ratio, column.header == "claim"
     for score in scores:
         run = Text(score.run)
         if score.missing:
             run.append(f"\nmissing: {score.missing}", style="dim")
         verdict = Text(score.verdict, style=STYLES[score.verdict])
-        table.add_row(
-            f"{score.claim.id}\n{_section(score.claim)}",
-            Text(score.claim.text),
-            Text(score.figure),
-            run,
-            verdict,
-            end_section=True,
-        )
+        text = Text(f"{score.claim.text} ({place(score.claim)})")
+        table.add_row(score.claim.id, text, Text(score.figure), run, verdict, end_section=True)
     return table
 
 
-def _section(claim: Claim) -> str:
-    return claim.section if claim.section == "abstract" else f"section {claim.section}"
+def place(claim: Claim) -> str:
+    """Where in the paper a claim stands."""
+    if claim.section == "abstract":
+        return claim.section
+    return f"{'section' if claim.section[0].isdigit() else 'appendix'} {claim.section}"
 
 
 def _summary(scores: tuple[Score, ...]) -> str:

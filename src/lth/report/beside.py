@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from lth.paper import curves, verify
 from lth.records import Records
 from lth.report.charts import Line
 
@@ -32,4 +33,20 @@ class Beside:
 
 def beside(runs: Sequence[Records]) -> Beside:
     """What the paper has to say to these runs; nothing where it has nothing."""
-    return Beside()
+    cards = {i: [_claim(score) for score in verify.scored(run)] for i, run in enumerate(runs)}
+    columns = dict.fromkeys(column for run in runs for column in run.summary)
+    lines = {column: [_line(*found) for found in curves.behind_runs(runs, column)] for column in columns}
+    return Beside(
+        {i: claims for i, claims in cards.items() if claims},
+        {column: found for column, found in lines.items() if found},
+    )
+
+
+def _claim(score: verify.Score) -> Claim:
+    run = f"{score.run}; missing: {score.missing}" if score.missing else score.run
+    text = f"{score.claim.text} ({verify.place(score.claim)})"
+    return Claim(score.claim.id, text, score.figure, run, score.verdict)
+
+
+def _line(label: str, curve: curves.Curve) -> Line:
+    return Line(label, [*curve.x], [*curve.mean], [*curve.low], [*curve.high], level=[*curve.level], family=curve.role)
