@@ -103,7 +103,7 @@ class Measured:
 
 # --------------------------------------------------------------------------------------------------------------- a run
 
-# Columns that are made of curves.csv, where a claim needs them: of one training's iterations and values, a number.
+# What claims need of tickets' curves.csv: as further columns, each a number made of iterations and values.
 FROM_CURVES: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], float]]] = {
     "last_val_loss_over_least": ("val_loss", lambda x, y: float(y[-1] / y.min())),
     "iteration_of_97.5%": ("test_accuracy", lambda x, y: float(x[y >= 0.975][0]) if (y >= 0.975).any() else math.nan),
@@ -125,7 +125,8 @@ def trials(run: Records, fit: Fit) -> Trials:
     roles = {name: role_of(run.experiment, name, curves.roles()) or "" for name in families.values()}
     table = kept.assign(family=kept["branch"].map(families), role=kept["branch"].map(families).map(roles))
     if fit.setup and any(not curve.level and curve.setup == fit.setup for curve in curves.curves()):
-        table = table.merge(_from_curves(run.curves), "left", list(PLACE))
+        tickets = run.curves.loc[run.curves["branch"] == "ticket"]
+        table = table.merge(_from_curves(tickets), "left", list(PLACE))
     return Trials(run.experiment, fit, table)
 
 

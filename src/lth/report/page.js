@@ -118,8 +118,10 @@
     const keyed = quantity.lines.map((line) => ({ line, look: data.looks[`${line.run}/${line.family}`], key: `${line.run}/${line.family}` }));
     const shown = keyed.filter(({ key }) => !chosen.off.has(key));
     const papers = chosen.off.has("paper") ? [] : quantity.paper;
+    const lookOf = (family) => Object.entries(data.looks).find(([key]) => key.endsWith(`/${family}`))?.[1] ?? { line: 0 };
     const traces = papers.map((line) => ({
-      name: escaped(line.label), x: line.percent, y: line.mean, mode: "lines", line: { color: css("--paper"), width: 4 }, opacity: 0.55,
+      name: escaped(line.label), x: line.percent, y: line.mean, mode: "lines",
+      line: { color: css("--paper"), width: 3, dash: dashes[lookOf(line.family).line % dashes.length] },
       text: line.mean.map((v, i) => `${escaped(line.label)}<br>${percentSaid(line.percent[i])} of weights: ${said(v)}`), hoverinfo: "text",
     }));
     traces.push(...shown.map(({ line, look }) => ({
