@@ -201,12 +201,9 @@ def _ours(panel: Panel, runs: Runs) -> Iterator[plots.Series]:
     for i, line in enumerate(panel.lines):
         run = runs[line.setup]
         if line.level is not None:
-            label = plots.percent_said(100 * 0.8**line.level)
             look = plots.level_look(i, len(panel.lines)) | {"linestyle": "-" if line.role == "ticket" else "--"}
-            series = plots.iteration_series(run, panel.column, [line.level], line.role)
-            yield from (
-                replace(s, label=line.label if line.role != "ticket" else s.label or label, look=look) for s in series
-            )
+            found = plots.iteration_series(run, panel.column, [line.level], line.role)
+            yield from (replace(series, label=line.label, look=look) for series in found)
             continue
         look = plots.run_look(setups.index(line.setup), line.role) if several else plots.family_look(line.role)
         series = _by_density(run, panel, line.role)

@@ -138,7 +138,7 @@ def focus(axes: Axes, series: Sequence[Series]) -> None:
     means = np.concatenate([s.mean for s in series])
     top, (first, third) = max(s.high.max() for s in series), np.quantile(means, [0.25, 0.75])
     fence = first - 1.5 * (third - first)
-    if len(means) >= 12 and top - means.min() > 1.5 * (top - fence):
+    if len(means) >= 12 and top > fence and top - means.min() > 1.5 * (top - fence):
         axes.set_ylim(fence, top + 0.05 * (top - fence))
         axes.text(0.02, 0.02, f"cut; lowest mean: {means.min():.3g}", transform=axes.transAxes, fontsize=8, color="0.3")
 

@@ -1,0 +1,190 @@
+"""Every figure of the paper from its trainings to its picture, at a tiny scale and on networks of a few weights."""
+
+from __future__ import annotations
+
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pandas as pd
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+import lth
+from lth import config, figure, movement, records
+from lth.cli import app
+from lth.errors import UsageError
+from lth.figure import Version, draw, figures, make, needed
+from lth.models import MODELS
+from lth.models.conv import conv
+from lth.models.resnet import Block
+from lth.paper import curves
+from lth.paper.setups import Setup, setup
+from lth.plan import plan
+
+QUIET = Console(quiet=True)
+WIDTHS = {"conv2": (4,), "conv4": (4, 4), "conv6": (4, 4, 4)}
+
+
+@pytest.fixture(scope="module")
+def images(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """230 coloured images of 16 x 16 in ten classes."""
+    rng = np.random.default_rng(0)
+    labels = np.arange(230) % 10
+    pixels = rng.integers(0, 120, (230, 16, 16, 3))
+    pixels[np.arange(230), labels] += 120
+    path = tmp_path_factory.mktemp("images") / "tiny.npz"
+    train, test = slice(0, 200), slice(200, 230)
+    x = pixels.astype(np.uint8)
+    np.savez(path, x_train=x[train], y_train=labels[train], x_test=x[test], y_test=labels[test])
+    return path
+
+
+@pytest.fixture(scope="module")
+def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One folder for all figures, which share what they can."""
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture
+def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The paper's convolutional networks, narrow; their layers and groups are the same."""
+    monkeypatch.setattr(sys.modules["lth.models.conv"], "HIDDEN", (8, 8))  # lth.models.conv is the function
+    for name, widths in WIDTHS.items():
+        monkeypatch.setitem(MODELS, name, partial(conv, widths))
+    monkeypatch.setattr(sys.modules["lth.models.vgg"], "MODULES", ((4, 4), (4,), (4,)))
+
+    class Narrow(MODELS["resnet18"]):  # type: ignore[misc]
+        def __init__(self, *given: Any) -> None:
+            super().__init__(*given)
+            self.blocks = self.blocks[:1] + type(self.blocks)(Block(16, 64, 2))
+
+    monkeypatch.setitem(MODELS, "resnet18", Narrow)
+
+
+def tiny(images: Path, levels: int = 1) -> Version:
+    settings = (f"data.name={images}", "data.validation=30", "recipe.precision=float32")
+    return Version(trials=1, levels=levels, scale=1e-4, settings=settings)
+
+
+def test_all_figures_that_show_results_are_there() -> None:
+    assert list(figures()) == [1, *range(3, 46)] and len(figures()) == 44
+
+
+def test_a_figure_has_all_series_that_were_read_off_it() -> None:
+    for number in {int(curve.figure) for curve in curves.curves()}:
+        shown = [curve for panel in figures()[number].panels for curve in panel.paper]
+        assert shown == [curve for curve in curves.curves() if curve.figure == str(number)]
+    assert {n for n in figures() if not any(p.paper for p in figures()[n].panels)} == {
+        15, 16, 19, 20, 21, 22, 23, 24, 26, 27, 28, 29, 30, 31, 37
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize("number", figures())
+def test_its_full_plan_is_the_papers(number: int, tmp_path: Path) -> None:
+    """All of its experiments resolve; trials are the preset's, or the appendices' three; and no run is needed twice."""
+    runs = needed(figures()[number], Version(), tmp_path)
+    assert len({run.folder for run in runs}) == len(runs) == len({run.setup for run in runs})
+    for run in runs:
+        own = config.resolve(run.setup.preset).trials  # 3 for vgg19-warmup, else 5
+        assert run.experiment.trials == (3 if number >= 26 and number != 37 else own)
+        assert plan(run.experiment)
+        assert run.folder.parent == tmp_path
+
+
+@pytest.mark.parametrize("number", figures())
+def test_from_trainings_to_picture(number: int, images: Path, out: Path, small_networks: None) -> None:
+    version = tiny(images)
+    paths = make(number, version, out, console=QUIET, workers=1, engine="torch")
+    assert [path.suffix for path in paths] == [".png", ".svg"] and all(path.stat().st_size > 1000 for path in paths)
+    found = figures()[number]
+    runs = {run.setup: records.load(run.folder) for run in needed(found, version, out)}
+    drawn = draw(found, runs, version.said)
+    assert len(drawn.axes) == len(found.panels) + len(found.portraits)
+    for axes, panel in zip(drawn.axes, found.panels, strict=False):
+        labels = axes.get_legend_handles_labels()[1]
+        shallow = [line.label for line in panel.lines if line.level is None or line.level <= 1]
+        assert {*shallow} <= {*labels}
+        if panel.paper and panel.axis != "iteration":
+            assert any(label.startswith("the paper") for label in labels)
+    for axes, portrait in zip(drawn.axes, found.portraits, strict=False):
+        assert bool(axes.patches) == (portrait.level <= 1)
+
+
+def test_figures_share_their_trainings(images: Path, out: Path, small_networks: None, capsys: Any) -> None:
+    """What figure 3 and figure 14 need of LeNet lies in one folder, and nothing there is trained twice."""
+    version = tiny(images)
+    folders = [{run.folder for run in needed(figures()[n], version, out)} for n in (3, 4, 14)]
+    assert len(set.intersection(*folders)) == 1
+    make(3, version, out, console=QUIET, workers=1, engine="torch")
+    folder = set.intersection(*folders).pop()
+    before = {path: path.stat().st_mtime_ns for path in folder.glob("trial-*/**/summary.json")}
+    make(11, version, out, console=QUIET, workers=1, engine="torch")
+    assert {path: path.stat().st_mtime_ns for path in folder.glob("trial-*/**/summary.json")} == before
+
+
+def test_a_smaller_version_lies_apart_and_says_so(tmp_path: Path) -> None:
+    small, full = (needed(figures()[3], v, tmp_path)[0].folder for v in (Version(scale=0.1, trials=2), Version()))
+    assert small == tmp_path / "scale0.1-trials2" / "lenet" and full == tmp_path / "lenet"
+    assert "scale 0.1, trials 2" in Version(scale=0.1, trials=2).said and not Version().said
+
+
+def test_levels_go_as_far_as_a_layer_has_weights() -> None:
+    from lth.paper.figures import levels_of
+
+    assert levels_of(setup("lenet", {"prune.rate": 0.8})) < levels_of(setup("lenet", {"prune.rate": 0.6})) < 10
+    assert levels_of(setup("lenet", {"model.layers": (25, 9)})) < levels_of(Setup("lenet"))
+
+
+def test_what_is_no_figure_is_refused() -> None:
+    with pytest.raises(UsageError, match="figure 2 is not one"):
+        figure.figure_of(2)
+
+
+def test_the_list_has_a_line_a_figure_that_begins_with_its_number(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["figure", "--list", "--scale", "0.001", "--out", str(tmp_path)])
+    assert result.exit_code == 0, result.output
+    lines = result.output.splitlines()
+    assert [int(line.split()[0]) for line in lines] == list(figures())
+    assert all("stored" in line and "about" in line for line in lines)
+
+
+# ------------------------------------------------------------------------------------------------------------- details
+
+
+def test_early_stop_by_test_loss_is_its_minimum(tiny: dict[str, Any], tmp_path: Path) -> None:
+    run = lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, pictures=False, console=QUIET)
+    loaded = records.load(run.folder)
+    for _, row in figure.by_test(loaded).summary.iterrows():
+        own = loaded.curves[(loaded.curves["level"] == row["level"]) & (loaded.curves["branch"] == row["branch"])]
+        best = own.loc[own["test_loss"].idxmin()]
+        assert (row["early_stop_iteration"], row["test_accuracy_at_early_stop"]) == (
+            best["iteration"], best["test_accuracy"]
+        )  # fmt: skip
+
+
+def test_movement_is_counted_from_the_tensors_and_kept(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """Figures 19 and 20: every weight of a layer is in one of two histograms, and the CSV is enough afterwards."""
+    folder = lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, pictures=False, console=QUIET).folder
+    table = movement.load(folder, 2, [1])
+    bins = [str(n) for n in range(1, 41)]
+    counts = table[table["kind"] == "movement"].groupby(["layer", "which"], sort=False)[bins].sum().sum(axis=1)
+    alive = lth.Ticket.load(folder / "trial-1/level-02/ticket.safetensors").mask["fc1.weight"]
+    assert counts["fc1.weight", "in the ticket"] == alive.sum()
+    assert counts["fc1.weight", "not in it"] == (~alive).sum()
+    stored = (folder / movement.FILE).read_bytes()
+    (folder / "trial-1/level-00/trained.safetensors").unlink()
+    pd.testing.assert_frame_equal(movement.load(folder, 2, [1]), table)
+    assert (folder / movement.FILE).read_bytes() == stored
+    with pytest.raises(UsageError, match=r"neither movement.csv nor trial-1/level-00/trained.safetensors"):
+        movement.load(folder, 1, [1])
+
+
+def test_a_scaled_run_has_its_columns_at_scaled_iterations() -> None:
+    assert (
+        figure.scaled_column("test_accuracy_at_30000", config.resolve("resnet18", scale=0.1)) == "test_accuracy_at_3000"
+    )
+    assert figure.scaled_column("early_stop_iteration", config.resolve("lenet", scale=0.1)) == "early_stop_iteration"
