@@ -159,6 +159,8 @@ def draw(figure: PaperFigure, runs: Runs, note: str = "") -> Figure:
         for axes in grid[count:]:
             axes.remove()
         picture.suptitle(f"Figure {figure.number}. {figure.about}", fontsize=12)
+        if figure.portraits:  # histograms have no mean and no error bars
+            caption = caption.replace("mean (min-max) of", "taken together:")
         grey = "Grey: the paper's own curve. " if any(panel.paper for panel in figure.panels) else ""
         plots.write_caption(picture, f"{note}{grey}\n{caption}".strip())
     return picture

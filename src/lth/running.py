@@ -146,15 +146,13 @@ def sweep(
     preset = resolve(experiment).name
     varied = [key for key in members[0] if any(member[key] != members[0][key] for member in members)]
     below = Path(out) if out else Path("runs")
+    given = {name: options[name] for name in ("trials", "levels", "branches", "scale") if name in options}
+    named = [{"name": config.member_name(preset, {k: member[k] for k in varied})} | member for member in members]
+    folders = [below / resolve(experiment, settings, **given).folder_name for settings in named]
     runs = []
-    for n, member in enumerate(members, 1):
-        named = {"name": config.member_name(preset, {key: member[key] for key in varied})} | member
-        asked = resolve(
-            experiment, named, **{k: options[k] for k in ("trials", "levels", "branches", "scale") if k in options}
-        )
-        folder = below / asked.folder_name
-        console.print(f"run {n} of {len(members)}: {folder}", highlight=False, soft_wrap=True)
-        runs.append(run(experiment, named, out=folder, console=console, **options))
+    for settings, folder in zip(named, folders, strict=True):
+        console.print(f"run {len(runs) + 1} of {len(members)}: {folder}", highlight=False, soft_wrap=True)
+        runs.append(run(experiment, settings, out=folder, console=console, **options))
     if not options.get("dry_run"):
         show_overlaid(
             [r.folder for r in runs], below / f"{preset}-{'-'.join(k.rpartition('.')[2] for k in varied)}", console

@@ -1,0 +1,62 @@
+"""A list of values for a key makes a run each, and one report over all of them."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from rich.console import Console
+
+from lth import config, records, running
+from lth.errors import UsageError
+
+QUIET = Console(quiet=True)
+
+
+def test_lists_stand_for_all_their_pairs() -> None:
+    members = config.sweep(["recipe.lr=[0.1,0.2]", "prune.rate=[0.3,0.4]", "seed=5"])
+    assert members == [{"recipe.lr": lr, "prune.rate": rate, "seed": 5} for lr in (0.1, 0.2) for rate in (0.3, 0.4)]
+
+
+def test_a_key_of_lists_takes_a_list_of_lists() -> None:
+    assert config.sweep({"model.layers": [20, 10]}) == [{"model.layers": [20, 10]}]
+    assert [m["model.layers"] for m in config.sweep(["model.layers=[[20,10],[5]]"])] == [[20, 10], [5]]
+    assert len(config.sweep(['branch=[{name="reinit"},{name="random-mask"}]'])) == 1
+    assert config.sweep(["prune.densities=[]"]) == [{"prune.densities": []}]
+
+
+@pytest.mark.parametrize("setting", ["recipe.lr=[]", "recipe.lr=[0.1,0.1]"])
+def test_a_list_has_different_values(setting: str) -> None:
+    with pytest.raises(UsageError, match=r"recipe.lr takes a list of different values"):
+        config.sweep([setting])
+
+
+def test_too_many_runs_are_refused() -> None:
+    with pytest.raises(UsageError, match="1,001 runs is more than 1,000"):
+        config.sweep([f"seed={list(range(1001))}"])
+
+
+def test_members_are_called_after_what_differs() -> None:
+    assert config.member_name("lenet", {"recipe.lr": 0.0008, "recipe.optimizer": "sgd"}) == "lenet-lr0.0008-sgd"
+    assert config.member_name("lenet", {"model.layers": (25, 9)}) == "lenet-layers25x9"
+    assert config.member_name("conv2", {"prune.groups": ["fc", "output"]}) == "conv2-groupsfcxoutput"
+
+
+def test_a_sweep_runs_each_and_lays_them_over_each_other(tiny: dict[str, Any], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"levels": 1, "engine": "torch", "workers": 1, "console": QUIET, "pictures": False}
+    found = running.sweep(tiny, ["recipe.lr=[0.01,0.02]", "seed=3"], out=tmp_path, **options)
+    assert [run.folder.name for run in found] == ["tiny-lr0.01", "tiny-lr0.02"]
+    assert [records.load(run.folder).experiment.recipe.lr for run in found] == [0.01, 0.02]
+    assert (tmp_path / "tiny-lr" / "report.html").exists()
+    assert (tmp_path / "tiny-lr" / "figures" / "overview.png").exists()
+    again = running.sweep(
+        tiny, ["recipe.lr=0.01", "seed=3", "name=tiny-lr0.01"], out=tmp_path / "tiny-lr0.01", **options
+    )
+    assert len(again) == 1  # one value is no sweep, and out is the run's own folder
+
+
+def test_a_wrong_value_in_a_list_is_refused_before_any_work(tiny: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"recipe.lr"):
+        running.sweep(tiny, ["recipe.lr=[0.01,-1.0]"], out=tmp_path / "out", console=QUIET)
+    assert not (tmp_path / "out").exists()
