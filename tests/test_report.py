@@ -219,7 +219,7 @@ def test_nothing_hostile_becomes_an_element(tmp_path: Path) -> None:
         (each.folder / "environment.json").write_text(json.dumps({"command": HOSTILE, "machine": {HOSTILE: HOSTILE}}))
     claim = Claim(*[HOSTILE] * 4, "agrees")
     line = Line(HOSTILE, [100.0], [0.9], [0.9], [0.9])
-    paper = Beside({0: [claim]}, {"test_accuracy_at_early_stop": [line]})
+    paper = Beside({0: [claim]}, {"test_accuracy_at_early_stop": [line]}, {0: HOSTILE})
     html = page.main([records.load(r.folder) for r in runs], "</main>", paper)
     parsed = Parsed(html)
     assert "img" not in [tag for tag, _ in parsed.tags] and len(parsed.scripts) == 1

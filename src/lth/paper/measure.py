@@ -20,7 +20,7 @@ import pandas as pd
 from lth.config import Experiment
 from lth.paper import curves
 from lth.paper.curves import Key
-from lth.paper.setups import Fit, Setup, role_of
+from lth.paper.setups import Fit, Setup, plays, role_of
 from lth.records import PLACE, Records, family
 
 Kind = Literal["times", "earlier", "points", "accuracy"]
@@ -150,7 +150,7 @@ def read(run: Trials, term: Term) -> dict[int, float] | Missing:
         return Missing(f"trainings of {theirs:,} iterations; these have {ours:,}")
     rows = run.table.loc[run.table["role"] == term.role]
     if not len(rows):
-        return Missing(_branch_missing(term.role))
+        return Missing(_branch_missing(run.experiment, term.role))
     rows = rows.loc[rows["level"].isin(term.levels)]
     if absent := sorted({*term.levels} - {*rows["level"]}):
         return Missing(_levels_missing(run.experiment, term.role, absent))
@@ -172,11 +172,12 @@ def unended(rows: pd.DataFrame) -> np.ndarray:
     return rows["early_stop_iteration"].to_numpy() >= rows["iterations"].to_numpy()
 
 
-def _branch_missing(role: str) -> str:
+def _branch_missing(experiment: Experiment, role: str) -> str:
     if role == "ticket":
         return "tickets: nothing is trained yet"
-    count = {"reinit": ":3"}.get(role, "")
-    return f"the branch {role}, trained as long as the tickets: `--branches {role}{count}`"
+    if any(plays(branch, role) for branch in experiment.branch):
+        return f"trainings of {role}, and those as long as the tickets'"
+    return f"the branch {role}: `--branches {role}{':3' * (role == 'reinit')}`"
 
 
 def _levels_missing(experiment: Experiment, role: str, levels: Collection[int]) -> str:

@@ -77,7 +77,10 @@ def _flat(experiment: Experiment) -> dict[str, Any]:
 
 def differences(run: Experiment, of: Setup) -> dict[str, tuple[Any, Any]]:
     """By key, what the paper's experiment has and what the run has in its place."""
-    theirs, ours = _settings(of), _flat(run)
+    return _differing(_settings(of), _flat(run))
+
+
+def _differing(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
     found = {}
     for key in sorted({*theirs, *ours}):
         a, b = theirs.get(key), ours.get(key)
@@ -109,7 +112,8 @@ class Fit:
 def fit(run: Experiment, setups: Iterable[Setup]) -> Fit:
     """Which of `setups` a run repeats: itself, else at another length (`--scale` or recipe.iterations)."""
     alike = [of for of in dict.fromkeys(setups) if _same_task(run, of)]
-    found = {of: differences(run, of) for of in alike}
+    ours = _flat(run)
+    found = {of: _differing(_settings(of), ours) for of in alike}
     for of, differs in found.items():
         if not differs:
             return Fit(of)

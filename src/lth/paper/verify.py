@@ -199,11 +199,6 @@ def scores(run: Trials) -> tuple[Score, ...]:
     return tuple(score(run, claim) for claim in claims_of(run.fit.setup)) if run.fit.setup else ()
 
 
-def scored(run: Records) -> tuple[Score, ...]:
-    """The same from a run's tables."""
-    return scores(trials(run, fit(run.experiment, known_setups())))
-
-
 def score(run: Trials, claim: Claim) -> Score:
     judged = tuple(judge(run, check, claim.setup, claim.figures) for check in claim.checks)
     return Score(claim, judged, worst([j.verdict for j in judged]) if judged else LACKING)

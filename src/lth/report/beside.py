@@ -25,20 +25,25 @@ class Claim:
 
 @dataclass(frozen=True)
 class Beside:
-    """`cards`: by the run's place on the page, its claims. `lines`: by column of summary.csv, curves drawn in grey."""
+    """What the page shows of the paper: by the run's place on it `cards`, the claims, and `notes`, how they are judged.
+
+    `lines`: by column of summary.csv, curves drawn in grey.
+    """
 
     cards: Mapping[int, Sequence[Claim]] = field(default_factory=dict)
     lines: Mapping[str, Sequence[Line]] = field(default_factory=dict)
+    notes: Mapping[int, str] = field(default_factory=dict)
 
 
 def beside(runs: Sequence[Records]) -> Beside:
     """What the paper has to say to these runs; nothing where it has nothing."""
-    cards = {i: [_claim(score) for score in verify.scored(run)] for i, run in enumerate(runs)}
-    columns = dict.fromkeys(column for run in runs for column in run.summary)
+    cards = {i: card for i, run in enumerate(runs) if (card := verify.card(run)).scores}
+    columns = dict.fromkeys(str(column) for run in runs for column in run.summary)
     lines = {column: [_line(*found) for found in curves.behind_runs(runs, column)] for column in columns}
     return Beside(
-        {i: claims for i, claims in cards.items() if claims},
+        {i: [_claim(score) for score in card.scores] for i, card in cards.items()},
         {column: found for column, found in lines.items() if found},
+        {i: " ".join([*card.notes, card.method]) for i, card in cards.items()},
     )
 
 

@@ -140,9 +140,10 @@ def score_cards(names: Sequence[str], paper: Beside) -> str:
             for claim in claims
         )
         heads = _heads(("the paper's text", "the paper's figure", "this run", "verdict"), "left")
+        note = f'<p class="quiet small">{escape(paper.notes[i])}</p>' if i in paper.notes else ""
         cards.append(
             f'<div class="card"><div class="scroll" tabindex="0" role="region" aria-label="score card">'
-            f"<table><caption>{escape(names[i])}</caption>{heads}<tbody>{rows}</tbody></table></div></div>"
+            f"<table><caption>{escape(names[i])}</caption>{heads}<tbody>{rows}</tbody></table></div>{note}</div>"
         )
     return f'<section id="score"><h2>Beside the paper</h2>{"".join(cards)}</section>' if cards else ""
 
