@@ -10,7 +10,7 @@ trial contributes to it in first order.
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, NamedTuple
 
@@ -117,6 +117,8 @@ class Trials:
     experiment: Experiment
     fit: Fit
     table: pd.DataFrame
+    rows: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]  # those of the table, by family and level
+    roles: Mapping[str, str]  # of each family; "" where it plays none of the paper's
 
 
 def trials(run: Records, fit: Fit) -> Trials:
@@ -127,7 +129,10 @@ def trials(run: Records, fit: Fit) -> Trials:
     if fit.setup and any(not curve.level and curve.setup == fit.setup for curve in curves.curves()):
         tickets = run.curves.loc[run.curves["branch"] == "ticket"]
         table = table.merge(_from_curves(tickets), "left", list(PLACE))
-    return Trials(run.experiment, fit, table)
+    rows: dict[tuple[str, int], list[Mapping[str, Any]]] = {}
+    for row in table.to_dict("records"):
+        rows.setdefault((row["family"], row["level"]), []).append({str(key): value for key, value in row.items()})
+    return Trials(run.experiment, fit, table, rows, roles)
 
 
 def _from_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -148,28 +153,33 @@ def read(run: Trials, term: Term) -> dict[int, float] | Missing:
     if run.fit.iterations and not curves.comparable(term.column, True, run.fit.scheduled):
         theirs, ours = run.fit.iterations
         return Missing(f"trainings of {theirs:,} iterations; these have {ours:,}")
-    rows = run.table.loc[run.table["role"] == term.role]
-    if not len(rows):
+    families = [name for name, role in run.roles.items() if role == term.role]
+    if not families:
         return Missing(_branch_missing(run.experiment, term.role))
-    rows = rows.loc[rows["level"].isin(term.levels)]
-    if absent := sorted({*term.levels} - {*rows["level"]}):
+    by_level = {level: [row for name in families for row in run.rows.get((name, level), ())] for level in term.levels}
+    if absent := [level for level, rows in by_level.items() if not rows]:
         return Missing(_levels_missing(run.experiment, term.role, absent))
-    if term.column not in rows or rows[term.column].isna().all():
+    rows = [row for rows in by_level.values() for row in rows if not math.isnan(row.get(term.column, math.nan))]
+    if not rows:
         return Missing(f"{term.column}, which is blank here")
-    rows = rows.loc[rows[term.column].notna()]
-    if run.fit.shorter and unended(rows).any():  # to leave these out alone would make the others' mean too small
+    if run.fit.shorter and any(map(unended, rows)):  # to leave these out alone would make the others' mean too small
         return Missing("longer trainings: the validation loss of some still fell at their end")
-    means = rows.groupby(["trial", "level"])[term.column].mean().reset_index()
-    by_trial: dict[int, list[float]] = {}
-    for trial, _, value in means.itertuples(index=False, name=None):
-        by_trial.setdefault(int(trial), []).append(float(value))
-    whole = {t: math.fsum(each) / len(each) for t, each in by_trial.items() if len(each) == len(term.levels)}
-    return whole or Missing("a trial that has all of the levels")
+    return by_trial(rows, term.column, term.levels) or Missing("a trial that has all of the levels")
 
 
-def unended(rows: pd.DataFrame) -> np.ndarray:
-    """Which trainings found their least validation loss at their last iteration: it might have fallen further."""
-    return rows["early_stop_iteration"].to_numpy() >= rows["iterations"].to_numpy()
+def by_trial(rows: Iterable[Mapping[str, Any]], column: str, levels: Collection[int]) -> dict[int, float]:
+    """The mean over levels of the means at each, of those trials that have all `levels`."""
+    values: dict[int, dict[int, list[float]]] = {}
+    for row in rows:
+        if not math.isnan(row[column]):
+            values.setdefault(int(row["trial"]), {}).setdefault(row["level"], []).append(row[column])
+    mean = lambda numbers: math.fsum(numbers) / len(numbers)
+    return {t: mean([*map(mean, own.values())]) for t, own in sorted(values.items()) if len(own) == len(levels)}
+
+
+def unended(row: Mapping[str, Any]) -> bool:
+    """Whether a training found its least validation loss at its last iteration: it might have fallen further."""
+    return bool(row["early_stop_iteration"] >= row["iterations"])
 
 
 def _branch_missing(experiment: Experiment, role: str) -> str:
@@ -215,7 +225,9 @@ def over_trials(kind: Kind, a: np.ndarray, b: np.ndarray | None = None) -> Measu
 def _student(values: np.ndarray, each: np.ndarray) -> Measured:
     n, mean = len(values), float(values.mean())
     half = student(n - 1) * float(values.std(ddof=1)) / math.sqrt(n) if n > 1 else math.nan
-    return Measured(mean, mean - half, mean + half, float(each.min()), float(each.max()), n)
+    least, greatest = float(each.min()), float(each.max())
+    mean = min(max(mean, least), greatest)  # rounding can put it beside equal values
+    return Measured(mean, mean - half, mean + half, least, greatest, n)
 
 
 def student(freedom: int) -> float:

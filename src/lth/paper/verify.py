@@ -37,12 +37,12 @@ from lth.paper.measure import (
     Measured,
     Trials,
     Verdict,
+    by_trial,
     figures_read,
     judge,
     measured_said,
     over_trials,
     trials,
-    unended,
     value_said,
     worst,
 )
@@ -228,7 +228,7 @@ def _against(run: Trials, curve: Curve) -> Against | None:
     rows = run.table.loc[run.table["role"] == curve.role]
     if curve.column not in rows or not rows[curve.column].notna().any():
         return None
-    short = sorted({*rows.loc[unended(rows), "level"]}) if run.fit.shorter else []
+    short = sorted({*rows.loc[rows["early_stop_iteration"] >= rows["iterations"], "level"]}) if run.fit.shorter else []
     table = aggregate(rows.loc[~rows["level"].isin(short)], curve.column, ["level"])
     ours = {int(level): (float(mean), int(n)) for level, mean, n in table[["level", "mean", "n"]].to_numpy()}
     points = {level: i for i, level in enumerate(curve.level) if level in ours}
@@ -359,9 +359,7 @@ def compare(run: Trials, level: int, a: str, b: str, column: str) -> Statement |
 
 def _by_trial(run: Trials, name: str, level: int, column: str) -> dict[int, float]:
     family, at = ("ticket", 0) if name == "dense" else (name, level)
-    rows = run.table.loc[(run.table["family"] == family) & (run.table["level"] == at), ["trial", column]].dropna()
-    means = rows.groupby("trial")[column].mean().reset_index()
-    return {int(trial): float(value) for trial, value in means.itertuples(index=False, name=None)}
+    return by_trial(run.rows.get((family, at), ()), column, (at,))
 
 
 def _percent(run: Trials, level: int) -> float:
