@@ -34,6 +34,7 @@ ORDER = [
     ["bench"],
     ["executors"],
     ["progress"],
+    ["scheduling"],
     ["running"],
     ["figure"],
     ["cli"],

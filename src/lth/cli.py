@@ -154,14 +154,14 @@ def figure(
     """Run what figure N of the paper needs, and draw it over the paper's own curve."""
     from rich.console import Console
 
-    from lth import estimate, running
+    from lth import bench, estimate
     from lth import figure as paper_figure
 
     version = paper_figure.Version(trials, levels, branches, scale, tuple(settings or ()))
     if list_ == (number is not None):
         raise UsageError("give the number of a figure, such as lth figure 3; or lth figure --list")
     if number is None:
-        for line in paper_figure.listing(version, out, estimate.estimator(workers or running.cores())):
+        for line in paper_figure.listing(version, out, estimate.estimator(workers or bench.cores())):
             typer.echo(line)
         return
     means = {"data_root": data_root, "engine": engine, "device": device, "workers": workers, "executor": executor}

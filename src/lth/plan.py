@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from lth.config import CONTINUED, Experiment, Recipe
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class Training:
     """One training: what mask it wears, where it starts, how it is trained, and on which trainings these depend.
 
@@ -32,14 +32,19 @@ def training_id(trial: int, level: int, branch: str = "ticket") -> str:
 
 
 def plan(experiment: Experiment) -> list[Training]:
-    """All trainings of an experiment, each after those that it needs.
+    """All trainings of an experiment, each after those that it needs; see `trainings`."""
+    return list(trainings(experiment))
+
+
+def trainings(experiment: Experiment) -> Iterator[Training]:
+    """The plan, one training after the other.
 
     The order is the one in which they should be done: all trials of a level before the next level of one, so that
     the first complete picture appears early.
     """
-    levels = range(experiment.levels + 1)
-    trials = range(1, experiment.trials + 1)
-    return [training for level in levels for trial in trials for training in _at_level(experiment, trial, level)]
+    for level in range(experiment.levels + 1):
+        for trial in range(1, experiment.trials + 1):
+            yield from _at_level(experiment, trial, level)
 
 
 def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Training]:

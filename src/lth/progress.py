@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -14,6 +14,7 @@ from lth.plan import Training
 
 # A native update costs about this much plus the density, in units of a dense one: for the time left, no more.
 NATIVE_FLOOR = 0.06
+MOST_BARS = 12  # of running trainings: a terminal's height is not a cluster's
 
 
 def cost(training: Training, density: float, engine: str) -> float:
@@ -47,11 +48,9 @@ def headline(training: Training, summary: Mapping[str, Any]) -> str:
 class Display:
     """Counts work done, and shows it."""
 
-    def __init__(self, console: Console, trainings: Iterable[Training], costs: Mapping[str, float], done: int) -> None:
-        self.console, self.costs = console, costs
-        self.trainings = {training.id: training for training in trainings}
-        self.finished, self.total = done, done + len(self.trainings)
-        self.left = sum(costs[name] for name in self.trainings)
+    def __init__(self, console: Console, cost_of: Callable[[Training], float], done: int, total: int, left: float):
+        self.console, self.cost_of = console, cost_of
+        self.finished, self.total, self.left = done, total, left
         self.credit: dict[str, float] = {}  # work already counted of trainings that run
         self.begun: float | None = None
         self.worked = 0.0
@@ -75,25 +74,27 @@ class Display:
         with self.live:
             yield self
 
-    def reached(self, training_id: str, iteration: int) -> None:
+    def reached(self, training: Training, iteration: int) -> None:
         """A running training has done this many updates."""
-        training = self.trainings[training_id]
         self.begun = self.begun or time.monotonic()
-        share = self.costs[training_id] * iteration / training.recipe.iterations
-        if training_id in self.credit:  # what a resumed training had done before is no work of this process
-            self.worked += share - self.credit[training_id]
-        self.left -= share - self.credit.get(training_id, 0.0)
-        self.credit[training_id] = share
-        if training_id not in self.bars:
+        share = self.cost_of(training) * iteration / training.recipe.iterations
+        if training.id in self.credit:  # what a resumed training had done before is no work of this process
+            self.worked += share - self.credit[training.id]
+        self.left -= share - self.credit.get(training.id, 0.0)
+        self.credit[training.id] = share
+        if training.id not in self.bars and len(self.bars) < MOST_BARS:
             name = f"  trial {training.trial} level {training.level} {training.branch}"
-            self.bars[training_id] = self.live.add_task(name, total=training.recipe.iterations, note="")
-        self.live.update(self.bars[training_id], completed=iteration)
+            self.bars[training.id] = self.live.add_task(name, total=training.recipe.iterations, note="")
+        if training.id in self.bars:
+            self.live.update(self.bars[training.id], completed=iteration)
         self.live.update(self.overall, note=self.time_left())
 
     def ended(self, training: Training, summary: Mapping[str, Any]) -> None:
-        self.reached(training.id, training.recipe.iterations)
+        self.reached(training, training.recipe.iterations)
         self.finished += 1
-        self.live.remove_task(self.bars.pop(training.id))
+        del self.credit[training.id]
+        if training.id in self.bars:
+            self.live.remove_task(self.bars.pop(training.id))
         self.live.update(self.overall, completed=self.finished, note=self.time_left())
         # highlight=False: rich would colour the numbers
         line = f"[{self.finished}/{self.total}] {headline(training, summary)}; {self.time_left()}"
@@ -102,7 +103,7 @@ class Display:
     def dropped(self, trainings: Iterable[Training]) -> None:
         """These will not happen: what they need diverged."""
         for training in trainings:
-            self.left -= self.costs[training.id]
+            self.left -= self.cost_of(training)
             self.total -= 1
         self.live.update(self.overall, total=self.total)
 

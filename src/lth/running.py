@@ -2,19 +2,14 @@
 
 from __future__ import annotations
 
-import heapq
 import os
 import platform
 import shlex
 import signal
-import sys
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from concurrent.futures import FIRST_COMPLETED, Future, wait
-from concurrent.futures.process import BrokenProcessPool
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -23,17 +18,18 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from lth import config, records, store
+from lth import config, executors, records, store
 from lth.config import Experiment, nearest, resolve, to_setting
 from lth.errors import LthError, UsageError
-from lth.executors import Workers
-from lth.plan import Training, plan
+from lth.executors import Executor, Job
+from lth.plan import Training, plan, trainings
 from lth.progress import Display, cost, duration
+from lth.scheduling import execute
 
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lth.step import Bench, Means
+    from lth.step import Means
 
 
 MOST_WORKERS = 1024
@@ -106,14 +102,15 @@ def run(
 
     with signals_as_interrupts(), torch_threads_kept():
         try:
-            if dry_run:
-                show_plan(asked, folder, root, engine, device, workers, console)
-            else:
-                _run(asked, folder, root, engine, device, workers, command, watch, log, pictures, console)
+            with executors.executor(executor) as place:
+                if dry_run:
+                    show_plan(asked, folder, root, engine, device, workers, place, console)
+                else:
+                    _run(asked, folder, root, engine, device, workers, place, command, watch, log, pictures, console)
         except KeyboardInterrupt:
             if dry_run:
                 raise
-            here = [("--out", out), ("--data-root", data_root)]
+            here = [("--out", out), ("--data-root", data_root), ("--executor", executor if executor != "local" else "")]
             again = " ".join([command, *(f"{option} {shlex.quote(str(given))}" for option, given in here if given)])
             raise Interrupted(f"stopped; what is done is kept in {folder}. To go on: {again}") from None
         except (MemoryError, RuntimeError) as error:
@@ -167,7 +164,6 @@ def wrong_options(engine: str, device: str, executor: str, workers: int | None, 
     chosen = {
         "--engine": (engine, ("auto", "native", "torch")),
         "--device": (device, ("auto", "cpu", "cuda")),
-        "--executor": (executor, ("local",)),
         "--log": (log or "tensorboard", ("tensorboard",)),
     }
     wrong = [
@@ -175,6 +171,8 @@ def wrong_options(engine: str, device: str, executor: str, workers: int | None, 
         for option, (given, valid) in chosen.items()
         if given not in valid
     ]
+    if wrong_executor := executors.wrong_name(executor):
+        wrong.append(wrong_executor)
     if workers is not None and not 1 <= workers <= MOST_WORKERS:
         wrong.append(f"--workers takes a number from 1 to {MOST_WORKERS}, not {workers}")
     if log == "tensorboard" and not events.available():
@@ -189,6 +187,7 @@ def _run(
     engine: str,
     device: str,
     workers: int | None,
+    executor: Executor,
     command: str,
     watch: bool,
     log: str | None,
@@ -203,24 +202,28 @@ def _run(
     kept = store.read_json(folder / store.ENVIRONMENT)
     loaded = data.load(asked.data.name, root, say)
     ladder = step.check(asked, loaded)
-    means = means_of(kept, asked, loaded, engine, device, folder, say)
-    bench = step.set_up(whole, means, folder, loaded)
-    with store.lock(folder):  # here the first byte is written: whatever can be refused has been
+    means = means_of(kept, asked, loaded, engine, device, folder, executor, say)
+    count = workers or executor.room(means)
+    cost_of = lambda training: cost(training, ladder[training.level] / ladder[0], means.engine)
+    # the lock comes last: here the first byte is written, and whatever can be refused has been
+    with executor.open(Job(whole, means, folder, loaded, root, count, say)) as workers_, store.lock(folder):
         store.clear_unfinished(folder)
         store.open_run(folder, asked)
         if kept is None:
             store.write_json(folder / store.ENVIRONMENT, environment(means, command))
-        trainings = plan(asked)
-        count = workers or worker_count(means)
-        say(f"{asked.name}: {len(trainings)} training{'s' * (len(trainings) > 1)}, {count} side by side, into {folder}")
-        costs = {t.id: cost(t, ladder[t.level] / ladder[0], means.engine) for t in trainings}
         write_events = lambda name: events.write(folder, name) if log else None
-        for training in trainings:
+        done, total, left = 0, 0, 0.0
+        for training in trainings(asked):
+            total += 1
             if store.is_done(folder, training.id):
+                done += 1
                 write_events(training.id)
+            else:
+                left += cost_of(training)
+        say(f"{asked.name}: {total} training{'s' * (total > 1)}, {count} side by side, into {folder}")
         with watched(folder, say) if watch else nullcontext():
-            with executor_for(bench, root, count) as workers_:
-                execute(trainings, costs, folder, workers_, console, write_events)
+            display = Display(console, cost_of, done, total, left)
+            execute(trainings(asked), folder, workers_, count, display, write_events)
             if pictures:
                 show_results(folder, console)
 
@@ -233,84 +236,6 @@ def watched(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     with serve.serving(serve.Live([folder])) as address:
         say(f"watch it on {address}")
         yield
-
-
-# ------------------------------------------------------------------------------------------------------------- schedule
-
-
-def execute(
-    trainings: list[Training],
-    costs: Mapping[str, float],
-    folder: Path,
-    workers: Workers,
-    console: Console,
-    stored: Callable[[str], None] = lambda training_id: None,
-) -> None:
-    """Do what is not done yet, each training as soon as those that it needs are stored, in the order of the plan."""
-    outcomes = {t.id: store.outcome(folder, t.id) for t in trainings}
-    order = {t.id: index for index, t in enumerate(trainings)}
-    dependents: dict[str, list[Training]] = {}
-    for training in trainings:
-        for need in training.needs:
-            dependents.setdefault(need, []).append(training)
-    todo = {t.id: t for t in trainings if outcomes[t.id] is None}
-    lacking = {t.id: sum(outcomes.get(need) is None for need in t.needs) for t in todo.values()}
-    display = Display(console, todo.values(), costs, done=len(trainings) - len(todo))
-
-    def drop(training: Training) -> list[Training]:
-        """What cannot happen after a trunk has diverged."""
-        gone = [todo.pop(d.id) for d in dependents.get(training.id, []) if d.id in todo]
-        return gone + [further for d in gone for further in drop(d)]
-
-    for training in trainings:
-        if (outcomes[training.id] or {}).get("status") == "diverged":
-            display.dropped(drop(training))
-    ready = [order[name] for name, count in lacking.items() if not count and name in todo]
-    heapq.heapify(ready)
-    running: dict[Future[dict[str, Any]], Training] = {}
-    tables = Tables(folder)
-    with display.shown():
-        try:
-            while ready or running:
-                while ready and len(running) < workers.count:
-                    training = trainings[heapq.heappop(ready)]
-                    running[workers.submit(training)] = training
-                finished, _ = wait(running, timeout=0.2, return_when=FIRST_COMPLETED)
-                for name, iteration in workers.news():
-                    if name in todo:
-                        display.reached(name, iteration)
-                for future in finished:
-                    training = running.pop(future)
-                    summary = future.result()
-                    del todo[training.id]
-                    display.ended(training, summary)
-                    stored(training.id)
-                    if summary["status"] == "diverged":
-                        display.dropped(drop(training))
-                    for dependent in dependents.get(training.id, []):
-                        if dependent.id in todo:
-                            lacking[dependent.id] -= 1
-                            if not lacking[dependent.id]:
-                                heapq.heappush(ready, order[dependent.id])
-                    tables.refresh()
-        except BrokenProcessPool:
-            raise LthError("a worker's process died, perhaps for lack of memory; try fewer --workers") from None
-        finally:
-            workers.stop()
-    records.write(folder)
-
-
-class Tables:
-    """Keeps summary.csv and curves.csv fresh without spending more than a few percent of the time on it."""
-
-    def __init__(self, folder: Path) -> None:
-        self.folder, self.due = folder, time.monotonic() + 10
-
-    def refresh(self) -> None:
-        began = time.monotonic()
-        if began >= self.due:
-            records.write(self.folder)
-            self.due = time.monotonic() + max(10, 30 * (time.monotonic() - began))
 
 
 def show_results(folder: Path, console: Console) -> None:
@@ -346,6 +271,7 @@ def means_of(
     engine: str,
     device: str,
     folder: Path,
+    executor: Executor,
     say: Callable[[str], None],
 ) -> Means:
     """How to train: as the run did so far, else chosen now by fixed rules and said in a line."""
@@ -353,7 +279,7 @@ def means_of(
 
     shape = tuple(loaded.train_x.shape[1:])
     if kept is None:
-        means, reason = step.choose(experiment, shape, loaded.classes, engine, device)
+        means, reason = executor.choose(experiment, shape, loaded.classes, engine, device)
         say(f"engine {means.engine} on {means.device}, {means.precision}, {means.threads} thread a training: {reason}")
         return means
     try:
@@ -372,27 +298,8 @@ def means_of(
                 f"{folder} was begun with {option} {stored}, and its numbers must stay comparable; "
                 f"leave out {option}, or give another --out"
             )
-    step.choose(experiment, shape, loaded.classes, means.engine, means.device)  # can it still be had?
+    executor.choose(experiment, shape, loaded.classes, means.engine, means.device)  # can it still be had?
     return means
-
-
-def worker_count(means: Means) -> int:
-    """One training a core; one on a GPU."""
-    return 1 if means.device == "cuda" else cores()
-
-
-def cores() -> int:
-    """The cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-
-
-def executor_for(bench: Bench, data_root: Path | None, count: int) -> AbstractContextManager[Workers]:
-    """Threads where the engine releases the GIL, or where there is one worker anyway; else processes."""
-    from lth.executors import local
-
-    if bench.means.engine == "native" or count == 1:
-        return local.threads(bench, count)
-    return local.processes(bench.experiment, bench.means, bench.folder, data_root, count)
 
 
 def environment(means: Means, command: str) -> dict[str, Any]:
@@ -423,7 +330,14 @@ def _processor() -> str:
 
 
 def show_plan(
-    asked: Experiment, folder: Path, root: Path | None, engine: str, device: str, workers: int | None, console: Console
+    asked: Experiment,
+    folder: Path,
+    root: Path | None,
+    engine: str,
+    device: str,
+    workers: int | None,
+    executor: Executor,
+    console: Console,
 ) -> None:
     """The plan with time and disk, measured on this machine in a few seconds; nothing is written."""
     from lth import data, step
@@ -433,11 +347,11 @@ def show_plan(
     kept = store.read_json(folder / store.ENVIRONMENT)
     loaded = data.load(asked.data.name, root, quiet)
     ladder = step.check(asked, loaded)
-    means = means_of(kept, asked, loaded, engine, device, folder, quiet)
+    means = means_of(kept, asked, loaded, engine, device, folder, executor, quiet)
     todo = [t for t in plan(asked) if not store.is_done(folder, t.id)]
     bench = step.set_up(asked, means, folder, loaded)
     seconds = step.estimate_seconds(bench, {t.level: ladder[t.level] / ladder[0] for t in todo}, todo)
-    count = workers or worker_count(means)
+    count = workers or executor.room(means)
     tickets = [t for t in todo if t.branch == "ticket"]
     trunks = {n: [seconds[t.id] for t in tickets if t.trial == n] for n in {t.trial for t in tickets}}
     trunk = max(map(sum, trunks.values()), default=0.0)  # one after the other, whatever the number of workers

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, astuple, dataclass, field, fields
+from dataclasses import asdict, astuple, dataclass, field, fields, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from torch import Tensor, nn
 from lth import data as datasets
 from lth import masks, native, store
 from lth.config import Experiment, Recipe
+from lth.data.splits import check_validation
 from lth.errors import LthError, UsageError
 from lth.masks import Mask, Weights
 from lth.models import build, groups
@@ -112,6 +114,7 @@ def _obstacle(model: nn.Module, experiment: Experiment, device: str) -> str | No
 
 def check(experiment: Experiment, data: datasets.Data) -> list[int]:
     """The remaining weights of every level. Raises UsageError where the experiment does not fit the data."""
+    check_validation(data, experiment.data.validation)
     shape, examples = tuple(data.train_x.shape[1:]), len(data.train_x) - experiment.data.validation
     if experiment.recipe.batch > examples > 0:
         raise UsageError(f"recipe.batch = {experiment.recipe.batch} is more than the {examples} training examples")
@@ -135,23 +138,55 @@ def set_up(experiment: Experiment, means: Means, folder: Path, data: datasets.Da
 
 
 def carry_out(training: Training, bench: Bench, hooks: Hooks | None = None) -> dict[str, Any]:
-    """Do one training whose needs are stored, and store it; its summary."""
+    """Do one training whose needs are stored in the run's folder, and store it there; its summary."""
+    keep_start(training.trial, bench)
+    path = store.checkpoint_path(bench.folder, training.id)
+    on_disk = replace(
+        hooks or Hooks(),
+        load=lambda: from_checkpoint_bytes(store.read_if_there(path)),
+        save=lambda checkpoint: store.write_file(path, checkpoint_bytes(checkpoint)),
+    )
+    files = perform(training, bench, needed(training, bench.folder), on_disk)
+    store.write_training(bench.folder, training.id, files)
+    return json.loads(files[store.SUMMARY])
+
+
+def needed(training: Training, folder: Path) -> dict[str, bytes]:
+    """The stored files that a training is made of: name below the run's folder -> content."""
+    names = [start_name(training.trial), ticket_needed(training), trained_needed(training)]
+    return {name: store.read_file(folder, name) for name in names if name}
+
+
+def start_name(trial: int) -> str:
+    return f"trial-{trial}/start.safetensors"
+
+
+def ticket_needed(training: Training) -> str | None:
+    """The ticket whose mask a mask rule begins with."""
+    return f"{training.needs[0]}/ticket.safetensors" if training.needs else None
+
+
+def trained_needed(training: Training) -> str | None:
+    """The trained weights that its rules look at."""
+    looks = training.mask_rule == "prune" or training.start_rule == "trained"
+    return f"{training.needs[-1]}/trained.safetensors" if looks else None
+
+
+def perform(training: Training, bench: Bench, stored: Mapping[str, bytes], hooks: Hooks) -> dict[str, bytes]:
+    """Do one training, from bytes to bytes: what `needed` found -> the files of its folder. Touches no disk."""
     model = bench.model()
-    ticket = make_ticket(training, bench, model)
+    ticket = make_ticket(training, bench, model, stored)
     key = (bench.experiment.seed, training.trial, training.id)
     engine = engine_for(bench, model, ticket.start, ticket.mask, training.recipe, key)
-    path = store.checkpoint_path(bench.folder, training.id)
-    hooks = hooks or Hooks()
-    on_disk = Hooks(
-        load=lambda: read_checkpoint(path),
-        save=lambda c: write_checkpoint(path, c),
-        report=hooks.report,
-        stopped=hooks.stopped,
-    )
-    outcome = train(engine, training.recipe, on_disk)
-    summary = summary_of(training, bench.means, ticket, outcome)
-    write(training, bench.folder, ticket, outcome, summary, inside(training, bench, ticket))
-    return summary
+    outcome = train(engine, training.recipe, hooks)
+    trained = {name: tensor.contiguous() for name, tensor in outcome.trained.items()}
+    return {
+        "ticket.safetensors": to_bytes(ticket),
+        "trained.safetensors": safetensors.torch.save(trained, metadata({"training": training.id})),
+        "curve.csv": curve_csv(outcome.curve).encode(),
+        **inside(training, bench, ticket, stored),
+        store.SUMMARY: store.json_bytes(_finite(summary_of(training, bench.means, ticket, outcome))),
+    }
 
 
 def engine_for(bench: Bench, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, key: Key) -> Engine:
@@ -161,18 +196,19 @@ def engine_for(bench: Bench, model: nn.Module, start: Weights, mask: Mask, recip
     return engine_class(model, start, mask, recipe, bench.prepared, key, bench.means.device)
 
 
-def make_ticket(training: Training, bench: Bench, model: nn.Module) -> Ticket:
-    """The mask and the start of a training, by its rules."""
+def make_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapping[str, bytes]) -> Ticket:
+    """The mask and the start of a training, by its rules, from the stored files that `needed` names."""
     experiment, name = bench.experiment, training.branch
     own = lambda purpose: generator(experiment.seed, training.trial, training.id, purpose)
-    initial = trial_start(training.trial, bench, model)
+    read = lambda name, reader: _read(bench.folder, stored, name, reader)
+    initial = read(start_name(training.trial), load_tensors)
     mask: Mask = {}
     trained: dict[str, Tensor] = {}
-    if training.needs:
-        mask = _ticket(bench.folder, f"{training.needs[0]}/ticket.safetensors").mask
+    if ticket_name := ticket_needed(training):
+        mask = read(ticket_name, from_bytes).mask
         mask = {name: mask[name] for name in groups(model)}  # the network's order: pools and draws go by it
-    if training.mask_rule == "prune" or training.start_rule == "trained":
-        trained = _tensors(bench.folder, f"{training.needs[-1]}/trained.safetensors")
+    if trained_name := trained_needed(training):
+        trained = read(trained_name, load_tensors)
     mask = MASK_RULES[training.mask_rule](
         MaskSource(experiment, training.level, groups(model), initial, mask, trained, own("mask"))
     )
@@ -194,30 +230,23 @@ def make_ticket(training: Training, bench: Bench, model: nn.Module) -> Ticket:
     return Ticket(mask, masks.apply(mask, start), origin)
 
 
-def trial_start(trial: int, bench: Bench, model: nn.Module) -> dict[str, Tensor]:
-    """theta_0 of a trial: as stored, else drawn and stored."""
-    name = f"trial-{trial}/start.safetensors"
-    if not (bench.folder / name).exists():
-        start = draw(model, generator(bench.experiment.seed, trial, "start"), bench.experiment.model.init_sigma)
-        store.write_file(bench.folder / name, safetensors.torch.save(start, metadata({"trial": trial})))
-    return _tensors(bench.folder, name)
+def keep_start(trial: int, bench: Bench) -> None:
+    """Draw theta_0 of a trial and store it, unless it is stored."""
+    path = bench.folder / start_name(trial)
+    if not path.exists():
+        drawn = generator(bench.experiment.seed, trial, "start")
+        start = draw(bench.model(), drawn, bench.experiment.model.init_sigma)
+        store.write_file(path, safetensors.torch.save(start, metadata({"trial": trial})))
 
 
-def _ticket(folder: Path, name: str) -> Ticket:
+def _read(folder: Path, stored: Mapping[str, bytes], name: str, reader: Callable[[bytes], Any]) -> Any:
     try:
-        return from_bytes(store.read_file(folder, name))
+        return reader(stored[name])
     except ValueError as error:
         raise LthError(f"{folder / name} is damaged: {error}; remove its folder to train it again") from None
 
 
-def _tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    try:
-        return load_tensors(store.read_file(folder, name))
-    except ValueError as error:
-        raise LthError(f"{folder / name} is damaged: {error}; remove its folder to train it again") from None
-
-
-# -------------------------------------------------------------------------------------------------------------- writing
+# ------------------------------------------------------------------------------------------------- what is written down
 
 
 def summary_of(training: Training, means: Means, ticket: Ticket, outcome: Outcome) -> dict[str, Any]:
@@ -236,32 +265,13 @@ def summary_of(training: Training, means: Means, ticket: Ticket, outcome: Outcom
     return row
 
 
-def inside(training: Training, bench: Bench, ticket: Ticket) -> dict[str, bytes]:
+def inside(training: Training, bench: Bench, ticket: Ticket, stored: Mapping[str, bytes]) -> dict[str, bytes]:
     """The small CSVs that the report shows of a trunk's ticket; see lth.report.anatomy."""
     if training.branch != "ticket":
         return {}
-    start = trial_start(training.trial, bench, bench.model())
+    start = load_tensors(stored[start_name(training.trial)])
     mask, all_starts = ({name: w[name].numpy() for name in ticket.mask} for w in (ticket.mask, start))
     return anatomy.files(mask, all_starts, bench.shape)
-
-
-def write(
-    training: Training,
-    folder: Path,
-    ticket: Ticket,
-    outcome: Outcome,
-    summary: Mapping[str, Any],
-    beside: Mapping[str, bytes],
-) -> None:
-    trained = {name: tensor.contiguous() for name, tensor in outcome.trained.items()}
-    files = {
-        "ticket.safetensors": to_bytes(ticket),
-        "trained.safetensors": safetensors.torch.save(trained, metadata({"training": training.id})),
-        "curve.csv": curve_csv(outcome.curve).encode(),
-        **beside,
-        store.SUMMARY: store.json_bytes(_finite(summary)),
-    }
-    store.write_training(folder, training.id, files)
 
 
 def curve_csv(curve: list[Evaluation]) -> str:
@@ -278,7 +288,8 @@ def _finite(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not abs(v) < float("inf") else v for k, v in summary.items()}
 
 
-def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
+def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
+    """A checkpoint as the bytes of a safetensors file."""
     tensors = {f"state/{name}": tensor for name, tensor in checkpoint.state.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in checkpoint.best.items()}
     facts = {
@@ -286,18 +297,19 @@ def write_checkpoint(path: Path, checkpoint: Checkpoint) -> None:
         "seconds": checkpoint.seconds,
         "curve": [asdict(row) for row in checkpoint.curve],
     }
-    store.write_file(path, safetensors.torch.save(tensors, metadata(facts)))
+    return safetensors.torch.save(tensors, metadata(facts))
 
 
-def read_checkpoint(path: Path) -> Checkpoint | None:
-    """What `write_checkpoint` wrote; None where there is none. A damaged one is as good as none."""
+def from_checkpoint_bytes(content: bytes | None) -> Checkpoint | None:
+    """What `checkpoint_bytes` made; None for none. A damaged one is as good as none."""
+    if content is None:
+        return None
     try:
-        content = path.read_bytes()
         tensors, facts = load_tensors(content), read_metadata(content)
         facts["curve"] = [Evaluation(**row) for row in facts["curve"]]
         state, best = (_below(part, tensors) for part in ("state/", "best/"))
         return Checkpoint(**facts, state=state, best=best)
-    except (FileNotFoundError, KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError):
         return None
 
 

@@ -145,6 +145,12 @@ def outcome(folder: Path, training_id: str) -> dict[str, Any] | None:
     return summary
 
 
+def status(folder: Path, training_id: str) -> str | None:
+    """How a stored training ended, one of STATUSES; None where it is not done."""
+    summary = outcome(folder, training_id)
+    return summary["status"] if summary else None
+
+
 def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -> None:
     """Store a training: all files or, where that fails, none. Its checkpoint goes."""
     target = folder / training_id
@@ -165,6 +171,14 @@ def read_file(folder: Path, name: str) -> bytes:
     except OSError as error:
         again = "remove its folder to train it again"
         raise LthError(f"{folder / name} cannot be read: {error.strerror}; {again}") from None
+
+
+def read_if_there(path: Path) -> bytes | None:
+    """A file's bytes; None where there is no file."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return None
 
 
 def checkpoint_path(folder: Path, training_id: str) -> Path:

@@ -32,11 +32,8 @@ def split(data: Data, validation: int, seed: int) -> Splits:
 
     The paper draws 5,000 of MNIST's 60,000. 0 gives empty tensors; `UsageError` where none would be left to train on.
     """
+    check_validation(data, validation)
     count = len(data.train_x)
-    if not 0 <= validation < count:
-        raise UsageError(
-            f"validation = {validation:,}, but {data.name} has {count:,} training examples; expected 0 to {count - 1:,}"
-        )
     drawn = np.zeros(count, dtype=bool)
     drawn[torch.randperm(count, generator=generator(seed, "validation"))[:validation].numpy()] = True
     return Splits(
@@ -47,6 +44,15 @@ def split(data: Data, validation: int, seed: int) -> Splits:
         test_x=_tensor(data.test_x.copy()),
         test_y=_tensor(data.test_y.copy()),
     )
+
+
+def check_validation(data: Data, validation: int) -> None:
+    """Raises UsageError where none of the training examples would be left to train on."""
+    count = len(data.train_x)
+    if not 0 <= validation < count:
+        raise UsageError(
+            f"validation = {validation:,}, but {data.name} has {count:,} training examples; expected 0 to {count - 1:,}"
+        )
 
 
 def pixels(x: torch.Tensor) -> torch.Tensor:

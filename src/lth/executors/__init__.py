@@ -1,20 +1,81 @@
-"""Where trainings run. An executor is a context that yields Workers: three callables, and nothing else to know."""
+"""Where trainings run. An executor is a context manager that yields three functions, and nothing else to know.
+
+    scheduling.execute --- do(training), from as many threads as trainings may run side by side ---> an executor
+
+`do` carries out one training somewhere, returns when it is stored in the run's folder, and is called from a thread of
+its own, so that it may simply wait. Which training is next, what is shown and what happens after a failure is not the
+executor's business. CONTRIBUTING.md says how to add one.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from concurrent.futures import Future
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from typing import Any
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
+from lth.config import Experiment, nearest
+from lth.errors import UsageError
 from lth.plan import Training
+
+if TYPE_CHECKING:
+    from lth.data import Data
+    from lth.step import Means
+
+EXECUTORS = {  # name -> what it is; each is the module of that name, with a function `executor`
+    "local": "this machine: threads for the native engine, processes for torch on a CPU, one process a GPU",
+}
+ADDRESSED = ("ray",)  # those that take an address: NAME://ADDRESS
+
+
+@dataclass(frozen=True)
+class Job:
+    """What all trainings of a run have in common: an executor tells its workers once."""
+
+    experiment: Experiment
+    means: Means  # also: the threads, and whether it is a GPU, that a training needs
+    folder: Path  # the run's, on the machine of the driver
+    data: Data
+    data_root: Path | None
+    count: int  # trainings side by side, at most
+    say: Callable[[str], None]
 
 
 @dataclass(frozen=True)
 class Workers:
-    """What the scheduler sees of an executor."""
+    """What the scheduler sees of an executor at work."""
 
-    count: int
-    submit: Callable[[Training], Future[dict[str, Any]]]  # its result is the training's summary
-    news: Callable[[], list[tuple[str, int]]]  # (training id, iteration) since the last call
-    stop: Callable[[], None]  # ask all trainings to write a checkpoint and end
+    do: Callable[[Training], dict[str, Any]]  # from stored needs to stored training; its summary
+    news: Callable[[], list[tuple[str, int]]]  # (training id, iteration) since the last call; at once
+    stop: Callable[[], None]  # ask all trainings to write a checkpoint and raise Stopped; at once
+
+
+@dataclass(frozen=True)
+class Executor:
+    """A place where trainings can run."""
+
+    choose: Callable[[Experiment, tuple[int, ...], int, str, str], tuple[Means, str]]  # lth.step.choose, there
+    room: Callable[[Means], int]  # trainings side by side unless --workers says another number
+    open: Callable[[Job], AbstractContextManager[Workers]]
+
+
+def wrong_name(name: str) -> str | None:
+    """What is wrong with the value of --executor, in a line; None where nothing is."""
+    kind, addressed, address = name.partition("://")
+    if kind not in EXECUTORS:
+        return f"--executor takes {', '.join(EXECUTORS)}; not {name!r}{nearest(kind, EXECUTORS)}"
+    if addressed and kind not in ADDRESSED:
+        return f"--executor {kind} takes no address; give --executor {kind}"
+    if addressed and not address:
+        return f"--executor {name}: the address is missing; give one such as {kind}://head:10001, or {kind} alone"
+    return None
+
+
+def executor(name: str) -> AbstractContextManager[Executor]:
+    """The executor of a name such as local; raises UsageError where it cannot be had."""
+    if wrong := wrong_name(name):
+        raise UsageError(wrong)
+    kind, _, _ = name.partition("://")
+    return import_module(f"lth.executors.{kind}").executor(name)

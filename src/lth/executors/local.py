@@ -6,24 +6,82 @@ import multiprocessing
 import os
 import queue
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
-from contextlib import contextmanager
-from pathlib import Path
+from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
+from contextlib import AbstractContextManager, contextmanager
 from typing import Any
 
-from lth.config import Experiment
+import torch
+
 from lth.data import load
-from lth.executors import Workers
+from lth.errors import LthError
+from lth.executors import Executor, Job, Workers
 from lth.plan import Training
-from lth.step import Bench, Means, carry_out, set_up
+from lth.step import Means, carry_out, choose, set_up
 from lth.training.loop import Hooks
 
 
-def _drain(news: Any) -> Callable[[], list[tuple[str, int]]]:
-    def drain() -> list[tuple[str, int]]:
+@contextmanager
+def executor(name: str = "local") -> Iterator[Executor]:
+    """This machine; there is nothing to connect to."""
+    yield Executor(choose, room, workers)
+
+
+def room(means: Means) -> int:
+    """One training a core, or one a GPU."""
+    if means.device == "cuda":
+        return torch.cuda.device_count()
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+
+
+def workers(job: Job) -> AbstractContextManager[Workers]:
+    """Threads where the engine releases the GIL, or where there is one worker anyway; else processes."""
+    return threads(job) if job.means.engine == "native" or job.count == 1 else processes(job)
+
+
+@contextmanager
+def threads(job: Job) -> Iterator[Workers]:
+    """Trainings side by side in this process, over one copy of the data."""
+    bench = set_up(job.experiment, job.means, job.folder, job.data)
+    stop, news = threading.Event(), queue.SimpleQueue()
+
+    def do(training: Training) -> dict[str, Any]:
+        return carry_out(training, bench, Hooks(report=lambda i: news.put((training.id, i)), stopped=stop.is_set))
+
+    yield Workers(do, drain(news), stop.set)
+
+
+@contextmanager
+def processes(job: Job) -> Iterator[Workers]:
+    """Trainings in processes of their own, each with its copy of the data and, on GPUs, its GPU."""
+    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+    stop, news, places = context.Event(), context.Queue(), context.Queue()
+    for place in range(job.count):
+        places.put(place)
+    set_up_args = (os.getpid(), job.experiment, job.means, job.folder, job.data_root, stop, news, places)
+    with ProcessPoolExecutor(job.count, context, _set_up_process, set_up_args) as pool:
+
+        def do(training: Training) -> dict[str, Any]:
+            try:
+                return pool.submit(_carry_out_in_process, training).result()
+            except BrokenProcessPool:
+                said = "a worker's process died, perhaps for lack of memory; try fewer --workers"
+                raise LthError(said) from None
+
+        try:
+            yield Workers(do, drain(news), stop.set)
+        finally:
+            stop.set()
+
+
+def drain(news: Any) -> Callable[[], list[tuple[str, int]]]:
+    """A function that takes all that a queue holds."""
+
+    def taken() -> list[tuple[str, int]]:
         found = []
         while True:
             try:
@@ -31,37 +89,7 @@ def _drain(news: Any) -> Callable[[], list[tuple[str, int]]]:
             except queue.Empty:
                 return found
 
-    return drain
-
-
-@contextmanager
-def threads(bench: Bench, count: int) -> Iterator[Workers]:
-    """Trainings side by side in this process, over one copy of the data."""
-    stop, news = threading.Event(), queue.SimpleQueue()
-
-    def step(training: Training) -> dict[str, Any]:
-        return carry_out(training, bench, Hooks(report=lambda i: news.put((training.id, i)), stopped=stop.is_set))
-
-    with ThreadPoolExecutor(count) as pool:
-        try:
-            yield Workers(count, lambda training: pool.submit(step, training), _drain(news), stop.set)
-        finally:
-            stop.set()
-
-
-@contextmanager
-def processes(
-    experiment: Experiment, means: Means, folder: Path, data_root: Path | None, count: int
-) -> Iterator[Workers]:
-    """Trainings in processes of their own, each with its copy of the data."""
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    stop, news = context.Event(), context.Queue()
-    set_up_args = (os.getpid(), experiment, means, folder, data_root, stop, news)
-    with ProcessPoolExecutor(count, context, _set_up_process, set_up_args) as pool:
-        try:
-            yield Workers(count, lambda training: pool.submit(_step_in_process, training), _drain(news), stop.set)
-        finally:
-            stop.set()
+    return taken
 
 
 # ----------------------------------------------------------------------------------------- inside a worker's process
@@ -70,11 +98,13 @@ _worker: dict[str, Any] = {}  # what _set_up_process made for the tasks of this 
 
 
 def _set_up_process(
-    parent: int, experiment: Experiment, means: Means, folder: Path, data_root: Path | None, stop: Any, news: Any
+    parent: int, experiment: Any, means: Means, folder: Any, data_root: Any, stop: Any, news: Any, places: Any
 ) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C, and asks for the stop
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     news.cancel_join_thread()
+    if means.device == "cuda":
+        torch.cuda.set_device(places.get() % torch.cuda.device_count())
     data = load(experiment.data.name, data_root, say=lambda line: None)  # the parent has said it
     _worker.update(bench=set_up(experiment, means, folder, data), stop=stop, news=news)
 
@@ -89,7 +119,7 @@ def _end_with_parent(parent: int) -> None:
     os._exit(1)
 
 
-def _step_in_process(training: Training) -> dict[str, Any]:
+def _carry_out_in_process(training: Training) -> dict[str, Any]:
     stop, news = _worker["stop"], _worker["news"]
     hooks = Hooks(report=lambda i: news.put((training.id, i)), stopped=stop.is_set)
     return carry_out(training, _worker["bench"], hooks)
