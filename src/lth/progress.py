@@ -90,6 +90,9 @@ class Display:
         self.live.update(self.overall, note=self.time_left())
 
     def ended(self, training: Training, summary: Mapping[str, Any]) -> None:
+        if training.id not in self.credit:  # too short for news of it
+            self.begun = self.begun or time.monotonic() - summary["seconds"]
+            self.credit[training.id] = 0.0
         self.reached(training, training.recipe.iterations)
         self.finished += 1
         del self.credit[training.id]

@@ -127,11 +127,22 @@ def check(experiment: Experiment, data: datasets.Data) -> list[int]:
 
 def set_up(experiment: Experiment, means: Means, folder: Path, data: datasets.Data) -> Bench:
     """Make the data ready for the engine; once per process."""
-    torch.set_num_threads(means.threads)
     splits = datasets.split(data, experiment.data.validation, experiment.seed)
+    return bench_of(experiment, means, folder, tuple(data.train_x.shape[1:]), data.classes, splits)
+
+
+def bench_of(
+    experiment: Experiment,
+    means: Means,
+    folder: Path,
+    shape: tuple[int, ...],
+    classes: int,
+    splits: datasets.Splits | None = None,
+) -> Bench:
+    """What `set_up` makes, of splits that are there already; without them it can draw starts, and train nothing."""
+    torch.set_num_threads(means.threads)
     prepare, _ = ENGINES[means.engine]
-    shape = tuple(data.train_x.shape[1:])
-    return Bench(experiment, means, folder, shape, data.classes, prepare(splits, means.device))
+    return Bench(experiment, means, folder, shape, classes, splits and prepare(splits, means.device))
 
 
 # ------------------------------------------------------------------------------------------------------------- one step
@@ -153,8 +164,12 @@ def carry_out(training: Training, bench: Bench, hooks: Hooks | None = None) -> d
 
 def needed(training: Training, folder: Path) -> dict[str, bytes]:
     """The stored files that a training is made of: name below the run's folder -> content."""
+    return {name: store.read_file(folder, name) for name in needed_names(training)}
+
+
+def needed_names(training: Training) -> list[str]:
     names = [start_name(training.trial), ticket_needed(training), trained_needed(training)]
-    return {name: store.read_file(folder, name) for name in names if name}
+    return [name for name in names if name]
 
 
 def start_name(trial: int) -> str:

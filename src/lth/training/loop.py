@@ -62,6 +62,7 @@ class Hooks:
     save: Callable[[Checkpoint], None] = lambda checkpoint: None
     report: Callable[[int], None] = lambda iteration: None
     stopped: Callable[[], bool] = lambda: False
+    save_every: float | None = None  # seconds between checkpoints; None: CHECKPOINT_SECONDS
 
 
 class Stopped(LthError):
@@ -121,7 +122,7 @@ class Session:
         """Work until `until` updates are done. Raises Stopped, after writing a checkpoint, when asked to stop."""
         while self.engine.iteration < until:
             stop = self.hooks.stopped()
-            if stop or time.monotonic() - self.saved > CHECKPOINT_SECONDS:
+            if stop or time.monotonic() - self.saved > (self.hooks.save_every or CHECKPOINT_SECONDS):
                 self.save()
             if stop:
                 raise Stopped("stopped; run the same command again to go on")
