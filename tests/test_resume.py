@@ -115,7 +115,7 @@ def test_killed_at_any_moment_it_goes_on_to_the_same_bits(
         break
     else:
         pytest.fail("undisturbed, it did not come to its end")
-    assert kills >= 2 and resumed_inside == eager, "the run was too short to be killed: give it more iterations"
+    assert kills >= 2 and (resumed_inside or not eager), "the run was too short to be killed: give it more iterations"
     assert contents(killed) == expected
 
 
