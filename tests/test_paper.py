@@ -208,6 +208,9 @@ def test_curves_behind_a_run_are_those_of_its_branches() -> None:
 
 def test_curves_behind_a_run_of_another_length_are_those_that_can_be_compared() -> None:
     run = config.resolve("conv2", scale=0.5)
+    ticket, reinit = curves.behind(run, "test_accuracy_at_early_stop")
+    assert ticket.level[-1] == 22 and reinit.level[-1] == 14  # later ones stop after 10,000
+    assert curves.behind(config.resolve("lenet", scale=0.02), "early_stop_iteration") == []
     assert [c.role for c in curves.behind(run, "early_stop_iteration")] == ["ticket", "reinit"]
     assert curves.behind(run, "final_test_accuracy") == []
     run = config.resolve("resnet18", scale=0.5)

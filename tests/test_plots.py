@@ -16,7 +16,7 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lth import plots, records
+from lth import config, plots, records
 from lth.errors import LthError
 from test_records import density_of, make_run, training
 
@@ -318,6 +318,26 @@ def test_percent_said() -> None:
 )
 def test_a_readable_selection_of_levels(levels: range, winning: int | None, picked: list[int]) -> None:
     assert plots.pick_levels(levels, winning) == picked
+
+
+def test_the_papers_curves_lie_behind_ours_and_go_no_further(tmp_path: Path) -> None:
+    run = synthetic(tmp_path / "run", levels=3, reinits=1)
+    (axes,) = plots.figures([run])["early-stop-iteration"].axes
+    drawn = {str(line.get_label()): line for line in axes.lines}
+    paper, reinit = drawn["the paper"], drawn["the paper: reinit"]
+    assert np.allclose(paper.get_xydata()[:, 1], [4401, 4721, 4081, 3601], atol=1)
+    assert np.allclose(paper.get_xydata()[:, 0], [100, 80.04, 64.06, 51.28], rtol=1e-3)
+    assert len(reinit.get_xydata()) == 3 and reinit.get_linestyle() == "--" and paper.get_linestyle() == "-"
+    ours = [container.lines[0] for container in axes.containers if isinstance(container, ErrorbarContainer)]
+    assert max(paper.get_zorder(), reinit.get_zorder()) < min(line.get_zorder() for line in ours)
+    assert to_hex(str(paper.get_color())) == to_hex("0.6")
+    assert "the paper" in texts(plots.figures([run])["overview"])
+
+
+def test_other_experiments_have_nothing_of_the_papers_behind_them(tmp_path: Path) -> None:
+    recipe = config.read("lenet")["recipe"] | {"lr": 0.001}
+    run = synthetic(tmp_path / "run", recipe=recipe)
+    assert "the paper" not in texts(plots.figures([run])["overview"])
 
 
 def test_a_collapsed_branch_does_not_press_the_others_together(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from lth.cli import app
 from lth.errors import UsageError
 from lth.records import Records
 from lth.report import anatomy, charts, page, words
-from lth.report.beside import Beside, Claim
+from lth.report.beside import Beside, Claim, beside
 from lth.report.charts import Line
 from test_plots import curve
 from test_records import make_run, training
@@ -253,6 +253,21 @@ def test_the_score_card_and_the_papers_curves_have_their_place(run: Records) -> 
     (data,) = re.findall('<script type="application/json" id="data">(.*?)</script>', html)
     (chart,) = [c for c in json.loads(data)["density"] if c["id"] == "early-stop"]
     assert chart["quantities"]["early_stop_iteration"]["paper"][0]["mean"] == [4401.0, 4721.0]
+
+
+def test_a_run_of_the_papers_stands_beside_the_paper(run: Records, tmp_path: Path) -> None:
+    found = beside([run])
+    claims = {claim.id: claim for claim in found.cards[0]}
+    assert claims["C2.8"].figure == "2.16 times (figure 4)" and claims["C2.8"].verdict == "not enough data"
+    assert claims["C2.8"].run == "-; missing: level 7: `--levels 7`" and "(section 2)" in claims["C2.8"].text
+    assert "lth run lenet" in found.notes[0] and "Student" in found.notes[0]
+    ticket, reinit = found.lines["early_stop_iteration"]
+    assert (ticket.family, ticket.level, reinit.level) == ("ticket", [0, 1, 2, 3], [1, 2, 3])
+    assert np.allclose(ticket.mean, [4401, 4721, 4081, 3601], atol=1) and ticket.high[0] == 5701
+    html = page.main([run])
+    assert html.count('class="left verdict not"') == len(claims) and "Student" in html
+    other = a_run(tmp_path / "other", {0: ([900], [0.9]), 1: ([800], [0.9])}, data={"name": "fashion-mnist"})
+    assert beside([other]) == Beside() and list(beside([other, run]).cards) == [1]
 
 
 def test_settings_are_complete_and_differences_marked(tmp_path: Path) -> None:

@@ -345,22 +345,29 @@ def at_length(preset: str, iterations: int, **changes: Any) -> Records:
 
 
 def test_a_shorter_run_is_compared_at_early_stop_alone() -> None:
-    """All early stops of Conv-2's tickets come before 15,000 iterations; those of its reinits do not."""
-    run = at_length("conv2", 15_000)
-    card = verify.card(run)
+    """The paper's early stops of Conv-2's tickets all come before 15,000 iterations; those of its reinits do not."""
+    card = verify.card(at_length("conv2", 15_000))
     found = {score.claim.id: score for score in card.scores}
     assert {"C3.1", "C3.4", "C3.7", "CA.1"} <= {id for id, score in found.items() if score.verdict == "agrees"}
     assert found["C3.7b"].missing == "trainings of 20,000 iterations; these have 15,000"
     assert all("early_stop" in entry.curve.column for entry in card.curves) and card.curves
     (reinit,) = (e for e in card.curves if (e.curve.role, e.curve.column) == ("reinit", ES))
-    assert reinit.left_out == (18, 19, 20, 21, 22) and max(reinit.levels) == 17
+    assert reinit.left_out == (16, 17, 18, 19, 20, 21, 22) and max(reinit.levels) == 15
+    assert not any(e.left_out for e in card.curves if e.curve.role == "ticket")
     assert "have 20,000 iterations, these 15,000:" in " ".join(card.notes)
+    assert "before their early stop: level 16, 17, 18, 19, 20, 21, 22." in " ".join(card.notes)
 
 
-def test_a_level_whose_loss_still_fell_at_the_end_is_no_early_stop() -> None:
-    run = at_length("lenet", 4_000)
-    score = scores(run)["C2.2"]
-    assert score.missing == "longer trainings: the validation loss of some still fell at their end"
+def test_a_training_that_ends_before_its_early_stop_has_none() -> None:
+    """In 6,000 iterations, nothing is known where the paper's early stops come later, or one's own is the last."""
+    values = papers_values(Setup("lenet"))
+    values[9, "ticket"][ES] = 6_000.0
+    run = make(Setup("lenet"), values, recipe=experiment(Setup("lenet")).recipe.model_dump() | {"iterations": 6_000})
+    found = scores(run)
+    missing = "longer trainings: 6,000 iterations may end before early stop"
+    assert found["C2.2"].missing == found["C2.3"].missing == missing
+    assert found["C2.1"].verdict == "agrees"
+    assert 9 in against(run).left_out and 15 in against(run).left_out and 7 in against(run).levels
 
 
 def test_a_scaled_run_with_a_schedule_is_not_compared() -> None:
@@ -400,10 +407,8 @@ def test_own_statements_at_the_winning_level() -> None:
     assert sooner.differ and sooner.run.mean == 0.8 and sooner.verdict == "differ beyond the spread of trials"
     assert own["reinit", "dense", TEST].differ is False and own["ticket", "reinit", TEST].differ is False
     assert own["ticket", "reinit", ES].run.mean == 0.5
-    assert card.counts[0] == (
-        "Of 2 levels, each by itself, ticket is more accurate than dense beyond the spread of trials at 1, "
-        "less accurate at 1."
-    )
+    assert card.counts[0] == verify.Count("ticket", "dense", 1, 1, 2)
+    assert card.counts[1] == verify.Count("reinit", "dense", 0, 0, 1)
 
 
 def test_one_trial_tells_no_difference() -> None:
@@ -449,7 +454,11 @@ def test_the_command_prints_the_card(folder: Path) -> None:
     assert done.exit_code == 0, done.output
     for said in ("C2.8", "2.16 times", "not enough data", "missing:", "25 claims: 19 agree, 0 differ, 6 lack data"):
         assert said in done.output
-    assert "ticket: early stop iteration" in done.output and "Winning level: " in done.output
+    assert (
+        "ticket: early stop iteration" in done.output
+        and "ticket over reinit" in done.output
+        and "Winning level: " in done.output
+    )
     assert sorted(path.name for path in folder.iterdir()) == before
 
 

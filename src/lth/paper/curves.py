@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -269,6 +270,18 @@ def comparable(column: str, other_length: bool, scheduled: bool) -> bool:
     return not other_length or (not scheduled and "early_stop" in column)
 
 
+def latest_early_stop(of: Setup, role: str, level: int) -> float:
+    """The latest early stop of the paper's trainings there, as its error bar has it; 0 where no figure shows it.
+
+    A training that ends later than this would have had the same early stop.
+    """
+    for figures in (ORDER, BY_TEST):
+        curve = by_density(figures).get(Key(of, role, "early_stop_iteration"))
+        if curve and level in curve.level:
+            return curve.high[curve.level.index(level)]
+    return 0.0
+
+
 def behind(experiment: Experiment, column: str, figure: str | None = None) -> list[Curve]:
     """The paper's curves of a column of summary.csv that belong behind a run's own, the ticket's first.
 
@@ -281,7 +294,16 @@ def behind(experiment: Experiment, column: str, figure: str | None = None) -> li
     known = by_density((figure,) if figure else ORDER)
     names = ["ticket", *(branch.name for branch in experiment.branch)]
     played = dict.fromkeys(role_of(experiment, name, roles()) for name in names)
-    return [known[key] for role in played if role and (key := Key(found.setup, role, column)) in known]
+    drawn = [known[key] for role in played if role and (key := Key(found.setup, role, column)) in known]
+    if found.shorter:
+        drawn = [_ended_by(curve, experiment.recipe.iterations) for curve in drawn]
+    return [curve for curve in drawn if curve.x]
+
+
+def _ended_by(curve: Curve, iterations: int) -> Curve:
+    """The levels of a curve at which all of the paper's early stops come within so many iterations."""
+    ended = [latest_early_stop(curve.setup, curve.role, level) <= iterations for level in curve.level]
+    return _kept(curve, ended)
 
 
 def behind_runs(runs: Sequence[Records], column: str) -> list[tuple[str, Curve]]:
@@ -304,6 +326,10 @@ def by_iteration(experiment: Experiment, column: str) -> list[Curve]:
 def part(curve: Curve, percents: Collection[float]) -> Curve:
     """The part of a curve against density that lies within a run's own percents, so that it stretches no axis."""
     least, most = 0.99 * min(percents), 1.01 * max(percents)
-    kept = [i for i, x in enumerate(curve.x) if least <= x <= most]
-    x, mean, low, high = (tuple(v[i] for i in kept) for v in (curve.x, curve.mean, curve.low, curve.high))
-    return replace(curve, x=x, mean=mean, low=low, high=high, level=tuple(curve.level[i] for i in kept))
+    return _kept(curve, [least <= x <= most for x in curve.x])
+
+
+def _kept(curve: Curve, keep: Sequence[bool]) -> Curve:
+    """A curve against density without the points that are not to be kept."""
+    parts = {name: getattr(curve, name) for name in ("x", "mean", "low", "high", "level")}
+    return replace(curve, **{name: tuple(itertools.compress(values, keep)) for name, values in parts.items()})

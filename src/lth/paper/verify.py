@@ -11,7 +11,7 @@ import itertools
 import math
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import cache
 from typing import Any
 
@@ -42,6 +42,7 @@ from lth.paper.measure import (
     judge,
     measured_said,
     over_trials,
+    too_short,
     trials,
     value_said,
     worst,
@@ -97,7 +98,8 @@ class Score:
         """What is missing for a verdict; nothing where there is one."""
         if self.verdict != LACKING:
             return ""
-        return "; ".join(dict.fromkeys(j.missing for j in self.judged if j.missing)) or self.claim.lacks
+        parts = [part for j in self.judged if j.missing for part in j.missing.split("; ")]
+        return "; ".join(dict.fromkeys(parts)) or self.claim.lacks
 
 
 @dataclass(frozen=True)
@@ -147,6 +149,17 @@ class Statement:
 
 
 @dataclass(frozen=True)
+class Count:
+    """At how many of the levels one network is more, and less, accurate than another beyond the spread of trials."""
+
+    a: str
+    b: str
+    more: int
+    less: int
+    levels: int
+
+
+@dataclass(frozen=True)
 class Card:
     """All of it. `notes` say what the comparison is of, and what of the paper's is left out."""
 
@@ -157,8 +170,13 @@ class Card:
     curves: tuple[Against, ...]
     winning: str
     own: tuple[Statement, ...]
-    counts: tuple[str, ...]
+    counts: tuple[Count, ...]
     method: str
+
+    @property
+    def measured(self) -> bool:
+        """Whether there is anything in the run that a claim is about."""
+        return any(judged.run for score in self.scores for judged in score.judged)
 
 
 def card(run: Records) -> Card:
@@ -228,7 +246,7 @@ def _against(run: Trials, curve: Curve) -> Against | None:
     rows = run.table.loc[run.table["role"] == curve.role]
     if curve.column not in rows or not rows[curve.column].notna().any():
         return None
-    short = sorted({*rows.loc[rows["early_stop_iteration"] >= rows["iterations"], "level"]}) if run.fit.shorter else []
+    short = [level for level, own in rows.groupby("level") if too_short(run, curve.role, level, own.to_dict("records"))]
     table = aggregate(rows.loc[~rows["level"].isin(short)], curve.column, ["level"])
     ours = {int(level): (float(mean), int(n)) for level, mean, n in table[["level", "mean", "n"]].to_numpy()}
     points = {level: i for i, level in enumerate(curve.level) if level in ours}
@@ -244,7 +262,7 @@ def _against(run: Trials, curve: Curve) -> Against | None:
         or abs(departures[level]) <= tolerance + ROUNDING
     ]
     means = (curve.mean[points[worst_level]], ours[worst_level][0])
-    left_out = tuple(int(level) for level in short if level in curve.level)
+    left_out = tuple(level for level in short if level in curve.level)
     n = tuple(ours[level][1] for level in points)
     return Against(
         curve, tuple(points), tuple(within), worst_level, departures[worst_level], means, n, left_out
@@ -271,8 +289,8 @@ def notes(run: Trials, drawn: tuple[Against, ...]) -> Iterator[str]:
         else:
             yield length + (
                 "what is read at a fixed iteration cannot be compared, only what happens at early stop"
-                f"{', where the validation loss had its bottom before the end' if found.shorter else ''}; and masks "
-                "come from networks trained so long."
+                f"{', where that comes before their end' if found.shorter else ''}; and masks come from networks "
+                "trained so long."
             )
     grid, theirs = experiment.recipe.eval_every, setups.experiment(found.setup).recipe.eval_every
     if grid > theirs:
@@ -280,7 +298,10 @@ def notes(run: Trials, drawn: tuple[Against, ...]) -> Iterator[str]:
     if absent := _absent(run, {entry.curve.role for entry in drawn}):
         yield f"Of the paper's curves there is nothing here of: {', '.join(absent)}."
     if left_out := sorted({level for entry in drawn for level in entry.left_out}):
-        yield f"Left out of curves, as validation loss still fell at the end: level {', '.join(map(str, left_out))}."
+        yield (
+            "Left out of curves, as these trainings may have ended before their early stop: "
+            f"level {', '.join(map(str, left_out))}."
+        )
 
 
 def _no_setup(found: Fit) -> str:
@@ -366,17 +387,14 @@ def _percent(run: Trials, level: int) -> float:
     return 100 * float(np.mean(run.table.loc[run.table["level"] == level, "density"]))
 
 
-def counts(run: Trials) -> Iterator[str]:
-    """At how many of the levels each pair differs beyond the spread of trials."""
+def counts(run: Trials) -> Iterator[Count]:
+    """At how many of the levels, each by itself, the test accuracies of two networks differ beyond the spread."""
     levels = sorted({int(level) for level in run.table["level"]} - {0})
     for a, b in _pairs(run):
         found = [s for level in levels if (s := compare(run, level, a, b, TEST)) and s.differ is not None]
+        more, less = (sum(s.differ is True and sign * s.run.mean > 0 for s in found) for sign in (1, -1))
         if found:
-            above, below = (sum(s.differ is True and sign * s.run.mean > 0 for s in found) for sign in (1, -1))
-            yield (
-                f"Of {len(found)} levels, each by itself, {a} is more accurate than {b} beyond the spread of trials at "
-                f"{above}, less accurate at {below}."
-            )
+            yield Count(a, b, more, less, len(found))
 
 
 # ------------------------------------------------------------------------------------------------------------ as JSON
@@ -392,7 +410,7 @@ def as_json(card: Card) -> dict[str, Any]:
         "curves": [_curve(entry) for entry in card.curves],
         "winning": card.winning,
         "own": [_statement(statement) for statement in card.own],
-        "counts": list(card.counts),
+        "counts": [asdict(count) for count in card.counts],
         "method": card.method,
     }
 
@@ -482,7 +500,9 @@ def render(card: Card) -> Group:
         parts += [Text(), _curves_table(card.curves)]
     parts += [Text(), Text("By the run itself", style="bold"), Text(card.winning)]
     if card.own:
-        parts += [_own_table(card.own), *(Text(said) for said in card.counts)]
+        parts += [Text(), _own_table(card.own)]
+    if card.counts:
+        parts += [Text(), _counts_table(card.counts)]
     return Group(*parts, Text(), Text(card.method, style="dim"))
 
 
@@ -538,7 +558,19 @@ def _departure_said(entry: Against) -> str:
 
 def _own_table(statements: tuple[Statement, ...]) -> Table:
     first = statements[0]
-    table = _table(f"at level {first.level}, {first.percent:.3g}% of the weights", "this run", "")
-    for statement in statements:
-        table.add_row(statement.what, measured_said(statement.kind, statement.run), statement.verdict)
+    columns = {TEST: "test accuracy at early stop", ES: "early-stop iteration"}
+    table = _table(f"at level {first.level}, {first.percent:.3g}%", *columns.values())
+    cells: dict[tuple[str, str], dict[str, str]] = {}
+    for s in statements:
+        cells.setdefault((s.a, s.b), {})[s.column] = f"{measured_said(s.kind, s.run)}\n{s.verdict}"
+    for (a, b), own in cells.items():
+        table.add_row(f"{a} over {b}", *(own.get(column, "-") for column in columns))
+    return table
+
+
+def _counts_table(found: tuple[Count, ...]) -> Table:
+    heads = ("beyond the spread, at each level by itself", "more accurate at", "less accurate at", "of levels")
+    table = _table(*heads, right=heads[1:])
+    for count in found:
+        table.add_row(f"{count.a} over {count.b}", str(count.more), str(count.less), str(count.levels))
     return table
