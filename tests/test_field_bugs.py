@@ -47,7 +47,7 @@ def trained(run: Path, level: int, branch: str = "") -> dict[str, torch.Tensor]:
 
 def summary(run: Path, level: int, branch: str = "") -> dict[str, Any]:
     found = json.loads((run / f"trial-1/level-{level:02d}" / branch / "summary.json").read_text())
-    return {key: value for key, value in found.items() if key != "seconds"}
+    return {key: value for key, value in found.items() if key not in ("seconds", "seal")}
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:

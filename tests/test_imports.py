@@ -16,13 +16,14 @@ SOURCE = Path(lth.__file__).parent
 # A module imports from its own line and the lines above it, never from below.
 ORDER = [
     ["errors"],
-    ["config"],
+    ["config", "seals"],
     ["randomness"],
     ["plan"],
     ["store"],
     ["records"],
     ["paper"],
     ["plots", "report"],
+    ["damage"],
     ["data"],
     ["masks"],
     ["models"],
@@ -37,6 +38,7 @@ ORDER = [
     ["scheduling"],
     ["running"],
     ["figure"],
+    ["doctor", "repair"],
     ["cli"],
 ]
 RANK = {name: rank for rank, names in enumerate(ORDER) for name in names}

@@ -46,7 +46,7 @@ def training(level: int, **changes) -> dict:
         "engine": "torch",
         "precision": "float32",
         "seconds": 12.5,
-        "files": {"curve.csv": "a checksum"},
+        "more": {"than": "the table has columns for"},
     }
     return row | changes
 
@@ -242,8 +242,6 @@ def test_rebuilding_is_cheap(tmp_path: Path) -> None:
         ("summary.csv", ("0.979", "high"), "test_accuracy_at_early_stop holds what is no number"),
         ("summary.csv", ("1,0,ticket", "1.5,0,ticket"), "trial holds what is no whole number"),
         ("summary.csv", ("1,0,ticket,1.0", "1,0,ticket,"), "column density has blanks"),
-        ("curves.csv", ("2.25,", '2.25,"'), "curves.csv is damaged"),
-        ("curves.csv", ("val_loss", "loss"), "no column val_loss"),
         ("environment.json", "{", "environment.json is damaged"),
         ("experiment.toml", "name = ", "experiment.toml is no valid TOML"),
     ],
@@ -257,6 +255,36 @@ def test_damaged_files_are_named_with_what_to_do(run: Path, name: str, text: str
         records.load(run)
     assert said in str(error.value)
     assert str(run / name) in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("name", "old", "new"),
+    [
+        ("curves.csv", "2.25,", '2.25,"'),
+        ("curves.csv", "val_loss", "loss"),
+        ("curves.csv", "0.9712", "0.9713"),
+        ("summary.csv", "0.979", "0.978"),
+    ],
+)
+def test_tables_that_are_not_what_the_trainings_make_are_made_again(
+    run: Path, name: str, old: str, new: str, caplog: pytest.LogCaptureFixture
+) -> None:
+    records.write(run)
+    right = (run / name).read_text()
+    assert old in right
+    (run / name).write_text(right.replace(old, new, 1))
+    found = records.load(run)
+    assert (run / name).read_text() == right
+    assert f"{run / name} was not what the trainings' own files make" in caplog.text
+    pd.testing.assert_frame_equal(found.summary, records.collect(run).summary)
+
+
+def test_tables_of_other_trainings_are_refused(run: Path) -> None:
+    records.write(run)
+    text = (run / "summary.csv").read_text()
+    (run / "summary.csv").write_text(text.replace("\n1,0,ticket", "\n7,0,ticket", 1))
+    with pytest.raises(UsageError, match=r"summary.csv is damaged: its rows are of other trainings"):
+        records.load(run)
 
 
 @pytest.mark.parametrize(
@@ -274,7 +302,7 @@ def test_damaged_files_are_named_with_what_to_do(run: Path, name: str, text: str
 def test_a_damaged_training_is_named(run: Path, name: str, text: str | None) -> None:
     path = run / "trial-2/level-10" / name
     path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(UsageError, match=r"level-10.* is damaged.*delete the folder .*lth run .*experiment.toml"):
+    with pytest.raises(UsageError, match=r"level-10.* is damaged: .*`lth repair .*/run` says what can be done"):
         records.load(run)
     assert not (run / "curves.csv").exists()
     assert not [path for path in run.iterdir() if path.name.startswith(".")]

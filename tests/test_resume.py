@@ -47,7 +47,7 @@ def contents(run: Path) -> dict[str, Any]:
         if path.is_dir() or "figures" in name or path.name in (".lock", "environment.json", "report.html"):
             continue
         if path.name == "summary.json":
-            found[name] = {k: v for k, v in json.loads(path.read_text()).items() if k != "seconds"}
+            found[name] = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("seconds", "seal")}
         elif path.name == "summary.csv":
             found[name] = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
         else:

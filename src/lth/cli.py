@@ -185,6 +185,26 @@ def bench(
         store.write_json(json_file, found)
 
 
+@app.command()
+def doctor(data_root: DataRoot = None) -> None:
+    """What this machine has, what lth will therefore choose, and the command for what is missing."""
+    from lth import doctor as examination
+
+    for line in examination.examine(data_root):
+        typer.echo(line)
+
+
+@app.command()
+def repair(
+    folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
+    yes: Annotated[bool, typer.Option("--yes", help="do it; else only what would be done is said")] = False,
+) -> None:
+    """Read all that a run has stored, say what is damaged and what can be done, and do it on --yes."""
+    from lth import repair as mending
+
+    mending.repair(folder, yes, typer.echo)
+
+
 @data_app.command("list")
 def data_list() -> None:
     """The datasets that lth knows, and what of each is on this machine."""

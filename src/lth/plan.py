@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -24,6 +26,23 @@ class Training:
     start_rule: str
     recipe: Recipe
     sigma: float | None = None  # of start rule noise
+
+
+def digests(experiment: Experiment) -> dict[str, str]:
+    """`digest` of each training of an experiment, by id."""
+    of_level = {level: experiment.digest(level) for level in range(experiment.levels + 1)}
+    return {t.id: _digest(t, of_level[t.level]) for t in plan(experiment)}
+
+
+def digest(training: Training, experiment: Experiment) -> str:
+    """A digest of all that a training is told to do, and what it needs: equal for equal ones of any two runs."""
+    return _digest(training, experiment.digest(training.level))
+
+
+def _digest(training: Training, of_level: str) -> str:
+    rules = (training.mask_rule, training.start_rule, training.sigma, training.recipe.iterations)
+    words = json.dumps([of_level, training.id, training.needs, *rules])
+    return hashlib.sha256(words.encode()).hexdigest()
 
 
 def training_id(trial: int, level: int, branch: str = "ticket") -> str:

@@ -9,10 +9,10 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import math
 import os
 import re
-import shlex
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -25,9 +25,10 @@ from rich import box
 from rich.table import Table
 from rich.text import Text
 
-from lth import config, store
+from lth import config, seals, store
 from lth.config import Experiment
 from lth.errors import UsageError
+from lth.plan import digests, training_id
 
 PLACE = ("trial", "level", "branch")
 TEXTS = ("branch", "status", "engine", "precision")
@@ -43,6 +44,7 @@ EFFORT = ("iterations", "engine", "precision", "seconds")
 PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
 EXACT: dict[str, Any] = {} if PANDAS >= (3, 1) else {"float_precision": "round_trip"}
 WHOLE_COPY = "copy the folder again, whole"
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, eq=False)
@@ -81,38 +83,47 @@ def write(folder: str | Path) -> int:
     folder that holds the tables alone, nothing is touched.
     """
     folder = Path(folder)
-    experiment, found = _experiment(folder), _trainings(folder)
-    if found:
-        rows = _summary_rows(found)
-        store.write_file(folder / "curves.csv", _curve_text(found, rows).encode())
-        store.write_file(folder / "summary.csv", _summary_text(experiment, rows).encode())
+    experiment, found = _experiment(folder), trainings(folder)
+    for name, text in tables(experiment, found).items():
+        store.write_file(folder / name, text.encode())
     return len(found)
+
+
+def tables(experiment: Experiment, found: dict[Place, Path]) -> dict[str, str]:
+    """The text of each table, by its file's name, of the trainings `found`; none where there are none.
+
+    Raises UsageError naming a training that is damaged, or of another run.
+    """
+    if not found:
+        return {}
+    known = digests(experiment)
+    rows = {place: _row(path, place, known.get(training_id(*place))) for place, path in found.items()}
+    return {"curves.csv": _curve_text(found, rows), "summary.csv": _summary_text(experiment, rows)}
 
 
 def collect(folder: str | Path) -> Records:
     """What the trainings' files hold at this moment, without writing anything."""
     folder = Path(folder)
-    experiment, found = _experiment(folder), _trainings(folder)
-    rows = _summary_rows(found)
-    summary = io.StringIO(_summary_text(experiment, rows))
-    curves = io.StringIO(_curve_text(found, rows))
+    experiment, found = _experiment(folder), trainings(folder)
+    texts = tables(experiment, found) or {"summary.csv": _summary_text(experiment, {}), "curves.csv": _header(CURVES)}
     return Records(
         folder,
         experiment,
-        _table(folder / "summary.csv", summary_columns(experiment), summary),
-        _table(folder / "curves.csv", CURVES, curves),
-        store.read_json(folder / store.ENVIRONMENT),
+        _table(folder / "summary.csv", summary_columns(experiment), io.StringIO(texts["summary.csv"])),
+        _table(folder / "curves.csv", CURVES, io.StringIO(texts["curves.csv"])),
+        store.read_environment(folder, experiment),
     )
 
 
 def load(folder: str | Path) -> Records:
     """A run's tables, read from summary.csv and curves.csv or curves.csv.gz; empty where nothing is finished yet.
 
-    Tables that are missing, or lack trainings that the folder holds, are made again first; never so that a row is lost.
-    Raises UsageError where the folder is no run's, or a file of it is missing or damaged, naming it.
+    Tables that are missing, lack trainings that the folder holds, or say anything else than these do are made again
+    first; never so that a row is lost. Raises UsageError where the folder is no run's, or a file of it is missing or
+    damaged, naming it.
     """
     folder = Path(folder)
-    experiment, found = _experiment(folder), _trainings(folder)
+    experiment, found = _experiment(folder), trainings(folder)
     columns, paths = summary_columns(experiment), (folder / "summary.csv", _curves_path(folder))
     if missing := [path for path in paths if not path.exists()]:
         if not found and len(missing) == 1:
@@ -121,11 +132,24 @@ def load(folder: str | Path) -> Records:
             return collect(folder)
         write(folder)
     summary = _table(paths[0], columns)
-    if set(summary[list(PLACE)].itertuples(index=False, name=None)) < set(found):
-        write(folder)
+    held = set(summary[list(PLACE)].itertuples(index=False, name=None))
+    if held <= set(found):
+        refresh(folder, experiment, found, complete=len(held) == len(found))
         summary = _table(paths[0], columns)
+    elif not held >= set(found):
+        raise _damaged_table(paths[0], "its rows are of other trainings than the folder holds")
     curves = _table(_curves_path(folder), CURVES)
-    return Records(folder, experiment, summary, curves, store.read_json(folder / store.ENVIRONMENT))
+    return Records(folder, experiment, summary, curves, store.read_environment(folder, experiment))
+
+
+def refresh(folder: Path, experiment: Experiment, found: dict[Place, Path], complete: bool = True) -> None:
+    """Write those tables again that are not what the trainings `found` make; if they seemed `complete`, say so."""
+    for name, text in tables(experiment, found).items():
+        path, content = folder / name, text.encode()
+        if path.exists() and path.read_bytes() != content:
+            if complete:
+                log.warning("%s was not what the trainings' own files make; it is made again", path)
+            store.write_file(path, content)
 
 
 def _experiment(folder: Path) -> Experiment:
@@ -133,10 +157,10 @@ def _experiment(folder: Path) -> Experiment:
     if not path.is_file():
         what = "holds no experiment.toml" if folder.is_dir() else "does not exist"
         raise UsageError(f"{folder} is no run's folder: it {what}; `lth run lenet` makes runs/lenet")
-    return config.resolve(path)
+    return store.read_experiment(folder)
 
 
-def _trainings(folder: Path) -> dict[Place, Path]:
+def trainings(folder: Path) -> dict[Place, Path]:
     """The finished trainings and their folders, in the order of rows. What begins with a dot is not finished."""
     found = {}
     for pattern in ("trial-*/level-*/summary.json", "trial-*/level-*/*/summary.json"):
@@ -147,40 +171,51 @@ def _trainings(folder: Path) -> dict[Place, Path]:
     return dict(sorted(found.items(), key=lambda item: (*item[0][:2], branch_order(item[0].branch))))
 
 
-def _summary_rows(found: dict[Place, Path]) -> dict[Place, dict[str, str]]:
-    return {place: _summary_row(path / "summary.json", place) for place, path in found.items()}
-
-
-def _summary_row(path: Path, place: Place) -> dict[str, str]:
-    """One training's row, each number as its file writes it; its place is its folder's."""
+def _row(folder: Path, place: Place, digest: str | None) -> dict[str, Any]:
+    """One training's summary, each number as its file writes it; its place is its folder's."""
+    path = folder / store.SUMMARY
     try:
-        row = json.loads(path.read_text(encoding="utf-8"), parse_float=str, parse_int=str, parse_constant=str)
-    except (OSError, ValueError) as error:
+        content = path.read_bytes()
+        row = json.loads(content, parse_float=str, parse_int=str, parse_constant=str)
+        fault = seals.text_fault(content)
+    except (OSError, ValueError, RecursionError) as error:
         raise _damaged_training(path, error) from None
     if not isinstance(row, dict):
         raise _damaged_training(path, "it is no JSON object")
-    return {k: v for k, v in row.items() if isinstance(v, str)} | {k: str(v) for k, v in place._asdict().items()}
+    if fault or row.get("training", digest) != digest:
+        raise _damaged_training(path, fault or "it is of another training, or another run")
+    return row | place._asdict()
 
 
-def _summary_text(experiment: Experiment, rows: dict[Place, dict[str, str]]) -> str:
+def _header(columns: Sequence[str]) -> str:
+    return ",".join(columns) + "\n"
+
+
+def _summary_text(experiment: Experiment, rows: dict[Place, dict[str, Any]]) -> str:
+    columns = summary_columns(experiment)
     text = io.StringIO()
-    writer = csv.DictWriter(text, summary_columns(experiment), restval="", extrasaction="ignore", lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows.values())
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(columns)
+    writer.writerows([row.get(name, "") for name in columns] for row in rows.values())
     return text.getvalue()
 
 
-def _curve_text(found: dict[Place, Path], rows: dict[Place, dict[str, str]]) -> str:
-    parts = [",".join(CURVES) + "\n"]
+def _curve_text(found: dict[Place, Path], rows: dict[Place, dict[str, Any]]) -> str:
+    parts = [_header(CURVES)]
     for place, path in found.items():
-        parts.append(_prefixed(path / "curve.csv", "{},{},{},{},".format(*place, rows[place].get("density", ""))))
+        row = rows[place]
+        prefix = "{},{},{},{},".format(*place, row.get("density", ""))
+        parts.append(_prefixed(path / "curve.csv", prefix, row))
     return "".join(parts)
 
 
-def _prefixed(path: Path, prefix: str) -> str:
+def _prefixed(path: Path, prefix: str, summary: dict[str, Any]) -> str:
     """The evaluations of one training, by iteration, each with `prefix` in front."""
     try:
-        header, *lines = path.read_text(encoding="utf-8").splitlines()
+        content = path.read_bytes()
+        if fault := store.file_fault(content, summary, path.name):
+            raise ValueError(fault)
+        header, *lines = content.decode().splitlines()
         if header != ",".join(EVALUATION) or any(line.count(",") != len(EVALUATION) - 1 for line in lines):
             raise ValueError(f"each line has {', '.join(EVALUATION)}")
         lines.sort(key=lambda line: int(line.partition(",")[0]))
@@ -190,9 +225,9 @@ def _prefixed(path: Path, prefix: str) -> str:
 
 
 def _damaged_training(path: Path, error: object) -> UsageError:
+    error = error.strerror if isinstance(error, OSError) else error
     run = next(parent.parent for parent in path.parents if parent.name.startswith("trial-"))
-    again = f"`lth run {_quoted(run / 'experiment.toml')} --out {_quoted(run)}`"
-    return UsageError(f"{path} is damaged: {error}; delete the folder {path.parent} and {again} trains it again")
+    return UsageError(f"{path} is damaged: {error}; {store.mended_by(run)}")
 
 
 # ------------------------------------------------------------------------------------------------------ reading tables
@@ -238,15 +273,11 @@ def _ends_whole(path: Path) -> bool:
 
 
 def _damaged_table(path: Path, error: object) -> UsageError:
-    if _trainings(path.parent):
-        cure = f"delete it, and `lth report {_quoted(path.parent)}` makes it again from the trainings"
+    if trainings(path.parent):
+        cure = f"delete it, and `lth report {store.quoted(path.parent)}` makes it again from the trainings"
     else:
         cure = f"its folder holds no trainings to make it again from: {WHOLE_COPY}"
     return UsageError(f"{path} is damaged: {error}; {cure}")
-
-
-def _quoted(path: Path) -> str:
-    return shlex.quote(str(path))
 
 
 # -------------------------------------------------------------------------------------------------- what the tables say

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from lth import config, executors, records, store
+from lth import config, damage, executors, records, store
 from lth.config import Experiment, nearest, resolve, to_setting
 from lth.errors import LthError, UsageError
 from lth.executors import Executor, Job
@@ -199,7 +199,8 @@ def _run(
 
     say = lambda line: console.print(line, highlight=False, markup=False, soft_wrap=True)
     whole = store.joined(folder, asked)
-    kept = store.read_json(folder / store.ENVIRONMENT)
+    kept = store.read_environment(folder, whole)
+    damage.refuse(folder, whole, kept)
     loaded = data.load(asked.data.name, root, say)
     ladder = step.check(asked, loaded)
     means = means_of(kept, asked, loaded, engine, device, folder, executor, say)
@@ -210,7 +211,8 @@ def _run(
         store.clear_unfinished(folder)
         store.open_run(folder, asked)
         if kept is None:
-            store.write_json(folder / store.ENVIRONMENT, environment(means, command))
+            kept = environment(asdict(means), whole, command)
+            store.write_file(folder / store.ENVIRONMENT, store.sealed_json(kept))
         write_events = lambda name: events.write(folder, name) if log else None
         done, total, left = 0, 0, 0.0
         for training in trainings(asked):
@@ -224,6 +226,7 @@ def _run(
         with watched(folder, say) if watch else nullcontext():
             display = Display(console, cost_of, done, total, left)
             execute(trainings(asked), folder, workers_, count, display, write_events)
+            damage.refuse(folder, whole, kept)  # what was trained again has the bits that others were made from
             if pictures:
                 show_results(folder, console)
 
@@ -290,7 +293,7 @@ def means_of(
     except (KeyError, TypeError, ValueError):
         raise UsageError(
             f"{folder / store.ENVIRONMENT} is damaged: it does not say engine, device, precision and threads; "
-            "copy it again, or give another --out"
+            f"{store.mended_by(folder)}"
         ) from None
     for option, given, stored in (("--engine", engine, means.engine), ("--device", device, means.device)):
         if given not in ("auto", stored):
@@ -302,11 +305,12 @@ def means_of(
     return means
 
 
-def environment(means: Means, command: str) -> dict[str, Any]:
+def environment(means: Mapping[str, Any], experiment: Experiment, command: str) -> dict[str, Any]:
     """What environment.json says of a run: enough to repeat it, nothing that names the machine or its user."""
     packages = ("lth", "torch", "numpy", "safetensors", "pandas", "matplotlib")
     return {
-        "means": asdict(means),
+        "means": dict(means),
+        "experiment": experiment.digest(0),
         "command": command,
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
         "machine": {
@@ -343,8 +347,9 @@ def show_plan(
     from lth import data, step
 
     quiet = lambda line: None
-    store.joined(folder, asked)
-    kept = store.read_json(folder / store.ENVIRONMENT)
+    whole = store.joined(folder, asked)
+    kept = store.read_environment(folder, whole)
+    damage.refuse(folder, whole, kept)
     loaded = data.load(asked.data.name, root, quiet)
     ladder = step.check(asked, loaded)
     means = means_of(kept, asked, loaded, engine, device, folder, executor, quiet)

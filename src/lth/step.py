@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass, field, fields, replace
@@ -12,15 +13,14 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from lth import data as datasets
-from lth import masks, native, store
+from lth import masks, native, plan, seals, store
 from lth.config import Experiment, Recipe
 from lth.data.splits import check_validation
-from lth.errors import LthError, UsageError
+from lth.errors import UsageError
 from lth.masks import Mask, Weights
 from lth.models import build, groups
 from lth.models.init import draw, sigma_of
@@ -30,11 +30,13 @@ from lth.pruning import MASK_RULES, MaskSource, ladder
 from lth.randomness import generator
 from lth.report import anatomy
 from lth.starts import START_RULES, StartSource
-from lth.ticket import Ticket, from_bytes, load_tensors, metadata, read_metadata, to_bytes
+from lth.ticket import Ticket, from_bytes, load_tensors, read_metadata, save_tensors, to_bytes
 from lth.training import kernels, torch_engine
 from lth.training.batches import Key
 from lth.training.loop import Checkpoint, Engine, Evaluation, Hooks, Outcome, train
 from lth.training.precision import resolve
+
+log = logging.getLogger(__name__)
 
 ENGINES: dict[str, tuple[Callable[..., Any], Callable[..., Engine]]] = {
     "torch": (torch_engine.prepare, torch_engine.TorchEngine),
@@ -152,28 +154,35 @@ def carry_out(training: Training, bench: Bench, hooks: Hooks | None = None) -> d
     """Do one training whose needs are stored in the run's folder, and store it there; its summary."""
     keep_start(training.trial, bench)
     path = store.checkpoint_path(bench.folder, training.id)
+    stored = needed(training, bench.folder)
+    identity = identity_of(training, bench, stored)
     on_disk = replace(
         hooks or Hooks(),
-        load=lambda: from_checkpoint_bytes(store.read_if_there(path)),
-        save=lambda checkpoint: store.write_file(path, checkpoint_bytes(checkpoint)),
+        load=lambda: from_checkpoint_bytes(store.read_if_there(path), identity),
+        save=lambda checkpoint: store.write_file(path, checkpoint_bytes(checkpoint, identity)),
     )
-    files = perform(training, bench, needed(training, bench.folder), on_disk)
+    files = perform(training, bench, stored, on_disk)
     store.write_training(bench.folder, training.id, files)
     return json.loads(files[store.SUMMARY])
 
 
 def needed(training: Training, folder: Path) -> dict[str, bytes]:
-    """The stored files that a training is made of: name below the run's folder -> content."""
-    return {name: store.read_file(folder, name) for name in needed_names(training)}
+    """The stored files that a training is made of: name below the run's folder -> content.
+
+    Raises UsageError where one is not what was stored.
+    """
+    stored = {name: store.read_file(folder, name) for name in needed_names(training)}
+    start = store.start_name(training.trial)
+    for need in training.needs:
+        told = store.told_of(store.outcome(folder, need) or {}, "made_from")
+        if told.get(start) not in (None, seals.digest(stored[start])):
+            raise _damaged(folder, start, f"it is not the start that {need} was made from")
+    return stored
 
 
 def needed_names(training: Training) -> list[str]:
-    names = [start_name(training.trial), ticket_needed(training), trained_needed(training)]
+    names = [store.start_name(training.trial), ticket_needed(training), trained_needed(training)]
     return [name for name in names if name]
-
-
-def start_name(trial: int) -> str:
-    return f"trial-{trial}/start.safetensors"
 
 
 def ticket_needed(training: Training) -> str | None:
@@ -195,13 +204,20 @@ def perform(training: Training, bench: Bench, stored: Mapping[str, bytes], hooks
     engine = engine_for(bench, model, ticket.start, ticket.mask, training.recipe, key)
     outcome = train(engine, training.recipe, hooks)
     trained = {name: tensor.contiguous() for name, tensor in outcome.trained.items()}
-    return {
+    files = {
         "ticket.safetensors": to_bytes(ticket),
-        "trained.safetensors": safetensors.torch.save(trained, metadata({"training": training.id})),
+        "trained.safetensors": save_tensors(trained, {"training": training.id}),
         "curve.csv": curve_csv(outcome.curve).encode(),
         **inside(training, bench, ticket, stored),
-        store.SUMMARY: store.json_bytes(_finite(summary_of(training, bench.means, ticket, outcome))),
     }
+    summary = summary_of(training, bench.means, ticket, outcome) | identity_of(training, bench, stored)
+    told = {**_finite(summary), "files": store.digests_of(files)}
+    return {**files, store.SUMMARY: store.sealed_json(told)}
+
+
+def identity_of(training: Training, bench: Bench, stored: Mapping[str, bytes]) -> dict[str, Any]:
+    """What makes a stored training, or a checkpoint, this one: its digest in the plan, and those of its material."""
+    return {"training": plan.digest(training, bench.experiment), "made_from": store.digests_of(stored)}
 
 
 def engine_for(bench: Bench, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, key: Key) -> Engine:
@@ -216,7 +232,7 @@ def make_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapp
     experiment, name = bench.experiment, training.branch
     own = lambda purpose: generator(experiment.seed, training.trial, training.id, purpose)
     read = lambda name, reader: _read(bench.folder, stored, name, reader)
-    initial = read(start_name(training.trial), load_tensors)
+    initial = read(store.start_name(training.trial), load_tensors)
     mask: Mask = {}
     trained: dict[str, Tensor] = {}
     if ticket_name := ticket_needed(training):
@@ -247,18 +263,22 @@ def make_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapp
 
 def keep_start(trial: int, bench: Bench) -> None:
     """Draw theta_0 of a trial and store it, unless it is stored."""
-    path = bench.folder / start_name(trial)
+    path = bench.folder / store.start_name(trial)
     if not path.exists():
         drawn = generator(bench.experiment.seed, trial, "start")
         start = draw(bench.model(), drawn, bench.experiment.model.init_sigma)
-        store.write_file(path, safetensors.torch.save(start, metadata({"trial": trial})))
+        store.write_file(path, save_tensors(start, {"trial": trial}))
 
 
 def _read(folder: Path, stored: Mapping[str, bytes], name: str, reader: Callable[[bytes], Any]) -> Any:
     try:
         return reader(stored[name])
     except ValueError as error:
-        raise LthError(f"{folder / name} is damaged: {error}; remove its folder to train it again") from None
+        raise _damaged(folder, name, error) from None
+
+
+def _damaged(folder: Path, name: str, fault: object) -> UsageError:
+    return UsageError(f"{folder / name} is damaged: {fault}; {store.mended_by(folder)}")
 
 
 # ------------------------------------------------------------------------------------------------- what is written down
@@ -274,7 +294,7 @@ def summary_of(training: Training, means: Means, ticket: Ticket, outcome: Outcom
         "density": ticket.density,
         "weights": sum(alive.values()),
     }
-    row |= outcome.summary | {"engine": means.engine, "precision": means.precision}
+    row |= outcome.summary | asdict(means)
     if row["status"] == "done" and not all(alive.values()):
         row |= {"status": "collapsed", "collapsed_layers": [name for name, count in alive.items() if not count]}
     return row
@@ -284,7 +304,7 @@ def inside(training: Training, bench: Bench, ticket: Ticket, stored: Mapping[str
     """The small CSVs that the report shows of a trunk's ticket; see lth.report.anatomy."""
     if training.branch != "ticket":
         return {}
-    start = load_tensors(stored[start_name(training.trial)])
+    start = _read(bench.folder, stored, store.start_name(training.trial), load_tensors)
     mask, all_starts = ({name: w[name].numpy() for name in ticket.mask} for w in (ticket.mask, start))
     return anatomy.files(mask, all_starts, bench.shape)
 
@@ -303,28 +323,35 @@ def _finite(summary: Mapping[str, Any]) -> dict[str, Any]:
     return {k: None if isinstance(v, float) and not abs(v) < float("inf") else v for k, v in summary.items()}
 
 
-def checkpoint_bytes(checkpoint: Checkpoint) -> bytes:
-    """A checkpoint as the bytes of a safetensors file."""
+def checkpoint_bytes(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> bytes:
+    """The middle of the training that `identity` says, as the bytes of a safetensors file."""
     tensors = {f"state/{name}": tensor for name, tensor in checkpoint.state.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in checkpoint.best.items()}
     facts = {
         "iteration": checkpoint.iteration,
         "seconds": checkpoint.seconds,
         "curve": [asdict(row) for row in checkpoint.curve],
+        "identity": dict(identity),
     }
-    return safetensors.torch.save(tensors, metadata(facts))
+    return save_tensors(tensors, facts)
 
 
-def from_checkpoint_bytes(content: bytes | None) -> Checkpoint | None:
-    """What `checkpoint_bytes` made; None for none. A damaged one is as good as none."""
+def from_checkpoint_bytes(content: bytes | None, identity: Mapping[str, Any]) -> Checkpoint | None:
+    """What `checkpoint_bytes` made; None for none.
+
+    One that is damaged, or of another training than `identity` says, is told of and as good as none.
+    """
     if content is None:
         return None
     try:
         tensors, facts = load_tensors(content), read_metadata(content)
+        if not facts.pop(seals.KEY, None) or facts.pop("identity", None) != identity:
+            raise ValueError("it is of another training")
         facts["curve"] = [Evaluation(**row) for row in facts["curve"]]
         state, best = (_below(part, tensors) for part in ("state/", "best/"))
         return Checkpoint(**facts, state=state, best=best)
-    except (KeyError, ValueError, TypeError):
+    except (KeyError, ValueError, TypeError) as error:
+        log.warning("a checkpoint cannot be used: %s; its training begins anew", error)
         return None
 
 

@@ -9,6 +9,7 @@ import errno
 import fcntl
 import json
 import os
+import shlex
 import shutil
 import time
 from collections.abc import Iterator, Mapping
@@ -16,6 +17,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
+from lth import seals
 from lth.config import Experiment, merge, resolve, to_toml
 from lth.errors import LthError, UsageError
 
@@ -36,7 +38,7 @@ def joined(folder: Path, experiment: Experiment) -> Experiment:
     path = folder / EXPERIMENT
     try:
         if path.exists():
-            return merge(resolve(path), experiment)
+            return merge(read_experiment(folder), experiment)
         if folder.exists() and any(not f.name.startswith(".") for f in folder.iterdir()):
             raise UsageError(f"it holds files but no {EXPERIMENT}: it is no run")
     except UsageError as error:
@@ -49,11 +51,37 @@ def joined(folder: Path, experiment: Experiment) -> Experiment:
 def open_run(folder: Path, experiment: Experiment) -> Experiment:
     """Begin the run in its folder, which is locked, or extend the one there; the experiment that it now holds."""
     experiment = joined(folder, experiment)
-    text = to_toml(experiment).encode()
+    text = seals.sealed(f"# {seals.KEY}: {seals.BLANK}\n{to_toml(experiment)}".encode())
     path = folder / EXPERIMENT
     if not path.exists() or path.read_bytes() != text:
         write_file(path, text)
     return experiment
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """The experiment of a run. Raises UsageError where its file is not as it was written."""
+    path = folder / EXPERIMENT
+    try:
+        fault = seals.text_fault(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    experiment = resolve(path)
+    if fault:
+        raise UsageError(
+            f"{path} is damaged: {fault}; if you changed it yourself, remove its first line; else put a copy back, or "
+            f"write it again with what `lth show` prints for the command in {ENVIRONMENT}"
+        )
+    return experiment
+
+
+def read_environment(folder: Path, experiment: Experiment) -> dict[str, Any] | None:
+    """What environment.json says of a run; None where there is none. Raises UsageError where it is damaged."""
+    path = folder / ENVIRONMENT
+    mend = f"`lth repair {quoted(folder)}` makes it again, or copy it again"
+    environment = read_json(path, mend)
+    if environment and environment.get("experiment", own := experiment.digest(0)) != own:
+        raise UsageError(f"{path} is damaged: it belongs to another run; {mend}")
+    return environment
 
 
 @contextmanager
@@ -106,9 +134,10 @@ def in_use(folder: Path) -> bool:
 
 
 def read_json(path: Path, instead: str = "copy it again, or give another --out") -> dict[str, Any] | None:
-    """The object in a JSON file; None where there is no file."""
+    """The object in a JSON file, its seal checked; None where there is no file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"))
+        content = path.read_bytes()
+        value = json.loads(content.decode())
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -117,6 +146,8 @@ def read_json(path: Path, instead: str = "copy it again, or give another --out")
         raise UsageError(f"{path} is damaged: {error}; {instead}") from None
     if not isinstance(value, dict):
         raise UsageError(f"{path} is damaged: it holds no JSON object; {instead}")
+    if fault := seals.text_fault(content):
+        raise UsageError(f"{path} is damaged: {fault}; {instead}")
     return value
 
 
@@ -128,6 +159,15 @@ def json_bytes(value: Mapping[str, Any]) -> bytes:
     return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
 
 
+def sealed_json(value: Mapping[str, Any]) -> bytes:
+    return seals.sealed(json_bytes({**value, seals.KEY: seals.BLANK}))
+
+
+def quoted(path: Path) -> str:
+    """A path as a command line takes it."""
+    return shlex.quote(str(path))
+
+
 # ------------------------------------------------------------------------------------------------------------ trainings
 
 
@@ -135,13 +175,19 @@ def is_done(folder: Path, training_id: str) -> bool:
     return (folder / training_id / SUMMARY).exists()
 
 
-def outcome(folder: Path, training_id: str) -> dict[str, Any] | None:
-    """The summary of a stored training; None where it is not done."""
+def outcome(folder: Path, training_id: str, digest: str | None = None) -> dict[str, Any] | None:
+    """The summary of a stored training; None where it is not done.
+
+    `digest` is the training's in the plan (`plan.digests`), where that is known. Raises UsageError where the summary is
+    damaged, or that of another training.
+    """
     path = folder / training_id / SUMMARY
-    again = f"remove {path.parent} to train it again"
+    again = mended_by(folder)
     summary = read_json(path, again)
     if summary is not None and summary.get("status") not in STATUSES:
         raise UsageError(f"{path} is damaged: it has no status; {again}")
+    if summary and digest and summary.get("training", digest) != digest:
+        raise UsageError(f"{path} is damaged: it is of another training, or another run; {again}")
     return summary
 
 
@@ -149,6 +195,11 @@ def status(folder: Path, training_id: str) -> str | None:
     """How a stored training ended, one of STATUSES; None where it is not done."""
     summary = outcome(folder, training_id)
     return summary["status"] if summary else None
+
+
+def mended_by(folder: Path) -> str:
+    """The command for a run's folder in which something is damaged."""
+    return f"`lth repair {quoted(folder)}` says what can be done"
 
 
 def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -> None:
@@ -160,17 +211,52 @@ def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -
         beside.mkdir(parents=True)
         for name, content in files.items():
             _write_synced(beside / name, content)
-        beside.rename(target)
+        if target.exists():  # what is left of a damaged one, and the branches below it
+            for name in sorted(files, key=lambda name: name == SUMMARY):  # which makes it whole: the last
+                (beside / name).replace(target / name)
+            beside.rmdir()
+        else:
+            beside.rename(target)
     checkpoint_path(folder, training_id).unlink(missing_ok=True)
 
 
 def read_file(folder: Path, name: str) -> bytes:
-    """A stored file's bytes; raises LthError naming it where it is missing or cannot be read."""
+    """The bytes of `TRAINING/FILE`, which are those that the training's summary tells of.
+
+    Raises UsageError naming it where it is missing, cannot be read, or is another.
+    """
+    training_id, _, file = name.rpartition("/")
+    path = folder / name
     try:
-        return (folder / name).read_bytes()
+        content = path.read_bytes()
     except OSError as error:
-        again = "remove its folder to train it again"
-        raise LthError(f"{folder / name} cannot be read: {error.strerror}; {again}") from None
+        raise UsageError(f"{path} cannot be read: {error.strerror}; {mended_by(folder)}") from None
+    summary = outcome(folder, training_id) or {}
+    if fault := file_fault(content, summary, file):
+        raise UsageError(f"{path} is damaged: {fault}; {mended_by(folder)}")
+    return content
+
+
+def digests_of(files: Mapping[str, bytes]) -> dict[str, str]:
+    """What a training's summary tells of the files beside it."""
+    return {name: seals.digest(content) for name, content in sorted(files.items())}
+
+
+def file_fault(content: bytes, summary: Mapping[str, Any], file: str) -> str | None:
+    """What is wrong with a training's file, by its summary; None where that tells nothing of it."""
+    told = told_of(summary)
+    other = file in told and seals.digest(content) != told[file]
+    return f"it is not the file that {SUMMARY} beside it tells of" if other else None
+
+
+def told_of(summary: Mapping[str, Any], kind: str = "files") -> dict[str, str]:
+    """File -> digest, of the files beside a summary, or of those that the training was `made_from`."""
+    told = summary.get(kind)
+    return told if isinstance(told, dict) else {}
+
+
+def start_name(trial: int) -> str:
+    return f"trial-{trial}/start.safetensors"
 
 
 def read_if_there(path: Path) -> bytes | None:

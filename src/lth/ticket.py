@@ -12,12 +12,13 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from lth import masks
+from lth import masks, seals
 from lth.errors import UsageError
 from lth.masks import Mask
 from lth.store import write_file
 
-FORMAT = 1
+FORMAT = 2
+FORMATS = (1, FORMAT)  # 1 had no seal
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def to_bytes(ticket: Ticket) -> bytes:
     tensors = {f"mask/{name}": masks.pack(layer) for name, layer in ticket.mask.items()}
     tensors |= {f"start/{n}": t.contiguous() for n, t in masks.apply(ticket.mask, ticket.start).items()}
     origin = ticket.origin | {"format": FORMAT, "counts": masks.alive(ticket.mask), "density": ticket.density}
-    return safetensors.torch.save(tensors, metadata(origin))
+    return save_tensors(tensors, origin)
 
 
 def from_bytes(content: bytes) -> Ticket:
@@ -73,8 +74,10 @@ def from_bytes(content: bytes) -> Ticket:
         raise ValueError(f"it lacks {', '.join(missing)}")
     mask = {name: masks.unpack(layer, start[name].shape) for name, layer in packed.items()}
     origin = read_metadata(content)
-    if origin.get("format") != FORMAT:
+    if origin.get("format") not in FORMATS:
         raise ValueError(f"its format is {origin.get('format')!r}, not {FORMAT}")
+    if origin["format"] > 1 and seals.KEY not in origin:
+        raise ValueError(seals.BROKEN)
     if origin.get("counts") != masks.alive(mask):
         raise ValueError("its masks do not have the counts that it states")
     for name, layer in mask.items():
@@ -83,17 +86,21 @@ def from_bytes(content: bytes) -> Ticket:
     return Ticket(mask, start, origin)
 
 
-def metadata(value: dict[str, Any]) -> dict[str, str]:
-    """Safetensors metadata of a single key: with more, the order of the file's bytes would not be fixed."""
-    return {"lth": json.dumps(value, sort_keys=True)}
+def save_tensors(tensors: dict[str, Tensor], facts: dict[str, Any]) -> bytes:
+    """A sealed safetensors file with `facts` in its metadata.
+
+    The metadata is a single key: with more, the order of the file's bytes would not be fixed.
+    """
+    text = json.dumps(facts | {seals.KEY: seals.BLANK}, sort_keys=True)
+    content = safetensors.torch.save(tensors, {"lth": text})
+    return seals.sealed(content, seals.head_of(content))
 
 
 def read_metadata(content: bytes) -> dict[str, Any]:
     """The JSON of `metadata`, from a whole safetensors file."""
     try:
-        length = int.from_bytes(content[:8], "little")
-        value = json.loads(json.loads(content[8 : 8 + length])["__metadata__"]["lth"])
-    except (KeyError, TypeError, ValueError):
+        value = json.loads(json.loads(content[8 : seals.head_of(content)])["__metadata__"]["lth"])
+    except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError("it has no metadata of lth") from None
     if not isinstance(value, dict):
         raise ValueError("its metadata is no object")
@@ -101,11 +108,14 @@ def read_metadata(content: bytes) -> dict[str, Any]:
 
 
 def load_tensors(content: bytes) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, sorted by name; raises ValueError where it is none.
+    """The tensors of a safetensors file, sorted by name; raises ValueError where it is none, or its seal is broken.
 
     The library hands them out in an order that differs from call to call.
     """
     try:
-        return dict(sorted(safetensors.torch.load(content).items()))
+        tensors = dict(sorted(safetensors.torch.load(content).items()))
     except SafetensorError as error:
         raise ValueError(str(error)) from None
+    if fault := seals.tensors_fault(content):
+        raise ValueError(fault)
+    return tensors

@@ -42,6 +42,7 @@ from lth.errors import UsageError
 # Far beyond what anybody trains, and near enough that a slip of the keyboard is refused instead of filling the memory.
 MOST_LEVELS, MOST_TRAININGS, MOST_EVALUATIONS, MOST_WEIGHTS, MOST_SCALE = 10_000, 100_000, 1_000_000, 10**9, 1000
 MOST_SIGMA = 1000
+ADDABLE = {"trials", "levels", "branch", "name", "about"}  # what can be added to a run, and its name
 
 
 def _number(value: Any) -> Any:
@@ -425,10 +426,14 @@ class Experiment(Value):
         return self.name if self.scale == 1 else f"{self.name}-scale{self.scale:g}"
 
     def digest(self, level: int) -> str:
-        """Of all that leads to `level`: not trials, levels and branches, which may be added to a finished run."""
-        own = identity(self)
+        """Of all that leads to `level`: not trials, levels and branches, which may be added to a finished run.
+
+        What is as its default is left out, so that a setting which a later version brings changes no digest.
+        """
+        own = self.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude=ADDABLE)
         for ladder in ("rates", "densities"):
-            own["prune"][ladder] = own["prune"][ladder][:level]
+            if given := own.get("prune", {}).pop(ladder, [])[:level]:
+                own["prune"][ladder] = given
         return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
 
     def branches_at(self, level: int) -> list[Branch]:
@@ -449,10 +454,7 @@ def plain(value: BaseModel) -> dict[str, Any]:
 
 def identity(experiment: Experiment) -> dict[str, Any]:
     """What makes two experiments the same: all but what can be added to a run, and its name."""
-    tables = plain(experiment)
-    for free in ("trials", "levels", "branch", "name", "about"):
-        tables.pop(free, None)
-    return tables
+    return experiment.model_dump(mode="json", exclude_none=True, exclude=ADDABLE)
 
 
 def keys(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, str]:

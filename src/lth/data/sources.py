@@ -95,6 +95,25 @@ def where(name: str, data_root: Path | None) -> list[str]:
     return [f"{name}: {source.label}: {_state(source)}" for source in sources(name, data_root)]
 
 
+def on_disk(name: str, data_root: Path | None) -> tuple[Path | None, str | None]:
+    """The folder in which the dataset lies whole, or None; and what is damaged on the way there. Asks no network."""
+    damage = None
+    for source in sources(name, data_root):
+        if source.folder is None:
+            continue
+        try:
+            source.read()
+        except Absent:
+            continue
+        except Damaged as found:
+            damage = f"{source.label}: {found}"
+            if source.if_damaged:
+                break  # where `obtain` would stop
+        else:
+            return source.folder, damage
+    return None, damage
+
+
 def catalogue() -> list[str]:
     """One line a dataset: its name and what it is."""
     width = max(len(name) for name in DATASETS)

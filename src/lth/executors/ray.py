@@ -36,7 +36,17 @@ from lth.executors import Executor, Job, Workers
 from lth.executors.local import drain
 from lth.executors.local import room as cores
 from lth.plan import Training
-from lth.step import Bench, Means, bench_of, checkpoint_bytes, from_checkpoint_bytes, keep_start, needed_names, perform
+from lth.step import (
+    Bench,
+    Means,
+    bench_of,
+    checkpoint_bytes,
+    from_checkpoint_bytes,
+    identity_of,
+    keep_start,
+    needed_names,
+    perform,
+)
 from lth.step import choose as choose_here
 from lth.training.loop import Checkpoint, Hooks, Stopped
 
@@ -338,17 +348,19 @@ def _perform_there(
 ) -> tuple[dict[str, bytes] | None, bytes | None]:
     """The task: a training's files; or, where it was asked to stop, None and its checkpoint."""
     line, latest = Line(box, training.id), checkpoint
+    bench, stored = _bench(shared), dict(zip(names, contents, strict=True))
+    identity = identity_of(training, bench, stored)
 
     def save(progress: Checkpoint) -> None:
         nonlocal latest
-        latest = checkpoint_bytes(progress)
+        latest = checkpoint_bytes(progress, identity)
         if not line.stopped():
             box.keep.remote(training.id, latest)
 
-    load = lambda: from_checkpoint_bytes(checkpoint)
+    load = lambda: from_checkpoint_bytes(checkpoint, identity)
     hooks = Hooks(load, save, line.report, line.stopped, shared.save_every)
     try:
-        return perform(training, _bench(shared), dict(zip(names, contents, strict=True)), hooks), None
+        return perform(training, bench, stored, hooks), None
     except Stopped:
         return None, latest
 

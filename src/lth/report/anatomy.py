@@ -27,9 +27,10 @@ from typing import Any
 
 import numpy as np
 
+from lth import store
 from lth.errors import UsageError
 
-LAYERS, PIXELS, STARTS, DEGREES = "layers.csv", "pixels.csv", "starts.csv", "degrees.csv"
+LAYERS, PIXELS, STARTS, DEGREES = OPTIONAL = "layers.csv", "pixels.csv", "starts.csv", "degrees.csv"
 COLUMNS = ("layer", "shape", "weights", "alive", "units", "dead_units", "inputs", "unread_inputs")
 BINS = 40
 MOST_PIXELS = 64  # a side
@@ -138,12 +139,13 @@ def _csv(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> bytes:
 
 def read(folder: Path) -> Anatomy | None:
     """What the CSVs in a training's folder hold; None where there are none. Raises UsageError naming a damaged one."""
-    rows = _rows(folder / LAYERS)
+    told = store.read_json(folder / store.SUMMARY) or {}
+    rows = _rows(folder / LAYERS, told)
     if not rows:
         return None
-    grid = _rows(folder / PIXELS)
+    grid = _rows(folder / PIXELS, told)
+    histograms = _rows(folder / STARTS, told)[1:]
     try:
-        histograms = _rows(folder / STARTS)[1:]
         starts = {(row[0], row[1]): tuple(map(int, row[3:])) for row in histograms}
         limits = {row[0]: float(row[2]) for row in histograms}
         layers = tuple(
@@ -170,7 +172,7 @@ def read(folder: Path) -> Anatomy | None:
 
 def histograms(folder: Path, file: str) -> dict[tuple[str, str], tuple[float, np.ndarray]]:
     """By (layer, which) of starts.csv or degrees.csv, the limit and the counts in its bins; empty without the file."""
-    rows = _rows(folder / file)[1:]
+    rows = _rows(folder / file, store.read_json(folder / store.SUMMARY) or {})[1:]
     try:
         return {(row[0], row[1]): (float(row[2]), np.array(_whole(row[3:], BINS))) for row in rows}
     except (ValueError, IndexError) as error:
@@ -183,11 +185,15 @@ def _whole(texts: Sequence[str], count: int) -> tuple[int, ...]:
     return tuple(map(int, texts))
 
 
-def _rows(path: Path) -> list[list[str]]:
+def _rows(path: Path, summary: Mapping[str, Any]) -> list[list[str]]:
     try:
-        with path.open(encoding="utf-8", newline="") as file:
-            return list(csv.reader(file))
+        content = path.read_bytes()
+        fault = store.file_fault(content, summary, path.name)
+        rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
     except FileNotFoundError:
         return []
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read: {error}; copy it again, or delete it") from None
+    if fault:
+        raise UsageError(f"{path} is damaged: {fault}; copy it again, or delete it")
+    return rows

@@ -1,0 +1,159 @@
+"""What of a run's folder is not as it was stored: found without torch, before anything is trained on it.
+
+Each file tells what it should be (`lth.seals`), each training's summary what the files beside it should be and what the
+training was made from. A file that is whole but of another run disagrees with what was made from its namesake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lth import plan, seals, store
+from lth.config import Experiment
+from lth.errors import UsageError
+from lth.report.anatomy import OPTIONAL
+
+MEANS = ("engine", "device", "precision", "threads")
+Summaries = Mapping[str, Mapping[str, Any]]
+
+
+class Link(NamedTuple):
+    """A training was made from a file of `source` (a training, or a trial's start), and says whether it is that one."""
+
+    source: str
+    training: str
+    agrees: bool
+
+
+def refuse(folder: Path, experiment: Experiment, environment: Mapping[str, Any] | None) -> None:
+    """Raise UsageError where what is stored does not belong together, naming all that is at fault.
+
+    Read are the summaries and the starts; other files are held against them when they are used.
+    """
+    summaries = {
+        name: summary
+        for name, digest in plan.digests(experiment).items()
+        if (summary := store.outcome(folder, name, digest)) is not None
+    }
+    if summaries and environment is None:
+        raise UsageError(f"{folder / store.ENVIRONMENT} is missing; {store.mended_by(folder)}")
+    found = [f"{folder / name} is damaged: {fault}" for name, fault in strangers(folder, summaries).items()]
+    if environment and (other := other_means(summaries, environment.get("means"))):
+        found.append(f"{folder / store.ENVIRONMENT} is damaged: {other[0]} was trained by other means than it tells of")
+    if found:
+        raise UsageError("\n".join([*found, store.mended_by(folder)]))
+
+
+def strangers(folder: Path, summaries: Summaries) -> dict[str, str]:
+    """Trainings and starts that are whole but do not belong to the others, and why.
+
+    Of two that disagree, it is the one that disagrees with more, or agrees with fewer; where these are equal, both.
+    """
+    links = list(links_of(folder, summaries))
+    found: dict[str, str] = {}
+    while apart := [link for link in links if not link.agrees]:
+        ranks = {name: _rank(name, links) for link in apart for name in link[:2]}
+        for name in sorted(name for name, rank in ranks.items() if rank == max(ranks.values())):
+            found[name] = f"it does not belong to {next(_other(name, apart))}: one of them is of another run"
+        links = [link for link in links if not {*link[:2]} & {*found}]
+    return found
+
+
+def _rank(name: str, links: Iterable[Link]) -> tuple[int, int]:
+    own = [link.agrees for link in links if name in link[:2]]
+    return own.count(False), -own.count(True)
+
+
+def _other(name: str, links: Iterable[Link]) -> Iterator[str]:
+    return (link.training if link.source == name else link.source for link in links if name in link[:2])
+
+
+def links_of(folder: Path, summaries: Summaries) -> Iterator[Link]:
+    """What the stored trainings tell of the files that they were made from, beside what these are."""
+    starts: dict[str, str | None] = {}
+    for name, summary in summaries.items():
+        for file, digest in store.told_of(summary, "made_from").items():
+            source, _, own = file.rpartition("/")
+            if source in summaries:
+                there = store.told_of(summaries[source]).get(own)
+            elif own == "start.safetensors":
+                if file not in starts:
+                    starts[file] = start_digest(folder / file)
+                source, there = file, starts[file]
+            else:
+                continue
+            if there is not None:
+                yield Link(source, name, there == digest)
+
+
+def start_digest(path: Path) -> str | None:
+    try:
+        return seals.digest(path.read_bytes())
+    except OSError:
+        return None  # `lth run` draws it again
+
+
+def other_means(summaries: Summaries, means: object) -> list[str]:
+    """The trainings that were not trained by these means."""
+    if not isinstance(means, dict):
+        return []
+    return [n for n, s in summaries.items() if any(s.get(what, means.get(what)) != means.get(what) for what in MEANS)]
+
+
+# ------------------------------------------------------------------------------------------------ all files, one by one
+
+
+def on_disk(folder: Path) -> dict[str, Path]:
+    """Every folder below a run's that holds files of a training, whole or not, by the training's id."""
+    found = {}
+    for pattern in ("trial-*/level-*", "trial-*/level-*/*"):
+        for path in folder.glob(pattern):
+            name = path.relative_to(folder).as_posix()
+            if re.fullmatch(r"trial-\d+/level-\d+(/[a-z][^/]*)?", name) and path.is_dir() and own_files(path):
+                found[name] = path
+    return dict(sorted(found.items()))
+
+
+def own_files(path: Path) -> list[Path]:
+    """A training's own files, without those of the branches below it."""
+    return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
+def fault_of(folder: Path, name: str, digests: Mapping[str, str]) -> str | None:
+    """What is wrong with a training on disk, every file of it read; None where it is whole."""
+    path = folder / name
+    try:
+        summary = store.outcome(folder, name, digests.get(name))
+    except UsageError as error:
+        return _reason(error)
+    if summary is None:
+        return f"it has no {store.SUMMARY}"
+    if name not in digests and "training" in summary:
+        return "the experiment has no such training"
+    for file, digest in store.told_of(summary).items():
+        try:
+            content = (path / file).read_bytes()
+        except FileNotFoundError:
+            if file not in OPTIONAL:
+                return f"it has no {file}"
+        except OSError as error:
+            return f"{file} cannot be read: {error.strerror}"
+        else:
+            if file not in OPTIONAL and seals.digest(content) != digest:
+                return f"{file} is not the file that {store.SUMMARY} beside it tells of"
+    return None
+
+
+def _reason(error: UsageError) -> str:
+    """`outcome`'s words without the path and the command."""
+    return str(error).partition(" is damaged: ")[2].rpartition("; ")[0] or str(error)
+
+
+def spoilt_extras(folder: Path, name: str) -> list[Path]:
+    """The files of a whole training that only reports read, and that are not what its summary tells of."""
+    summary = store.outcome(folder, name) or {}
+    paths = [folder / name / file for file in OPTIONAL]
+    return [path for path in paths if path.is_file() and store.file_fault(path.read_bytes(), summary, path.name)]

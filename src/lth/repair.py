@@ -1,0 +1,192 @@
+"""Mend a run's folder: set damaged trainings aside, so that `lth run` does them again to the same bits, and remake what
+is made from the others. Nothing is deleted but what a killed process left half written.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import nullcontext
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lth import damage, plan, records, seals, store
+from lth.config import Experiment
+from lth.errors import UsageError
+from lth.running import environment
+
+ASIDE = "damaged"  # the folder, below the run's, that damaged files are moved to
+
+
+@dataclass(frozen=True)
+class Work:
+    """One thing to do: said in a line, then done."""
+
+    said: str
+    do: Callable[[], object]
+
+
+def repair(folder: Path, yes: bool, say: Callable[[str], None]) -> None:
+    """Say what is damaged in a run's folder and what will be done, a line each; with `yes`, do it.
+
+    Raises UsageError where the folder is no run's, is in use, or its experiment.toml is damaged.
+    """
+    if not (folder / store.EXPERIMENT).is_file():
+        raise UsageError(f"{folder} is no run's folder: it holds no {store.EXPERIMENT}; put a copy of that file back")
+    if store.in_use(folder):
+        raise UsageError(f"{folder} is in use by another lth; wait for it")
+    experiment = store.read_experiment(folder)
+    with store.lock(folder) if yes else nullcontext():
+        faults = faults_of(folder, experiment)
+        works = list(works_of(folder, experiment, faults))
+        for work in works:
+            say(f"{'' if yes else 'would '}{work.said}")
+            if yes:
+                work.do()
+        if yes and (rebuilt := stale_tables(folder, experiment)):
+            store_tables(folder, rebuilt)
+    again = sum(name in plan.digests(experiment) for name in faults)
+    say(conclusion(folder, bool(works), again, yes))
+
+
+def conclusion(folder: Path, any_work: bool, again: int, yes: bool) -> str:
+    """The last line: what to type now."""
+    if not any_work:
+        return f"{folder}: nothing is damaged"
+    if not yes:
+        return f"nothing is done yet; to do it: lth repair {store.quoted(folder)} --yes"
+    if not again:
+        return "done"
+    run = f"lth run {store.quoted(folder / store.EXPERIMENT)} --out {store.quoted(folder)}"
+    return f"done; {again} training{'s' * (again > 1)} to do again: {run}"
+
+
+# -------------------------------------------------------------------------------------------------------------- finding
+
+
+def faults_of(folder: Path, experiment: Experiment) -> dict[str, str]:
+    """What is wrong with each damaged training or trial's start, by its name; every stored file is read."""
+    digests = plan.digests(experiment)
+    found = {}
+    for path in sorted(folder.glob("trial-*/start.safetensors")):
+        if fault := seals.tensors_fault(path.read_bytes()):
+            found[path.relative_to(folder).as_posix()] = fault
+    trainings = damage.on_disk(folder)
+    found |= {name: fault for name in trainings if (fault := damage.fault_of(folder, name, digests))}
+    whole = {name: store.outcome(folder, name) or {} for name in trainings if name not in found}
+    return found | {n: f for n, f in damage.strangers(folder, whole).items() if n not in found}
+
+
+def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) -> Iterator[Work]:
+    """All that is to be done, in order."""
+    for name, fault in faults.items():
+        yield Work(
+            f"set aside {folder / name}: {fault}{kept_said(name, faults, folder, experiment)}", aside(folder, name)
+        )
+    whole = [name for name in damage.on_disk(folder) if name not in faults]
+    for name in (plan.training_id(trial, 0) for trial in range(1, experiment.trials + 1)):
+        start = folder / name.partition("/")[0] / "start.safetensors"
+        if name in whole and (not start.exists() or start.relative_to(folder).as_posix() in faults):
+            yield Work(
+                f"make {start} again from the ticket of level 0, which nothing is pruned of", start_from(folder, name)
+            )
+    for path in (path for name in whole for path in damage.spoilt_extras(folder, name)):
+        name = path.relative_to(folder).as_posix()
+        yield Work(f"set aside {path}: reports do without it", aside(folder, name))
+    for path in sorted(folder.glob("trial-*/**/.*.checkpoint")):
+        if seals.tensors_fault(path.read_bytes()):
+            yield Work(f"delete {path}: a damaged checkpoint; its training begins anew", path.unlink)
+    summaries = {name: summary for name in whole if (summary := store.outcome(folder, name))}
+    if summaries and (fault := environment_fault(folder, experiment, summaries)):
+        made = environment(means_of(summaries), experiment, f"lth run {store.EXPERIMENT}")
+        write = lambda: store.write_file(folder / store.ENVIRONMENT, store.sealed_json(made))
+        yield Work(f"make {folder / store.ENVIRONMENT} again from the trainings: {fault}", write)
+    for name in tables_at_fault(folder, experiment, faults):
+        yield Work(f"make {folder / name} again from the trainings", lambda: None)  # when the rest is done
+
+
+def kept_said(name: str, faults: Mapping[str, str], folder: Path, experiment: Experiment) -> str:
+    """How many whole trainings were made from a damaged one: they stay, for it will have the same bits again."""
+    needs = {t.id: (*t.needs, store.start_name(t.trial)) for t in plan.plan(experiment)}
+    made = [t for t in damage.on_disk(folder) if name in needs.get(t, ()) and t not in faults]
+    return f" ({len(made)} whole training{'s' * (len(made) > 1)} made from it: kept)" if made else ""
+
+
+def environment_fault(folder: Path, experiment: Experiment, summaries: damage.Summaries) -> str | None:
+    try:
+        kept = store.read_environment(folder, experiment)
+    except UsageError as error:
+        return str(error).partition(" is damaged: ")[2].rpartition("; ")[0] or str(error)
+    if kept is None:
+        return "it is missing"
+    means = kept.get("means")
+    if not isinstance(means, dict) or set(means) != set(damage.MEANS) or damage.other_means(summaries, means):
+        return "it does not say by what means the trainings were done"
+    return None
+
+
+def means_of(summaries: damage.Summaries) -> dict[str, Any]:
+    """By what means most trainings were done; older summaries leave out what was then always the same."""
+    usual = {"device": "cpu", "threads": 1}
+    rows = [tuple((what, s.get(what, usual.get(what))) for what in damage.MEANS) for s in summaries.values()]
+    return dict(Counter(rows).most_common(1)[0][0])
+
+
+# -------------------------------------------------------------------------------------------------------------- mending
+
+
+def aside(folder: Path, name: str) -> Callable[[], None]:
+    """Moves a training's own files, or a file, below the run's folder `damaged`; never over what is there."""
+
+    def move() -> None:
+        source, target = folder / name, folder / ASIDE / name
+        count = 1
+        while target.exists():
+            count += 1
+            target = folder / ASIDE / f"{name}.{count}"
+        with store.failures_named(target):
+            if source.is_dir():
+                target.mkdir(parents=True)
+                for path in damage.own_files(source):
+                    path.rename(target / path.name)
+                if not any(source.iterdir()):
+                    source.rmdir()
+            else:
+                target.parent.mkdir(parents=True, exist_ok=True)
+                source.rename(target)
+
+    return move
+
+
+def start_from(folder: Path, level_0: str) -> Callable[[], None]:
+    """Writes a trial's start: the start weights in the ticket of its level 0."""
+
+    def write() -> None:
+        from lth.ticket import from_bytes, save_tensors
+
+        trial = int(level_0.partition("/")[0].removeprefix("trial-"))
+        ticket = from_bytes(store.read_file(folder, f"{level_0}/ticket.safetensors"))
+        store.write_file(folder / store.start_name(trial), save_tensors(ticket.start, {"trial": trial}))
+
+    return write
+
+
+def tables_at_fault(folder: Path, experiment: Experiment, faults: Mapping[str, str]) -> list[str]:
+    """The tables that are to be made again: all where trainings are set aside, else those that say anything else."""
+    if any(name in damage.on_disk(folder) for name in faults):
+        return [name for name in ("curves.csv", "summary.csv") if (folder / name).exists()]
+    return list(stale_tables(folder, experiment))
+
+
+def stale_tables(folder: Path, experiment: Experiment) -> dict[str, bytes]:
+    """The tables whose files are not what the trainings make, with what they should be."""
+    made = {name: text.encode() for name, text in records.tables(experiment, records.trainings(folder)).items()}
+    return {
+        n: content for n, content in made.items() if not (folder / n).exists() or (folder / n).read_bytes() != content
+    }
+
+
+def store_tables(folder: Path, made: Mapping[str, bytes]) -> None:
+    for name, content in made.items():
+        store.write_file(folder / name, content)

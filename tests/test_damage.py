@@ -1,0 +1,272 @@
+"""Whatever happens to a stored file is noticed when it is read, named, never trained on, and mended by lth repair."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+
+import lth
+from conftest import tiny_arrays
+from lth import damage, records, seals, store
+from lth.cli import main
+from lth.errors import LthError, UsageError
+from lth.repair import repair
+from lth.step import read_checkpoint, write_checkpoint
+from lth.ticket import Ticket
+from lth.training.loop import Checkpoint
+from test_resume import contents
+
+LAST = "trial-1/level-02"  # read by whoever adds a level
+QUIET = Console(quiet=True)
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+
+
+def train(tables: dict[str, Any], out: Path, **options: Any) -> None:
+    lth.run(tables, out=out, engine="torch", workers=1, console=QUIET, **options)
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path, Path]:
+    """An experiment, a finished run of it, and one of the same with another seed."""
+    folder = tmp_path_factory.mktemp("damage")
+    np.savez(folder / "tiny.npz", **tiny_arrays())
+    tables = {
+        "name": "tiny", "trials": 2, "levels": 2, "branch": [{"name": "reinit"}],
+        "data": {"name": str(folder / "tiny.npz"), "validation": 90},
+        "model": {"name": "lenet", "layers": [12, 8]},
+        "recipe": {"optimizer": "adam", "lr": 0.01, "iterations": 40, "batch": 30, "eval_every": 10},
+    }  # fmt: skip
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("lth.running.show_results", lambda folder, console: None)
+        train(tables, folder / "run")
+        train(tables | {"seed": 2}, folder / "other")
+    return tables, folder / "run", folder / "other"
+
+
+@pytest.fixture
+def run(made: tuple[dict[str, Any], Path, Path], tmp_path: Path) -> Path:
+    return Path(shutil.copytree(made[1], tmp_path / "run"))
+
+
+def flip(path: Path, at: int | None = None, bit: int = 3) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2 if at is None else at] ^= 1 << bit
+    path.write_bytes(content)
+
+
+DAMAGES: dict[str, Callable[[Path, Path], Any]] = {
+    "cut off": lambda path, other: path.write_bytes(path.read_bytes()[:-20]),
+    "empty": lambda path, other: path.write_bytes(b""),
+    "a bit flipped": lambda path, other: flip(path),
+    "of another run": lambda path, other: shutil.copy(other, path),
+}
+FILES = ["start.safetensors", *(f"level-02/{name}" for name in ("ticket.safetensors", "trained.safetensors"))]
+TRAINED_ON = [f"trial-1/{name}" for name in [*FILES, "level-02/summary.json"]]
+REPORTED = [f"{LAST}/{name}" for name in ("curve.csv", "summary.json", "starts.csv")]
+WHOLE_RUNS = ["experiment.toml", "environment.json"]
+
+
+@pytest.mark.parametrize("harm", DAMAGES)
+@pytest.mark.parametrize("name", [*TRAINED_ON, *WHOLE_RUNS])
+def test_nothing_is_trained_on_what_is_damaged(
+    name: str, harm: str, run: Path, made: tuple[dict[str, Any], Path, Path]
+) -> None:
+    DAMAGES[harm](run / name, made[2] / name)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    with pytest.raises(LthError) as error:
+        train(made[0], run, levels=3)
+    assert str(run / name) in str(error.value) or (name == "experiment.toml" and "experiment" in str(error.value))
+    after = {path: path.read_bytes() for path in run.rglob("*") if path.is_file() and path.name != ".lock"}
+    if name != f"{LAST}/trained.safetensors" and name != f"{LAST}/ticket.safetensors":  # read while working
+        assert after == before
+    assert not (run / "trial-1/level-03").exists()
+
+
+@pytest.mark.parametrize("harm", DAMAGES)
+@pytest.mark.parametrize("name", [*REPORTED, *WHOLE_RUNS])
+def test_nothing_damaged_is_reported(name: str, harm: str, run: Path, made: tuple[dict[str, Any], Path, Path]) -> None:
+    from lth.report import explorer
+
+    DAMAGES[harm](run / name, made[2] / name)
+    with pytest.raises(UsageError) as error:
+        explorer.data([records.load(run)])
+    assert str(run / name) in str(error.value) or (name == "experiment.toml" and "is damaged" in str(error.value))
+
+
+EVERYTHING = [*TRAINED_ON, *REPORTED, "environment.json", "summary.csv", "curves.csv", f"{LAST}/reinit-1/curve.csv"]
+
+
+@pytest.mark.parametrize("harm", [harm for harm in DAMAGES if harm != "empty"])
+@pytest.mark.parametrize("name", sorted({*EVERYTHING, "trial-2/level-00/trained.safetensors"}))
+def test_repair_says_and_does_and_the_run_goes_on_to_the_same_bits(
+    name: str, harm: str, run: Path, made: tuple[dict[str, Any], Path, Path]
+) -> None:
+    whole = contents(made[1])
+    DAMAGES[harm](run / name, made[2] / name)
+    before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    said: list[str] = []
+    repair(run, yes=False, say=said.append)
+    assert any(str((run / name).parent) in line and line.startswith("would ") for line in said), said
+    assert said[-1] == f"nothing is done yet; to do it: lth repair {run} --yes"
+    assert before == {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+    repair(run, yes=True, say=said.append)
+    train(made[0], run)
+    shutil.rmtree(run / "damaged", ignore_errors=True)
+    assert contents(run) | extras(name, whole) == whole
+    assert records.load(run).environment
+    said.clear()
+    repair(run, yes=False, say=said.append)
+    assert said == [f"{run}: nothing is damaged"]
+
+
+def extras(name: str, whole: dict[str, Any]) -> dict[str, Any]:
+    """What reports do without is set aside, and not made again."""
+    return {name: whole[name]} if name.endswith("starts.csv") else {}
+
+
+@pytest.mark.parametrize("name", ["trial-1/level-01", "trial-1/level-00"])
+def test_a_whole_training_of_another_run_is_told_from_ours(
+    name: str, run: Path, made: tuple[dict[str, Any], Path, Path], tmp_path: Path
+) -> None:
+    """Of the very same experiment, but other data: only what was made from it can tell."""
+    arrays = np.load(made[0]["data"]["name"])
+    kept = Path(made[0]["data"]["name"]).read_bytes()
+    try:
+        np.savez(made[0]["data"]["name"], **{k: v[::-1] if k.endswith("train") else v for k, v in arrays.items()})
+        train(made[0], tmp_path / "stranger")
+    finally:
+        Path(made[0]["data"]["name"]).write_bytes(kept)
+    for path in damage.own_files(run / name):
+        shutil.copy(tmp_path / "stranger" / name / path.name, path)
+    with pytest.raises(UsageError, match=rf"{run}/{name} is damaged: it does not belong to "):
+        train(made[0], run, levels=3)
+    repair(run, yes=True, say=lambda line: None)
+    train(made[0], run)
+    shutil.rmtree(run / "damaged")
+    assert contents(run) == contents(made[1])
+
+
+def test_a_lost_start_is_made_again_from_level_0(run: Path, made: tuple[dict[str, Any], Path, Path]) -> None:
+    (run / "trial-2/start.safetensors").unlink()
+    repair(run, yes=True, say=lambda line: None)
+    assert contents(run) == contents(made[1])
+
+
+def test_a_training_that_lost_its_summary_is_done_again_below_its_branches(
+    run: Path, made: tuple[dict[str, Any], Path, Path]
+) -> None:
+    (run / LAST / "summary.json").unlink()
+    branch = (run / LAST / "reinit-1/summary.json").stat().st_mtime_ns
+    train(made[0], run)
+    assert contents(run) == contents(made[1])
+    assert (run / LAST / "reinit-1/summary.json").stat().st_mtime_ns == branch
+
+
+def test_a_run_without_its_environment_is_refused(run: Path, made: tuple[dict[str, Any], Path, Path]) -> None:
+    """Chosen anew, the engine might be another than that of what is stored."""
+    (run / "environment.json").unlink()
+    with pytest.raises(UsageError, match=r"environment.json is missing; `lth repair"):
+        train(made[0], run)
+
+
+def test_repair_waits_for_nobody(run: Path) -> None:
+    with store.lock(run), pytest.raises(UsageError, match="in use by another lth"):
+        repair(run, yes=True, say=print)
+    with pytest.raises(UsageError, match="no run's folder"):
+        repair(run / "trial-1", yes=True, say=print)
+
+
+def test_the_command(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    flip(run / LAST / "curve.csv")
+    ended = []
+    for more in ([], ["--yes"], []):
+        monkeypatch.setattr("sys.argv", ["lth", "repair", str(run), *more])
+        with pytest.raises(SystemExit) as end:
+            main()
+        ended.append((end.value.code or 0, capsys.readouterr().out))
+    assert [code for code, _ in ended] == [0, 0, 0]
+    assert "would set aside" in ended[0][1] and "1 training to do again: lth run" in ended[1][1]
+    assert (run / "damaged" / LAST / "curve.csv").exists()
+    assert ended[2][1] == f"{run}: nothing is damaged\n"
+
+
+# ---------------------------------------------------------------------------------------------- every bit, file by file
+
+
+@pytest.mark.parametrize("name", ["experiment.toml", "environment.json", f"{LAST}/summary.json"])
+def test_no_bit_of_a_sealed_text_can_change(name: str, run: Path) -> None:
+    content = (run / name).read_bytes()
+    assert seals.text_fault(content) is None
+    for at, bit in itertools.product(range(len(content)), range(8)):
+        changed = content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
+        if seals.text_fault(changed) is None:
+            pytest.fail(f"bit {bit} of byte {at}, in {content[max(0, at - 20) : at + 20]!r}")
+    for length in range(100, len(content), 11):
+        cut = content[:length]
+        assert not name.endswith("toml") or seals.text_fault(cut)  # a cut JSON object is none
+
+
+def test_no_bit_of_a_ticket_can_change(run: Path, tmp_path: Path) -> None:
+    content = (run / LAST / "ticket.safetensors").read_bytes()
+    path = tmp_path / "ticket.safetensors"
+    drawn = random.Random(1)
+    for at in range(0, len(content), 2):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 1 << drawn.randrange(8)]) + content[at + 1 :])
+        with pytest.raises(UsageError, match="ticket"):
+            Ticket.load(path)
+
+
+def test_a_checkpoint_that_is_damaged_or_of_another_training_is_as_good_as_none(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    import torch
+
+    path, own = tmp_path / ".level-00.checkpoint", {"training": "a" * 64, "made_from": {}}
+    write_checkpoint(path, Checkpoint(iteration=3, state={"w": torch.arange(9.0)}), own)
+    found = read_checkpoint(path, own)
+    assert found and found.iteration == 3
+    assert read_checkpoint(path, own | {"training": "b" * 64}) is None
+    content = path.read_bytes()
+    for at in range(0, len(content), 3):
+        path.write_bytes(content[:at] + bytes([content[at] ^ 8]) + content[at + 1 :])
+        assert read_checkpoint(path, own) is None, content[max(0, at - 20) : at + 20]
+    for length in range(0, len(content), 7):
+        path.write_bytes(content[:length])
+        assert read_checkpoint(path, own) is None
+    assert f"{path} cannot be used" in caplog.text
+
+
+# ------------------------------------------------------------------------------------------------------- from before
+
+
+def test_a_run_from_before_there_were_seals_is_read_and_extended(
+    run: Path, made: tuple[dict[str, Any], Path, Path]
+) -> None:
+    """As version 0.1 wrote it: no first line in the TOML, no digests in the JSON."""
+    new = ("seal", "files", "made_from", "training", "device", "threads")
+    for path in run.rglob("summary.json"):
+        path.write_bytes(store.json_bytes({k: v for k, v in json.loads(path.read_bytes()).items() if k not in new}))
+    environment = json.loads((run / "environment.json").read_bytes())
+    old = {k: v for k, v in environment.items() if k not in ("seal", "experiment")}
+    (run / "environment.json").write_bytes(store.json_bytes(old))
+    text = (run / "experiment.toml").read_text().partition("\n")[2]
+    (run / "experiment.toml").write_text(text)
+    said: list[str] = []
+    repair(run, yes=False, say=said.append)
+    assert said == [f"{run}: nothing is damaged"]
+    assert len(records.load(run).summary) == 10
+    train(made[0], run, levels=3)
+    assert len(records.load(run).summary) == 14
