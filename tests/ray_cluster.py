@@ -1,0 +1,73 @@
+"""A Ray cluster of several node processes on the loopback, in a process of its own, and its handle for tests.
+
+As a program it takes the number of nodes and the port for clients, says its address, and obeys lines: `kill` kills its
+last node as a power failure would. It ends when its input does. Each node has one CPU; the head has none.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+ALONE = {"include_dashboard": False, "node_ip_address": "127.0.0.1"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
+
+
+@dataclass(frozen=True)
+class RayCluster:
+    holder: subprocess.Popen[str]
+    address: str
+    environment: dict[str, str]  # for processes that are to find it, and no other
+
+    def kill_a_node(self) -> None:
+        assert self.holder.stdin and self.holder.stdout
+        self.holder.stdin.write("kill\n")
+        self.holder.stdin.flush()
+        assert self.holder.stdout.readline() == "killed\n"
+
+
+@contextmanager
+def environment() -> Iterator[dict[str, str]]:
+    """For processes that see no Ray but what they start: its folder is theirs. Its path must be short, for sockets."""
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
+    try:
+        yield {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | QUIET | {"RAY_TMPDIR": folder}
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def cluster(nodes: int, client_port: int) -> Iterator[RayCluster]:
+    with environment() as alone:
+        command = [sys.executable, __file__, str(nodes), str(client_port)]
+        pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
+        holder = subprocess.Popen(command, text=True, env=alone, **pipes)
+        try:
+            assert holder.stdout
+            address = holder.stdout.readline().strip()
+            assert address, "the cluster did not start"
+            yield RayCluster(holder, address, alone | {"RAY_ADDRESS": address})
+        finally:
+            holder.communicate(timeout=60)
+
+
+def serve(nodes: int, client_port: int) -> None:
+    from ray.cluster_utils import Cluster
+
+    held = Cluster(initialize_head=True, head_node_args=ALONE | {"num_cpus": 0, "ray_client_server_port": client_port})
+    added = [held.add_node(num_cpus=1, **ALONE) for _ in range(nodes)]
+    print(held.address, flush=True)
+    for _ in sys.stdin:
+        held.remove_node(added.pop(), allow_graceful=False)
+        print("killed", flush=True)
+    held.shutdown()
+
+
+if __name__ == "__main__":
+    serve(*map(int, sys.argv[1:]))

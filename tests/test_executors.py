@@ -1,0 +1,259 @@
+"""Where trainings run changes no bit of them, and nothing that dies on the way loses one."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+
+import lth
+from lth import native
+from lth.errors import LthError, UsageError
+from lth.executors import EXECUTORS, executor, wrong_name
+from lth.executors import ray as on_ray
+from lth.plan import plan
+from lth.step import Means
+from ray_cluster import RayCluster, cluster, environment
+from test_resume import contents, has_checkpoint, to_file
+
+needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'lth[ray]'")
+ENGINE = "native" if native.available() else "torch"
+# lth without figures at the end
+PLAIN = "from lth import running\nrunning.show_results = lambda *_: None\nfrom lth.cli import main\nmain()"
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return probe.getsockname()[1]
+
+
+CLIENT_PORT = free_port()
+
+
+@pytest.fixture(scope="module")
+def ray_cluster() -> Iterator[RayCluster]:
+    with cluster(nodes=3, client_port=CLIENT_PORT) as started:
+        yield started
+
+
+def begin(experiment: Path, out: Path, environment: dict[str, str], *options: str) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", PLAIN, "run", str(experiment), "--out", str(out), *options]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
+
+
+def complete(process: subprocess.Popen[str]) -> str:
+    said, _ = process.communicate(timeout=300)
+    assert process.returncode == 0, said
+    return said
+
+
+def wait_for(process: subprocess.Popen[str], what: Any) -> None:
+    until = time.monotonic() + 120
+    while not what():
+        assert process.poll() is None and time.monotonic() < until, process.communicate()[0]
+        time.sleep(0.02)
+
+
+def finished(run: Path) -> int:
+    return sum(path.name == "summary.json" for path in run.rglob("*.json"))
+
+
+@pytest.fixture
+def local(monkeypatch: pytest.MonkeyPatch) -> Any:
+    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    return lth.run
+
+
+@needs_ray
+@pytest.mark.parametrize(("engine", "name"), [("torch", "ray"), (ENGINE, f"ray://127.0.0.1:{CLIENT_PORT}")])
+def test_ray_gives_the_same_bits(
+    tiny: dict[str, Any], tmp_path: Path, local: Any, ray_cluster: RayCluster, engine: str, name: str
+) -> None:
+    tiny |= {"trials": 2, "levels": 1, "branch": [{"name": "reinit"}, {"name": "random-mask"}]}
+    tiny["model"]["dropout"] = 0.2
+    local(tiny, out=tmp_path / "local", engine=engine, workers=1)
+    experiment = to_file(tiny, tmp_path / "tiny.toml")
+    said = complete(
+        begin(experiment, tmp_path / "ray", ray_cluster.environment, "--engine", engine, "--executor", name)
+    )
+    assert "8 trainings, 3 side by side" in said and "[8/8]" in said
+    assert contents(tmp_path / "ray") == contents(tmp_path / "local")
+
+
+@needs_ray
+def test_a_stopped_run_keeps_checkpoints_and_goes_on(
+    tiny: dict[str, Any], tmp_path: Path, local: Any, ray_cluster: RayCluster
+) -> None:
+    """More trainings than places: those that wait for one are cancelled, the others send their checkpoints."""
+    tiny |= {"trials": 6, "levels": 0}
+    tiny["recipe"] |= {"iterations": 3000, "eval_every": 1000}
+    experiment, out = to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "ray"
+    options = ("--engine", "torch", "--executor", "ray", "--workers", "5")
+    process = begin(experiment, out, ray_cluster.environment, *options)
+    wait_for(process, lambda: finished(out))
+    time.sleep(0.3)
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and time.monotonic() - asked < 20, said
+    assert "To go on:" in said and "--executor ray" in said and "Traceback" not in said
+    assert has_checkpoint(out)
+    complete(begin(experiment, out, ray_cluster.environment, *options))
+    local(tiny, out=tmp_path / "local", engine="torch", workers=1)
+    assert contents(out) == contents(tmp_path / "local")
+
+
+@needs_ray
+def test_killed_nodes_and_killed_drivers_lose_nothing(
+    tiny: dict[str, Any], tmp_path: Path, local: Any, ray_cluster: RayCluster
+) -> None:
+    """5 trials x 6 levels x 2 branches; the last of this file, as it leaves the cluster a node short."""
+    tiny |= {"trials": 5, "levels": 6, "branch": [{"name": "reinit"}, {"name": "random-mask"}]}
+    tiny["recipe"]["iterations"] = 10_000 if ENGINE == "native" else 300
+    experiment, out = to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "ray"
+    options = ("--engine", ENGINE, "--executor", "ray", "--workers", "6")
+    first = begin(experiment, out, ray_cluster.environment, *options)
+    wait_for(first, lambda: finished(out) >= 10)
+    ray_cluster.kill_a_node()
+    before = finished(out)
+    wait_for(first, lambda: finished(out) >= before + 10)
+    first.kill()
+    said, _ = first.communicate()
+    assert "was lost with its worker, and is done again (1 of 10)" in said
+    done = finished(out)
+    assert 20 <= done < 95
+    said = complete(begin(experiment, out, ray_cluster.environment, *options))
+    assert "95 trainings, 6 side by side" in said and f"[{done + 1}/95]" in said and f"[{done}/95]" not in said
+    local(tiny, out=tmp_path / "local", engine=ENGINE, workers=2)
+    assert contents(out) == contents(tmp_path / "local")
+    rows = lth.Run(out).summary[["trial", "level", "branch"]]
+    assert len(rows) == 95 and not rows.duplicated().any()
+
+
+@needs_ray
+@pytest.mark.skipif(sys.platform != "linux", reason="reads /proc")
+def test_what_is_started_here_listens_on_the_loopback_alone(tiny: dict[str, Any], tmp_path: Path) -> None:
+    tiny["recipe"]["iterations"] = 10**6
+    with environment() as alone:
+        process = begin(to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "ray", alone, "--executor", "ray")
+        wait_for(process, lambda: (tmp_path / "ray/trial-1/start.safetensors").exists())
+        time.sleep(2)  # until its workers run
+        family = descendants(process.pid)
+        found = listening(family)
+        process.send_signal(signal.SIGTERM)
+        process.communicate(timeout=60)
+        assert process.returncode == 130
+        assert len(found) > 3 and all(address.startswith(("127.", "::ffff:127.", "::1")) for address in found), found
+        time.sleep(1)
+        assert not [pid for pid in family if Path(f"/proc/{pid}/fd").exists() and open_files(pid)]
+
+
+def descendants(parent: int) -> set[int]:
+    """The process itself, its children, theirs, and so on."""
+    parents = {}
+    for stat in Path("/proc").glob("[0-9]*/stat"):
+        with suppress(OSError):
+            parents[int(stat.parent.name)] = int(stat.read_text().rpartition(")")[2].split()[1])
+    found = {parent}
+    while more := {pid for pid, its in parents.items() if its in found} - found:
+        found |= more
+    return found
+
+
+def listening(family: set[int]) -> list[str]:
+    """The addresses, one a socket, on which these processes wait for TCP connections."""
+    sockets = {}
+    for table, kind in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
+        for line in Path("/proc/net", table).read_text().splitlines()[1:]:
+            _, here, _, state, *_, inode = line.split()[:10]
+            if state == "0A":
+                words = bytes.fromhex(here.partition(":")[0])
+                address = b"".join(words[n : n + 4][::-1] for n in range(0, len(words), 4))
+                sockets[f"socket:[{inode}]"] = socket.inet_ntop(kind, address)
+    opened = {target for pid in family for target in open_files(pid)}
+    return [sockets[target] for target in opened & sockets.keys()]
+
+
+def open_files(pid: int) -> set[str]:
+    found = set()
+    with suppress(OSError):  # it may end meanwhile
+        for file in Path(f"/proc/{pid}/fd").iterdir():
+            found.add(os.readlink(file))  # noqa: PTH115  (what it links to is no path)
+    return found
+
+
+# ------------------------------------------------------------------------------------------------- without a cluster
+
+
+@pytest.mark.parametrize(
+    ("name", "said"),
+    [
+        ("rai", "--executor takes local, ray, slurm; not 'rai'; did you mean ray?"),
+        ("local://here", "--executor local takes no address"),
+        ("ray://", "give one such as ray://head:10001"),
+    ],
+)
+def test_wrong_names_are_named(name: str, said: str) -> None:
+    assert said in str(wrong_name(name))
+    with pytest.raises(UsageError, match="--executor"):
+        executor(name)
+
+
+def test_every_executor_is_a_module() -> None:
+    for name in EXECUTORS:
+        assert wrong_name(name) is None and executor(name)
+
+
+def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_ray, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'lth\[ray\]'"), executor("ray"):
+        pass
+
+
+def test_places_are_cpus_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
+    resources = {"CPU": 10.0, "GPU": 2.0}
+    monkeypatch.setattr(on_ray, "library", lambda: SimpleNamespace(cluster_resources=lambda: resources))
+    assert on_ray.room(Means("torch", "cuda", "float32", 1)) == 2
+    assert on_ray.room(Means("torch", "cpu", "float32", 4)) == 2
+    resources.clear()
+    with pytest.raises(UsageError, match="no CPU for trainings; start a node: ray start"):
+        on_ray.choose(None, (), 0, "auto", "auto")  # type: ignore[arg-type]
+    resources["CPU"] = 1.0
+    with pytest.raises(UsageError, match="has no GPU; give --device cpu"):
+        on_ray.choose(None, (), 0, "auto", "cuda")  # type: ignore[arg-type]
+
+
+def test_a_node_with_other_versions_is_refused() -> None:
+    expected = on_ray._versions() | {"torch": "1.0"}
+    with pytest.raises(UsageError, match=r"has torch .*, not 1\.0; install the same versions"):
+        on_ray._choose_there(expected)
+
+
+def test_a_training_that_kills_its_workers_ends_the_run(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+
+    def fail(training: Any) -> None:
+        raise ConnectionError("gone\nand more")
+
+    monkeypatch.setattr(on_ray, "keep_start", lambda trial, bench: None)
+    monkeypatch.setattr(on_ray, "lost", lambda: (ConnectionError,))
+    driver: Any = SimpleNamespace(
+        bench=None, _attempt=fail, stopping=SimpleNamespace(is_set=lambda: False), job=SimpleNamespace(say=said.append)
+    )
+    training = plan(lth.config.resolve(tiny))[0]  # type: ignore[attr-defined]
+    with pytest.raises(LthError, match="lost 10 times; perhaps it needs more memory"):
+        on_ray.Driver.do(driver, training)
+    assert said[0] == f"{training.id} was lost with its worker, and is done again (1 of 10): gone"
+    assert len(said) == 10
