@@ -201,7 +201,7 @@ def test_decompression_bombs(root, cache, side):
 
 
 def test_more_images_than_memory_is_meant_for(root, cache, monkeypatch):
-    monkeypatch.setattr(folders, "MAX_BYTES", 100)
+    monkeypatch.setattr(folders, "most_bytes", lambda: 100)
     assert "decode to 300 bytes, at most 100 are read" in refused(root, cache)
 
 

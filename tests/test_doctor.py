@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lth import doctor, native
+from lth import doctor, memory, native
 from lth.cli import main
 from lth.data.registry import DATASETS
 from lth.training import kernels, precision
@@ -75,5 +75,5 @@ def test_a_folder_that_cannot_be_written_is_missing(tmp_path: Path, monkeypatch:
 
 
 def test_free_memory_is_not_more_than_all() -> None:
-    total, free = doctor.memory_bytes()
+    total, free = memory.total_and_free()
     assert 0 < free <= total

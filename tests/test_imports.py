@@ -15,7 +15,7 @@ from lth import config
 SOURCE = Path(lth.__file__).parent
 # A module imports from its own line and the lines above it, never from below.
 ORDER = [
-    ["errors"],
+    ["errors", "memory"],
     ["config", "seals"],
     ["randomness"],
     ["plan"],

@@ -20,6 +20,7 @@ from lth import native
 from lth.config import DATASETS, Experiment, resolve
 from lth.data.sources import cache_root, on_disk
 from lth.errors import UsageError
+from lth.memory import total_and_free
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox", "safari")
 LEAST_FREE_GIB = 1.0  # below this, a run of LeNet in full may not fit
@@ -126,30 +127,8 @@ def gpu() -> Finding:
 
 
 def memory() -> Finding:
-    total, free = memory_bytes()
+    total, free = total_and_free()
     return Finding("memory", True, f"{total / 2**30:.1f} GiB, {free / 2**30:.1f} of them free")
-
-
-def memory_bytes() -> tuple[int, int]:
-    """All memory and what of it is free, for this process: a container may have less than the machine."""
-    page = os.sysconf("SC_PAGE_SIZE")
-    total = page * os.sysconf("SC_PHYS_PAGES")
-    free = _available() or total
-    group = Path("/sys/fs/cgroup")
-    try:
-        limit = int((group / "memory.max").read_text())
-        used = int((group / "memory.current").read_text())
-    except (OSError, ValueError):  # no such groups here, or no limit ("max")
-        return total, free
-    return min(total, limit), max(0, min(free, limit - used))
-
-
-def _available() -> int | None:
-    try:
-        lines = Path("/proc/meminfo").read_text().splitlines()
-        return next(1024 * int(line.split()[1]) for line in lines if line.startswith("MemAvailable"))
-    except (OSError, StopIteration, ValueError):
-        return None
 
 
 def disk(what: str, folder: Path) -> Finding:

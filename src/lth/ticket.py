@@ -19,6 +19,7 @@ from lth.store import write_file
 
 FORMAT = 2
 FORMATS = (1, FORMAT)  # 1 had no seal
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 
 
 @dataclass(frozen=True)
@@ -49,6 +50,8 @@ class Ticket:
     @staticmethod
     def load(path: str | Path) -> Ticket:
         """Read a ticket file. Raises UsageError naming the file and what is wrong with it."""
+        if Path(path).exists() and not Path(path).is_file():  # a pipe might never end
+            raise UsageError(f"{path} is no file")
         try:
             return from_bytes(Path(path).read_bytes())
         except OSError as error:
@@ -70,7 +73,7 @@ def from_bytes(content: bytes) -> Ticket:
     tensors = load_tensors(content)
     start = {k.removeprefix("start/"): v for k, v in tensors.items() if k.startswith("start/")}
     packed = {k.removeprefix("mask/"): v for k, v in tensors.items() if k.startswith("mask/")}
-    if missing := sorted({*packed} - {*start}) or ([] if packed else ["mask/..."]):
+    if missing := [f"start/{name}" for name in sorted({*packed} - {*start})] or ([] if packed else ["mask/..."]):
         raise ValueError(f"it lacks {', '.join(missing)}")
     mask = {name: masks.unpack(layer, start[name].shape) for name, layer in packed.items()}
     origin = read_metadata(content)
@@ -81,6 +84,8 @@ def from_bytes(content: bytes) -> Ticket:
     if origin.get("counts") != masks.alive(mask):
         raise ValueError("its masks do not have the counts that it states")
     for name, layer in mask.items():
+        if start[name].dtype not in FLOATS:
+            raise ValueError(f"start/{name} is of type {start[name].dtype}, which no weights are")
         if torch.any(start[name][~layer] != 0):
             raise ValueError(f"start/{name} has weights where mask/{name} has none")
     return Ticket(mask, start, origin)

@@ -25,7 +25,18 @@ from lth.config.resolution import (
     sweep,
     to_setting,
 )
-from lth.config.schema import MOST_LEVELS, MOST_SCALE, Branch, Data, Experiment, Model, Prune, Recipe, keys
+from lth.config.schema import (
+    MOST_LEVELS,
+    MOST_SCALE,
+    MOST_WEIGHTS,
+    Branch,
+    Data,
+    Experiment,
+    Model,
+    Prune,
+    Recipe,
+    keys,
+)
 from lth.config.toml import deep_copy, presets, read, to_toml
 
 __all__ = [
@@ -37,6 +48,7 @@ __all__ = [
     "MODELS",
     "MOST_LEVELS",
     "MOST_SCALE",
+    "MOST_WEIGHTS",
     "SCORES",
     "START_RULES",
     "STRATEGIES",

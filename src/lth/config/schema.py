@@ -483,9 +483,9 @@ def validated(tables: Mapping[str, Any]) -> Experiment:
     try:
         return Experiment.model_validate(tables)
     except ValidationError as error:
-        lines = [_problem(problem) for problem in error.errors(include_url=False)]
-    more = [f"and {len(lines) - 20} more"] if len(lines) > 20 else []
-    raise UsageError("\n".join(lines[:20] + more))
+        problems = error.errors(include_url=False)
+    more = [f"and {len(problems) - 20} more"] if len(problems) > 20 else []
+    raise UsageError("\n".join([*map(_problem, problems[:20]), *more]))
 
 
 _EXPECTED = {  # pydantic's types of errors, where its own words are for programmers

@@ -13,6 +13,9 @@ from lth.config.names import nearest, shown
 from lth.config.schema import Experiment, Value
 from lth.errors import UsageError
 
+MOST_BYTES = 2 * 2**20  # of a file: several times the longest experiment that can be done
+MOST_DOTS = 1000  # of a key: reading one takes time with the square of its parts
+
 
 def presets() -> dict[str, str]:
     """The shipped experiments: name -> TOML text."""
@@ -26,11 +29,16 @@ def read(source: str | Path) -> dict[str, Any]:
     name = str(source)
     if name.endswith(".toml") or isinstance(source, Path):
         try:
-            text = Path(source).read_text(encoding="utf-8-sig")
+            with Path(source).open("rb") as file:
+                text = file.read(MOST_BYTES + 1).decode("utf-8-sig")
         except FileNotFoundError:
             raise UsageError(f"there is no file {name}; `lth show lenet > {name}` writes one to begin with") from None
         except (OSError, ValueError) as error:
             raise UsageError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        if len(text) > MOST_BYTES:
+            raise UsageError(f"{name} has more than the {MOST_BYTES:,} bytes that are read of an experiment")
+        if any(part.count(".") > MOST_DOTS for line in text.splitlines() for part in line.split(",")):
+            raise UsageError(f"{name} is no experiment: it has a key, or a text, of more than {MOST_DOTS:,} parts")
         try:
             return deep_copy(tomllib.loads(text))  # which fails where tables are nested beyond reason
         except (ValueError, RecursionError) as error:

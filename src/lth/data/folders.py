@@ -15,7 +15,7 @@ from typing import NamedTuple
 import numpy as np
 
 from lth.data.examples import Data, from_arrays
-from lth.data.formats import MAX_BYTES, NPZ_KEYS, read_npz
+from lth.data.formats import NPZ_KEYS, most_bytes, read_npz
 from lth.data.rawfiles import write_whole
 from lth.errors import UsageError
 
@@ -153,14 +153,16 @@ def _decode_all(listing: _Listing) -> dict[str, np.ndarray]:
     arrays = {}
     for part in PARTS:
         files = listing.files[part]
-        arrays[f"x_{part}"] = np.stack([_decode(path, "L" if grey else "RGB") for path, _ in files])
+        arrays[f"x_{part}"] = images = np.empty((len(files), 1 if grey else 3, size[1], size[0]), np.uint8)
+        for image, (path, _) in zip(images, files, strict=True):
+            image[:] = _decode(path, "L" if grey else "RGB")
         arrays[f"y_{part}"] = np.array([number for _, number in files], dtype=np.int64)
     return arrays
 
 
 def _weigh(size: int, root: Path) -> None:
-    if size > MAX_BYTES:
-        raise UsageError(f"the images in {root} decode to {size:,} bytes, at most {MAX_BYTES:,} are read")
+    if size > (most := most_bytes()):
+        raise UsageError(f"the images in {root} decode to {size:,} bytes, at most {most:,} are read here")
 
 
 def _head(path: Path) -> tuple[tuple[int, int], str]:

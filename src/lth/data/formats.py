@@ -18,12 +18,15 @@ from typing import IO, BinaryIO
 import numpy as np
 
 from lth.errors import LthError, UsageError
+from lth.memory import total_and_free
 
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 MAX_BYTES = 16 * 2**30  # all the arrays of one dataset together: they are held in memory whole
 # Compressed images shrink a few times over. A file that unpacks to far more than this was made to fill the memory.
 _RATIO = 200
 _ALWAYS_FINE = 64 * 2**20
+# What reading a file may take: this much, and so much for each of its bytes. Arrays are copied on their way.
+MEMORY_BASE, MEMORY_RATIO = 4 * _ALWAYS_FINE, 4 * _RATIO
 _MAX_AXES = 8
 _UNSIGNED_BYTE = 0x08
 _HEADER_ERRORS = (
@@ -58,6 +61,11 @@ def read_idx(content: bytes, name: str) -> np.ndarray:
             f"{name}: its header declares {_by(shape)} = {math.prod(shape):,} bytes, {len(content) - start:,} follow"
         )
     return np.frombuffer(content, dtype=np.uint8, offset=start).reshape(shape)
+
+
+def most_bytes() -> int:
+    """What a dataset may take at most here: `MAX_BYTES`, and half of this machine's memory."""
+    return min(MAX_BYTES, total_and_free()[0] // 2)
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
@@ -100,8 +108,8 @@ def _member(archive: zipfile.ZipFile, key: str, name: str) -> zipfile.ZipInfo:
 def _weigh(members: list[zipfile.ZipInfo], name: str) -> None:
     packed = sum(member.compress_size for member in members)
     unpacked = sum(member.file_size for member in members)
-    if unpacked > MAX_BYTES:
-        raise UsageError(f"{name} declares {unpacked:,} bytes of arrays, at most {MAX_BYTES:,} are read")
+    if unpacked > (most := most_bytes()):
+        raise UsageError(f"{name} declares {unpacked:,} bytes of arrays, at most {most:,} are read here")
     if unpacked > _ALWAYS_FINE + _RATIO * packed:
         raise UsageError(
             f"{name}: {packed:,} bytes would unpack to {unpacked:,}, more than {_RATIO} times as many; "

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
-from lth.config import Model
+from lth.config import MOST_WEIGHTS, Model
 from lth.errors import UsageError
 from lth.models.conv import conv
 from lth.models.lenet import lenet
@@ -40,8 +40,14 @@ def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
         raise UsageError(
             f"model {config.name} takes images of at least {smallest} x {smallest} pixels; the data are {found}"
         )
+    make = MODELS[config.name]
+    with torch.device("meta"):  # which takes no memory
+        weights = sum(parameter.numel() for parameter in make(config, shape, classes).parameters())
+    if weights > MOST_WEIGHTS:
+        size = " x ".join(map(str, shape))
+        raise UsageError(f"for inputs of {size} model {config.name} has {weights:,} weights; at most {MOST_WEIGHTS:,}")
     with torch.random.fork_rng(devices=[]):  # modules initialise themselves from the global generator: leave it alone
-        return MODELS[config.name](config, shape, classes)
+        return make(config, shape, classes)
 
 
 def groups(model: nn.Module) -> dict[str, str]:
