@@ -14,7 +14,7 @@ from lth.config.schema import Experiment, Value
 from lth.errors import UsageError
 
 MOST_BYTES = 2 * 2**20  # of a file: several times the longest experiment that can be done
-MOST_DOTS = 1000  # of a key: reading one takes time with the square of its parts
+MOST_DOTS = 10_000  # of a key: reading one takes time with the square of its parts
 
 
 def presets() -> dict[str, str]:
@@ -38,7 +38,7 @@ def read(source: str | Path) -> dict[str, Any]:
         if len(text) > MOST_BYTES:
             raise UsageError(f"{name} has more than the {MOST_BYTES:,} bytes that are read of an experiment")
         if any(part.count(".") > MOST_DOTS for line in text.splitlines() for part in line.split(",")):
-            raise UsageError(f"{name} is no experiment: it has a key, or a text, of more than {MOST_DOTS:,} parts")
+            raise UsageError(f"{name} is no valid TOML: it has a key, or a text, of more than {MOST_DOTS:,} parts")
         try:
             return deep_copy(tomllib.loads(text))  # which fails where tables are nested beyond reason
         except (ValueError, RecursionError) as error:
