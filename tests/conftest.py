@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,17 @@ def _no_data_root_of_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) 
     """Tests see neither the user's data root nor the user's cache."""
     monkeypatch.delenv("LTH_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+
+
+@pytest.fixture
+def one_thread() -> Iterator[None]:
+    """Networks this small are slower on several threads, and much slower where the cores are busy."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")
@@ -52,14 +64,18 @@ def tiny_data(tmp_path: Path) -> Path:
     return path
 
 
-@pytest.fixture
-def tiny(tiny_data: Path) -> dict[str, Any]:
+def tiny_experiment(data: Path) -> dict[str, Any]:
     """An experiment on it, as tables: one trial, two prunings, 40 updates."""
     return {
         "name": "tiny",
         "trials": 1,
         "levels": 2,
-        "data": {"name": str(tiny_data), "validation": 90},
+        "data": {"name": str(data), "validation": 90},
         "model": {"name": "lenet", "layers": [12, 8]},
         "recipe": {"optimizer": "adam", "lr": 0.01, "iterations": 40, "batch": 30, "eval_every": 10},
     }
+
+
+@pytest.fixture
+def tiny(tiny_data: Path) -> dict[str, Any]:
+    return tiny_experiment(tiny_data)

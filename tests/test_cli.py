@@ -84,6 +84,31 @@ def refused(ended: Ended, *said: str, code: int = 2) -> None:
         assert part in ended.err
 
 
+# ------------------------------------------------------------------------------------------------------------- tickets
+
+
+def test_a_ticket_is_shown_exported_and_trained_again(
+    finished: Path, cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    ended = cli("export", finished, "--trial", 1, "--level", 1, "--to", "t.safetensors")
+    said = "t.safetensors: the ticket of trial 1, level 1, 80.71% of weights, with its start\n"
+    assert (ended.code, ended.out) == (0, said)
+    shown = cli("ticket", "t.safetensors").out
+    assert "weights     452 of 560 remain: 80.71%" in shown and "place       trial 1, level 1, branch ticket" in shown
+    ended = cli("run", "--ticket", "t.safetensors", "recipe.iterations=20", "recipe.lr=0.02", *QUICK)
+    assert ended.code == 0 and "[1/1] trial 1 level 0 ticket: 80.71% of weights" in ended.out
+    assert list(lth.Run(Path("runs/ticket-t")).summary["iterations"]) == [20]
+    dry = cli("run", "--ticket", "t.safetensors", "--levels", 1, "--dry-run", "--out", "other")
+    assert re.search(r"0 +452 +80\.71 +1 ticket", dry.out) and re.search(r"1 +365 +65\.18 +1 ticket", dry.out)
+    assert not Path("other").exists()
+    ended = cli("export", finished, "--level", 1, "--to", "w.pt", "--compact")
+    assert ended.code == 0 and "times as fast" in ended.out and "of the compact network" in ended.out
+    refused(cli("export", finished, "--level", 7, "--to", "w.pt"), "it has trials 1 and levels 0 to 1")
+    refused(cli("ticket", "w.pt"), "w.pt is no ticket file, or damaged")
+    refused(cli("run", "--ticket", "w.pt"), "w.pt is no ticket file, or damaged")
+
+
 # ------------------------------------------------------------------------------------------------------------- lth run
 
 
@@ -203,7 +228,7 @@ def test_what_run_refuses_leaves_nothing_behind(words: str, tiny_toml: Path, cli
     before = everything(Path.cwd())
     arguments = [word.replace("T", str(tiny_toml)) if word[0] == "T" else word for word in words.split()]
     ended = cli("run", *arguments, *([] if "--engine" in words else ["--engine", "torch"]))
-    refused(ended, *([REFUSED[words]] if words else ["Missing argument"]))
+    refused(ended, *([REFUSED[words]] if words else ["nothing to run: give a preset"]))
     assert everything(Path.cwd()) == before
 
 

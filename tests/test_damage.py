@@ -20,7 +20,7 @@ from lth import damage, records, seals, store
 from lth.cli import main
 from lth.errors import LthError, UsageError
 from lth.repair import repair
-from lth.step import read_checkpoint, write_checkpoint
+from lth.step import checkpoint_bytes, from_checkpoint_bytes
 from lth.ticket import Ticket
 from lth.training.loop import Checkpoint
 from test_resume import contents
@@ -230,23 +230,21 @@ def test_no_bit_of_a_ticket_can_change(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_checkpoint_that_is_damaged_or_of_another_training_is_as_good_as_none(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
+    caplog: pytest.LogCaptureFixture,
 ) -> None:
     import torch
 
-    path, own = tmp_path / ".level-00.checkpoint", {"training": "a" * 64, "made_from": {}}
-    write_checkpoint(path, Checkpoint(iteration=3, state={"w": torch.arange(9.0)}), own)
-    found = read_checkpoint(path, own)
+    own = {"training": "a" * 64, "made_from": {}}
+    content = checkpoint_bytes(Checkpoint(iteration=3, state={"w": torch.arange(9.0)}), own)
+    found = from_checkpoint_bytes(content, own)
     assert found and found.iteration == 3
-    assert read_checkpoint(path, own | {"training": "b" * 64}) is None
-    content = path.read_bytes()
+    assert from_checkpoint_bytes(content, own | {"training": "b" * 64}) is None
     for at in range(0, len(content), 3):
-        path.write_bytes(content[:at] + bytes([content[at] ^ 8]) + content[at + 1 :])
-        assert read_checkpoint(path, own) is None, content[max(0, at - 20) : at + 20]
+        changed = content[:at] + bytes([content[at] ^ 8]) + content[at + 1 :]
+        assert from_checkpoint_bytes(changed, own) is None, content[max(0, at - 20) : at + 20]
     for length in range(0, len(content), 7):
-        path.write_bytes(content[:length])
-        assert read_checkpoint(path, own) is None
-    assert f"{path} cannot be used" in caplog.text
+        assert from_checkpoint_bytes(content[:length], own) is None
+    assert "cannot be used" in caplog.text
 
 
 # ------------------------------------------------------------------------------------------------------- from before

@@ -294,6 +294,9 @@ ELSEWHERE = {
     "recipe.compile": "the same numbers in another way: test_precision.py",
     "prune.score": "one name so far",
     "branch": "the controls above",
+    "model.sha256": "a record: test_own_model.py",
+    "ticket": "a ticket file: test_ticket.py",
+    "ticket_sha256": "a record: test_ticket.py",
 }
 
 

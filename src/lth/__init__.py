@@ -10,8 +10,17 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from lth.callbacks import hf_callback as hf_callback
+    from lth.callbacks import lightning_callback as lightning_callback
+    from lth.compacting import compact as compact
+    from lth.config import Recipe as Recipe
     from lth.errors import LthError as LthError
     from lth.errors import UsageError as UsageError
+    from lth.exporting import export as export
+    from lth.finding import find_tickets as find_tickets
+    from lth.holding import hold as hold
+    from lth.ladder import Tickets as Tickets
+    from lth.ladder import imp as imp
     from lth.running import Run as Run
     from lth.running import run as run
     from lth.ticket import Ticket as Ticket
@@ -20,6 +29,15 @@ _PUBLIC = {
     "run": "lth.running",
     "Run": "lth.running",
     "Ticket": "lth.ticket",
+    "Tickets": "lth.ladder",
+    "Recipe": "lth.config",
+    "find_tickets": "lth.finding",
+    "hf_callback": "lth.callbacks",
+    "lightning_callback": "lth.callbacks",
+    "compact": "lth.compacting",
+    "export": "lth.exporting",
+    "hold": "lth.holding",
+    "imp": "lth.ladder",
     "LthError": "lth.errors",
     "UsageError": "lth.errors",
 }

@@ -29,8 +29,9 @@ DataRoot = Annotated[Path | None, typer.Option(help="where datasets lie, as torc
 
 @app.command()
 def run(
-    source: Source,
+    source: Annotated[str | None, typer.Argument(metavar="PRESET|FILE.toml", help="as `lth list presets`")] = None,
     settings: Settings = None,
+    ticket: Annotated[Path | None, typer.Option(metavar="FILE", help="a ticket file: level 0 is that ticket")] = None,
     trials: Annotated[int | None, typer.Option(help="repetitions, each with its own seed")] = None,
     levels: Annotated[int | None, typer.Option(help="prunings: levels 0 to N")] = None,
     branches: Annotated[str | None, typer.Option(help="such as reinit:3,random-mask:1; '' for none")] = None,
@@ -50,10 +51,12 @@ def run(
 
     from lth import running
 
+    if ticket and source and "=" in source:  # the first of the settings: a ticket says itself how it was trained
+        source, settings = None, [source, *(settings or ())]
     running.sweep(
-        source, settings or (), trials=trials, levels=levels, branches=branches, out=out, data_root=data_root,
-        scale=scale, engine=engine, device=device, workers=workers, executor=executor, dry_run=dry_run,
-        watch=watch, log=log, console=Console(),
+        source, settings or (), ticket=ticket, trials=trials, levels=levels, branches=branches, out=out,
+        data_root=data_root, scale=scale, engine=engine, device=device, workers=workers, executor=executor,
+        dry_run=dry_run, watch=watch, log=log, console=Console(),
     )  # fmt: skip
 
 
@@ -167,6 +170,33 @@ def figure(
     means = {"data_root": data_root, "engine": engine, "device": device, "workers": workers, "executor": executor}
     for path in paper_figure.make(number, version, out, console=Console(), dry_run=dry_run, **means):
         typer.echo(path)
+
+
+@app.command()
+def ticket(
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="of a run's folder, or saved from Python")],
+) -> None:
+    """What a ticket file holds."""
+    from lth.ticket import Ticket, describe
+
+    for line in describe(Ticket.load(file)):
+        typer.echo(line)
+
+
+@app.command()
+def export(
+    run_: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
+    to: Annotated[Path, typer.Option(metavar="FILE.safetensors|FILE.pt|FILE.onnx", help="what to write")],
+    trial: Annotated[int, typer.Option(min=1, help="which trial")] = 1,
+    level: Annotated[int | None, typer.Option(min=0, help="which level (default: the winning level)")] = None,
+    branch: Annotated[str, typer.Option(help="such as reinit-1")] = "ticket",
+    weights: Annotated[str | None, typer.Option(help="for .pt and .onnx: trained (default), or start")] = None,
+    compact: Annotated[bool, typer.Option("--compact", help="remove dead units and inputs")] = False,
+) -> None:
+    """A ticket as a file: .safetensors (mask and start), .pt (a plain state_dict), or .onnx (a network that runs)."""
+    from lth import exporting
+
+    exporting.export(run_, trial, level, to, branch=branch, weights=weights, compact=compact, say=typer.echo)
 
 
 @app.command()

@@ -74,7 +74,7 @@ def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Traini
         return Training(own_id, trial, level, branch, needs, mask_rule, start_rule, recipe, sigma)
 
     needs = _pruned(experiment, trial, level)
-    mask_rule = "prune" if level else "ones"
+    mask_rule = "prune" if level else "given" if experiment.ticket else "ones"
     yield training("ticket", needs, mask_rule, "trial", experiment.recipe)
     ticket = (training_id(trial, level),)
     if experiment.strategy == CONTINUED and level:

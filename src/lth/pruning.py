@@ -56,8 +56,8 @@ def budget(
         return [(tuple(lose), sum(lose.values()))] if prune.scope == "global" else [((n,), k) for n, k in lose.items()]
     if prune.scope == "global":
         one = max(rate.values(), default=0.0)  # config has seen to it that all of them are the same
-        return [(tuple(rate), _share(sum(alive[name] for name in rate), _rate(experiment, level, one)))]
-    return [((name,), _share(alive[name], _rate(experiment, level, r))) for name, r in rate.items()]
+        return [(tuple(rate), share(sum(alive[name] for name in rate), _rate(experiment, level, one)))]
+    return [((name,), share(alive[name], _rate(experiment, level, r))) for name, r in rate.items()]
 
 
 def _rate(experiment: Experiment, level: int, rate: float) -> float:
@@ -70,7 +70,8 @@ def _rate(experiment: Experiment, level: int, rate: float) -> float:
     return rate
 
 
-def _share(count: int, rate: float) -> int:
+def share(count: int, rate: float) -> int:
+    """How many of `count` surviving weights a pool of this rate loses."""
     return floor(count * rate + 0.5)
 
 
@@ -92,18 +93,24 @@ def _solve(alive: Mapping[str, int], rate: Mapping[str, float], surplus: int) ->
     return lose
 
 
-def ladder(sizes: Mapping[str, int], groups: Mapping[str, str], experiment: Experiment) -> list[int]:
+def ladder(
+    sizes: Mapping[str, int],
+    groups: Mapping[str, str],
+    experiment: Experiment,
+    first: Mapping[str, int] | None = None,
+) -> list[int]:
     """The weights that remain at levels 0, 1, ..., `experiment.levels`: known before any training.
 
-    Raises UsageError at a level that would remove nothing from the whole network or leave none of it, and for settings
-    of groups that the network does not have.
+    `first` are those of each layer at level 0, where it is a ticket and not the unpruned network. Raises UsageError at
+    a level that would remove nothing from the whole network or leave none of it, and for settings of groups that the
+    network does not have.
     """
     _fitting(groups, experiment.prune)
     total = sum(sizes.values())
-    remaining = [total]
-    alive = dict(sizes)
+    alive = first = dict(first or sizes)
+    remaining = [sum(alive.values())]
     for level in range(1, experiment.levels + 1):
-        before = sizes if experiment.strategy == "oneshot" else alive
+        before = first if experiment.strategy == "oneshot" else alive
         alive = dict(before)
         for pool, count in budget(before, total, groups, experiment, level):
             # which layers of a global pool lose is not known yet; the sum is all that its next budget asks for
@@ -197,6 +204,7 @@ class MaskSource:
 
 MASK_RULES: dict[str, Callable[[MaskSource], Mask]] = {
     "ones": lambda source: masks.ones(source.initial, source.groups),
+    "given": lambda source: source.mask,
     "prune": lambda source: prune(source.trained, source.mask, source.groups, source.experiment, source.level),
     "ticket": lambda source: source.mask,
     "random": lambda source: random(source.mask, source.generator),

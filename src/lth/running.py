@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import re
 import shlex
 import signal
 import threading
@@ -19,7 +20,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lth import config, damage, executors, records, store
-from lth.config import Experiment, nearest, resolve, to_setting
+from lth.config import Experiment, deep_copy, nearest, read, recorded, resolve, to_setting
 from lth.errors import LthError, UsageError
 from lth.executors import Executor, Job
 from lth.plan import Training, plan, trainings
@@ -29,7 +30,7 @@ from lth.scheduling import execute
 if TYPE_CHECKING:
     import pandas as pd
 
-    from lth.step import Means
+    from lth.step import Ladder, Means
 
 
 MOST_WORKERS = 1024
@@ -59,9 +60,10 @@ class Run:
 
 
 def run(
-    experiment: str | Path | Mapping[str, Any],
+    experiment: str | Path | Mapping[str, Any] | None = None,
     overrides: Mapping[str, Any] | Iterable[str] = (),
     *,
+    ticket: str | Path | None = None,
     trials: int | None = None,
     levels: int | None = None,
     branches: str | None = None,
@@ -81,7 +83,9 @@ def run(
     """Train, prune, reset, repeat: what `lth run` does, with the same names.
 
     `experiment` is a preset's name, a TOML file, or its tables; `overrides` are `key=value` texts or a mapping. Goes on
-    where an earlier call stopped. Raises UsageError before any work, and LthError where work could not go on.
+    where an earlier call stopped. With `ticket`, a ticket file, level 0 is that ticket, trained by the recipe and on
+    the data that it was found with, unless `experiment` or `overrides` say otherwise; it is not pruned further unless
+    `levels` does. Raises UsageError before any work, and LthError where work could not go on.
     `watch` serves the report on 127.0.0.1 meanwhile; `log="tensorboard"` writes event files into the run's folder;
     without `pictures`, there are no table, figures and report at the end.
     """
@@ -89,14 +93,17 @@ def run(
     settings = overrides if isinstance(overrides, Mapping) else list(overrides)
     wrong = wrong_options(engine, device, executor, workers, log)
     try:
-        asked = resolve(experiment, settings, trials=trials, levels=levels, branches=branches, scale=scale)
+        source = experiment if ticket is None else of_ticket(ticket, experiment)
+        if source is None:
+            raise UsageError("nothing to run: give a preset of `lth list presets`, a FILE.toml, or --ticket FILE")
+        asked = recorded(resolve(source, settings, trials=trials, levels=levels, branches=branches, scale=scale))
     except UsageError as error:
         raise UsageError("\n".join([str(error), *wrong])) from None
     if wrong:
         raise UsageError("\n".join(wrong))
     folder = Path(out) if out else Path("runs") / asked.folder_name
     root = Path(data_root) if data_root else None
-    options = {"trials": trials, "levels": levels, "branches": branches, "scale": scale}
+    options = {"ticket": ticket, "trials": trials, "levels": levels, "branches": branches, "scale": scale}
     options |= {"engine": engine, "device": device, "workers": workers}
     command = command_of(experiment, settings, options)
 
@@ -122,7 +129,7 @@ def run(
 
 
 def sweep(
-    experiment: str | Path | Mapping[str, Any],
+    experiment: str | Path | Mapping[str, Any] | None,
     overrides: Mapping[str, Any] | Iterable[str] = (),
     *,
     out: str | Path | None = None,
@@ -139,6 +146,8 @@ def sweep(
         return [run(experiment, overrides, out=out, console=console, **options)]
     if options.get("watch"):
         raise UsageError("--watch is for one run; lth report RUN RUN --serve watches several")
+    if experiment is None:
+        raise UsageError("a sweep is of a preset or a file: name it, also beside --ticket")
     console = console or Console(stderr=True)
     preset = resolve(experiment).name
     varied = [key for key in members[0] if any(member[key] != members[0][key] for member in members)]
@@ -155,6 +164,19 @@ def sweep(
             [r.folder for r in runs], below / f"{preset}-{'-'.join(k.rpartition('.')[2] for k in varied)}", console
         )
     return runs
+
+
+def of_ticket(ticket: str | Path, experiment: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The tables of an experiment whose level 0 is a ticket file: those of `experiment`, else the ticket's own."""
+    if experiment is not None:
+        return deep_copy(experiment if isinstance(experiment, Mapping) else read(experiment)) | {"ticket": str(ticket)}
+    from lth.ticket import Ticket
+
+    settings = Ticket.load(ticket).origin.get("settings")
+    if not isinstance(settings, dict):
+        raise UsageError(f"{ticket} does not say how it was trained: lth run PRESET|FILE.toml --ticket {ticket}")
+    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"ticket-{Path(ticket).stem}")[:100]
+    return settings | {"name": name, "trials": 1, "levels": 0, "ticket": str(ticket)}
 
 
 def wrong_options(engine: str, device: str, executor: str, workers: int | None, log: str | None = None) -> list[str]:
@@ -205,7 +227,7 @@ def _run(
     ladder = step.check(asked, loaded)
     means = means_of(kept, asked, loaded, engine, device, folder, executor, say)
     count = workers or executor.room(means)
-    cost_of = lambda training: cost(training, ladder[training.level] / ladder[0], means.engine)
+    cost_of = lambda training: cost(training, ladder.density(training.level), means.engine)
     # the lock comes last: here the first byte is written, and whatever can be refused has been
     with executor.open(Job(whole, means, folder, loaded, root, count, say)) as workers_, store.lock(folder):
         store.clear_unfinished(folder)
@@ -355,7 +377,7 @@ def show_plan(
     means = means_of(kept, asked, loaded, engine, device, folder, executor, quiet)
     todo = [t for t in plan(asked) if not store.is_done(folder, t.id)]
     bench = step.set_up(asked, means, folder, loaded)
-    seconds = step.estimate_seconds(bench, {t.level: ladder[t.level] / ladder[0] for t in todo}, todo)
+    seconds = step.estimate_seconds(bench, {t.level: ladder.density(t.level) for t in todo}, todo)
     count = workers or executor.room(means)
     tickets = [t for t in todo if t.branch == "ticket"]
     trunks = {n: [seconds[t.id] for t in tickets if t.trial == n] for n in {t.trial for t in tickets}}
@@ -370,7 +392,7 @@ def show_plan(
     )
 
 
-def plan_table(todo: list[Training], ladder: list[int], seconds: Mapping[str, float]) -> Table:
+def plan_table(todo: list[Training], ladder: Ladder, seconds: Mapping[str, float]) -> Table:
     table = Table("level", "weights", "% remaining", "trainings to do", "time each", box=None)
     for level in sorted({t.level for t in todo}):
         here = [t for t in todo if t.level == level]
@@ -378,8 +400,8 @@ def plan_table(todo: list[Training], ladder: list[int], seconds: Mapping[str, fl
         each = sum(seconds[t.id] for t in here) / len(here)
         table.add_row(
             str(level),
-            f"{ladder[level]:,}",
-            f"{100 * ladder[level] / ladder[0]:.2f}",
+            f"{ladder.remaining[level]:,}",
+            f"{100 * ladder.density(level):.2f}",
             ", ".join(f"{n} {kind}" for kind, n in kinds.items()),
             duration(each),
         )
@@ -391,9 +413,9 @@ def plan_table(todo: list[Training], ladder: list[int], seconds: Mapping[str, fl
 
 def command_of(experiment: Any, settings: Mapping[str, Any] | Iterable[str], options: Mapping[str, Any]) -> str:
     """The command that repeats a call, without what belongs to one machine: --data-root and --out."""
-    name = str(experiment) if not isinstance(experiment, Mapping) else "FILE.toml"
+    name = "FILE.toml" if isinstance(experiment, Mapping) else str(experiment)
     texts = [to_setting(*pair) for pair in settings.items()] if isinstance(settings, Mapping) else settings
-    words = ["lth", "run", name, *texts]
+    words = ["lth", "run", *([] if experiment is None else [name]), *texts]
     for option, value in options.items():
         if value is not None and value != "auto":
             words += [f"--{option}", str(value)]

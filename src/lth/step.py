@@ -18,12 +18,12 @@ from torch import Tensor, nn
 
 from lth import data as datasets
 from lth import masks, native, plan, seals, store
-from lth.config import Experiment, Recipe
+from lth.config import Experiment, Recipe, is_own
 from lth.data.splits import check_validation
 from lth.errors import UsageError
 from lth.masks import Mask, Weights
-from lth.models import build, groups
-from lth.models.init import draw, sigma_of
+from lth.models import build, everywhere, first_weights, groups
+from lth.models.init import sigma_of
 from lth.native import engine as native_engine
 from lth.plan import Training, evaluations
 from lth.pruning import MASK_RULES, MaskSource, ladder
@@ -37,6 +37,8 @@ from lth.training.loop import Checkpoint, Engine, Evaluation, Hooks, Outcome, tr
 from lth.training.precision import resolve
 
 log = logging.getLogger(__name__)
+
+GIVEN = "ticket.safetensors"  # in the run's folder, what `--ticket` gave
 
 ENGINES: dict[str, tuple[Callable[..., Any], Callable[..., Engine]]] = {
     "torch": (torch_engine.prepare, torch_engine.TorchEngine),
@@ -68,6 +70,21 @@ class Bench:
     def model(self) -> nn.Module:
         return build(self.experiment.model, self.shape, self.classes)
 
+    def draw(self, drawn: torch.Generator) -> dict[str, Tensor]:
+        """First weights for the model."""
+        return first_weights(self.experiment.model, self.shape, self.classes, drawn)
+
+
+@dataclass(frozen=True)
+class Ladder:
+    """The weights that remain at each level, of those counted."""
+
+    remaining: list[int]
+    total: int
+
+    def density(self, level: int) -> float:
+        return self.remaining[level] / self.total
+
 
 # ------------------------------------------------------------------------------------------------------------- choosing
 
@@ -93,6 +110,10 @@ def choose(experiment: Experiment, shape: tuple[int, ...], classes: int, engine:
         return Means(chosen, device, "float32", threads=1), reason
     if experiment.recipe.compile and experiment.model.dropout:
         raise UsageError("recipe.compile would compile dropout anew for each update; leave out one of them")
+    if is_own(experiment.model.name):
+        if asked == "bfloat16":
+            raise UsageError("recipe.precision = bfloat16 is for the models of `lth list models`; leave it out")
+        asked = "float32"
     precision, why = resolve(asked, model, device)
     if precision == "bfloat16" and device == "cpu" and (lacking := kernels.why_not()):
         why += f", without compiled kernels: {lacking}"
@@ -114,7 +135,7 @@ def _obstacle(model: nn.Module, experiment: Experiment, device: str) -> str | No
     return None if native_engine.chain(model) else "the network is no chain of Linear and ReLU"
 
 
-def check(experiment: Experiment, data: datasets.Data) -> list[int]:
+def check(experiment: Experiment, data: datasets.Data) -> Ladder:
     """The remaining weights of every level. Raises UsageError where the experiment does not fit the data."""
     check_validation(data, experiment.data.validation)
     shape, examples = tuple(data.train_x.shape[1:]), len(data.train_x) - experiment.data.validation
@@ -123,8 +144,27 @@ def check(experiment: Experiment, data: datasets.Data) -> list[int]:
     if experiment.recipe.augment and len(shape) != 3:
         raise UsageError(f"recipe.augment is for images, but {data.name} has vectors of {shape[0]}; leave it out")
     model = build(experiment.model, shape, data.classes)
-    sizes = {name: dict(model.named_parameters())[name].numel() for name in groups(model)}
-    return ladder(sizes, groups(model), experiment)
+    own = dict(model.named_parameters())
+    sizes = {name: own[name].numel() for name in groups(model)}
+    if not sizes:
+        raise UsageError(f"{experiment.model.name} has no weights to prune: no parameter of two dimensions or more")
+    first = masks.alive(given_ticket(experiment, model).mask) if experiment.ticket else None
+    return Ladder(ladder(sizes, groups(model), experiment, first), sum(sizes.values()))
+
+
+def given_ticket(experiment: Experiment, model: nn.Module) -> Ticket:
+    """The ticket of the experiment's ticket file. Raises UsageError where it does not fit `model`, whose weights go."""
+    assert experiment.ticket is not None
+    ticket = Ticket.load(experiment.ticket)
+    try:
+        ticket.apply(model)
+        if strange := sorted({*ticket.mask} ^ {*groups(model)}):
+            raise UsageError(f"its mask and the model's counted weights differ in {', '.join(strange)}")
+    except UsageError as error:
+        raise UsageError(
+            f"{experiment.ticket} cannot be trained as {experiment.model.name} on {experiment.data.name}: {error}"
+        ) from None
+    return ticket
 
 
 def set_up(experiment: Experiment, means: Means, folder: Path, data: datasets.Data) -> Bench:
@@ -187,6 +227,8 @@ def needed_names(training: Training) -> list[str]:
 
 def ticket_needed(training: Training) -> str | None:
     """The ticket whose mask a mask rule begins with."""
+    if training.mask_rule == "given":
+        return GIVEN
     return f"{training.needs[0]}/ticket.safetensors" if training.needs else None
 
 
@@ -244,11 +286,12 @@ def make_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapp
         MaskSource(experiment, training.level, groups(model), initial, mask, trained, own("mask"))
     )
     given = experiment.model.init_sigma
-    sigmas = {name: sigma_of(initial[name], given) for name in mask}
-    fresh = lambda drawn: draw(model, drawn, given)
+    by_itself = is_own(experiment.model.name)
+    sigmas = {n: float(initial[n].std()) if by_itself else sigma_of(initial[n], given) for n in mask}
     start = START_RULES[training.start_rule](
-        StartSource(initial, trained, fresh, own("start"), mask, sigmas, training.sigma)
+        StartSource(initial, trained, bench.draw, own("start"), mask, sigmas, training.sigma)
     )
+    settings = experiment.leading_to(training.level) | {"recipe": training.recipe.model_dump(exclude_none=True)}
     origin = {
         "model": experiment.model.model_dump(mode="json", exclude_none=True),
         "experiment": experiment.digest(training.level),
@@ -257,17 +300,25 @@ def make_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapp
         "level": training.level,
         "branch": name,
         "versions": {"lth": version("lth"), "torch": torch.__version__},
+        "inputs": list(bench.shape),
+        "classes": bench.classes,
+        "settings": {key: value for key, value in settings.items() if not key.startswith("ticket")},
     }
-    return Ticket(mask, masks.apply(mask, start), origin)
+    return Ticket(mask, masks.apply(everywhere(model, mask), start), origin)
 
 
 def keep_start(trial: int, bench: Bench) -> None:
-    """Draw theta_0 of a trial and store it, unless it is stored."""
+    """Store theta_0 of a trial, drawn or the ticket file's, unless it is stored; and the ticket file too."""
+    given = bench.experiment.ticket
+    if given and not (bench.folder / GIVEN).exists():
+        store.write_file(bench.folder / GIVEN, to_bytes(given_ticket(bench.experiment, bench.model())))
     path = bench.folder / store.start_name(trial)
     if not path.exists():
-        drawn = generator(bench.experiment.seed, trial, "start")
-        start = draw(bench.model(), drawn, bench.experiment.model.init_sigma)
-        store.write_file(path, save_tensors(start, {"trial": trial}))
+        if given:
+            start = given_ticket(bench.experiment, bench.model()).start
+        else:
+            start = bench.draw(generator(bench.experiment.seed, trial, "start"))
+        store.write_file(path, save_tensors(dict(start), {"trial": trial}))
 
 
 def _read(folder: Path, stored: Mapping[str, bytes], name: str, reader: Callable[[bytes], Any]) -> Any:
@@ -377,7 +428,7 @@ def _pace(bench: Bench, density: float) -> tuple[float, float]:
     """Seconds of an update and of an evaluation on the validation set, under a random mask of this density."""
     model = bench.model()
     drawn = generator(0, "estimate")
-    start = draw(model, drawn, bench.experiment.model.init_sigma)
+    start = bench.draw(drawn)
     mask = {name: torch.rand(start[name].shape, generator=drawn) < density for name in groups(model)}
     engine = engine_for(bench, model, masks.apply(mask, start), mask, bench.experiment.recipe, ("estimate",))
     engine.advance(3)

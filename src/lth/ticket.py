@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,13 @@ import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import Tensor, nn
+from torch.nn.utils import prune
 
 from lth import masks, seals
 from lth.errors import UsageError
+from lth.holding import clear, find
 from lth.masks import Mask
+from lth.models import counted, everywhere, unwrapped
 from lth.store import write_file
 
 FORMAT = 2
@@ -36,13 +40,42 @@ class Ticket:
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Give `model` the start weights under the mask. Raises UsageError naming what does not fit."""
-        own = model.state_dict()
+        own = {n: t for n, t in unwrapped(model).state_dict().items() if isinstance(t, Tensor)}
         wrong = sorted({*own} ^ {*self.start})
         wrong += [f"{n} {tuple(t.shape)}" for n, t in self.start.items() if n in own and own[n].shape != t.shape]
         if wrong:
             raise UsageError(f"the ticket does not fit this model; they differ in {', '.join(wrong)}")
-        model.load_state_dict(masks.apply(self.mask, self.start))
+        held = find(model, self.mask)
+        unwrapped(model).load_state_dict(self.start, strict=False)  # what is no tensor has no place in a ticket
+        for one in held:  # by parameter, so that what is tied is pruned under all its names
+            clear(one.parameter, one)
         return model
+
+    def to_prune(self, model: nn.Module) -> nn.Module:
+        """`apply`, with the mask as torch.nn.utils.prune has it: NAME_orig, NAME_mask, and NAME computed of them."""
+        self.apply(model)
+        for name, layer in everywhere(model, self.mask).items():
+            module, own = _place(model, name)
+            prune.custom_from_mask(module, own, layer.to(getattr(module, own).device))
+        return model
+
+    @staticmethod
+    def from_prune(model: nn.Module) -> Ticket:
+        """The ticket of a model that torch.nn.utils.prune has pruned, with the present weights as its start.
+
+        Counted weights without a mask have none pruned. Raises UsageError where nothing is pruned by it.
+        """
+        state = {name: t.detach().cpu().clone() for name, t in unwrapped(model).state_dict().items()}
+        pruned = [n.removesuffix("_mask") for n in state if n.endswith("_mask") and f"{n[:-5]}_orig" in state]
+        if not pruned:
+            raise UsageError(
+                "the model is not pruned by torch.nn.utils.prune: no parameter NAME_orig has its NAME_mask"
+            )
+        own = {name.removesuffix("_orig"): parameter.shape for name, parameter in counted(model).items()}
+        mask = {name: state.get(f"{name}_mask", torch.ones(shape)).bool() for name, shape in own.items()}
+        start = {n.removesuffix("_orig"): t for n, t in state.items() if n.removesuffix("_mask") not in pruned}
+        further = {name: state[f"{name}_mask"].bool() for name in pruned if name not in mask}  # tied, or biases
+        return Ticket(mask, masks.apply(mask | further, start), {})
 
     def save(self, path: str | Path) -> None:
         write_file(Path(path), to_bytes(self))
@@ -99,6 +132,52 @@ def save_tensors(tensors: dict[str, Tensor], facts: dict[str, Any]) -> bytes:
     text = json.dumps(facts | {seals.KEY: seals.BLANK}, sort_keys=True)
     content = safetensors.torch.save(tensors, {"lth": text})
     return seals.sealed(content, seals.head_of(content))
+
+
+def describe(ticket: Ticket) -> list[str]:
+    """What a ticket is and where it comes from, a line each."""
+    origin, alive = ticket.origin, masks.alive(ticket.mask)
+    settings = origin.get("settings", {})
+    weights, counted_ = sum(alive.values()), masks.size(ticket.mask)
+    seeds = origin.get("seeds", {})
+    facts = {
+        "model": _in_words(origin.get("model")),
+        "weights": f"{weights:,} of {counted_:,} remain: {100 * ticket.density:.2f}% (density {ticket.density:.6g})",
+        "place": ", ".join(f"{key} {origin[key]}" for key in ("trial", "level", "branch") if key in origin),
+        "seed": str(seeds["experiment"]) if "experiment" in seeds else "",
+        "inputs": " x ".join(map(str, origin.get("inputs", []))),
+        "classes": str(origin.get("classes", "")),
+        "data": str(settings.get("data", {}).get("name", "")),
+        "recipe": _in_words(settings.get("recipe")),
+        "made with": _in_words(origin.get("versions")),
+        "experiment": str(origin.get("experiment", "")),
+    }
+    width = max(map(len, ticket.mask), default=0)
+    layers = [
+        f"  {name:{width}}  {'x'.join(map(str, layer.shape)):>12}  {alive[name]:>11,} of {layer.numel():>11,}"
+        f"  {100 * alive[name] / layer.numel():6.2f}%"
+        for name, layer in ticket.mask.items()
+    ]
+    rest = sum(t.numel() for name, t in ticket.start.items() if name not in ticket.mask)
+    return [
+        *(f"{name:10}  {text}" for name, text in facts.items() if text),
+        *layers,
+        f"and {rest:,} numbers that are not pruned (biases, norms, buffers)",
+    ]
+
+
+def _in_words(table: Any) -> str:
+    return ", ".join(f"{key} {value}" for key, value in table.items() if value) if isinstance(table, Mapping) else ""
+
+
+def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, own = name.rpartition(".")
+    return unwrapped(model).get_submodule(path), own
+
+
+def metadata(value: dict[str, Any]) -> dict[str, str]:
+    """Safetensors metadata of a single key: with more, the order of the file's bytes would not be fixed."""
+    return {"lth": json.dumps(value, sort_keys=True)}
 
 
 def read_metadata(content: bytes) -> dict[str, Any]:

@@ -44,6 +44,7 @@ STRATEGIES = {
 }
 MASK_RULES = {
     "ones": "nothing pruned",
+    "given": "the mask of the experiment's ticket file",
     "prune": "what the training that it needs leaves after pruning",
     "ticket": "the mask of the ticket at this level",
     "random": "as many weights as the ticket in each layer, at random",
@@ -70,6 +71,11 @@ def sigma_in(name: str) -> float | None:
     """The sigma that a branch's name says, so that several can stand side by side: 0.5 of `noise-0.5`; else None."""
     said = re.fullmatch(r"noise-([0-9]{1,9}(?:\.[0-9]{1,9})?)", name)
     return float(said[1]) if said else None
+
+
+def is_own(model: str) -> bool:
+    """Whether a model's name is a network of one's own: `FILE.py:FUNCTION`."""
+    return ":" in model
 
 
 def is_path(dataset: str) -> bool:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import itertools
 import re
 import tomllib
@@ -123,6 +124,34 @@ def resolve(
         file = [f"in {source}:"] if isinstance(source, Path) else []
         raise UsageError("\n".join(file + problems))
     return experiment if scale is None else scaled(experiment, scale)
+
+
+def recorded(experiment: Experiment) -> Experiment:
+    """The experiment with the checksums of the files that it names, a network of one's own and a ticket.
+
+    Raises UsageError where a file is not there, or is another than the one that was recorded.
+    """
+    tables = experiment.model_dump()
+    own = experiment.model.name.rpartition(":")[0]
+    for what, path, place, key in (
+        ("model.name", own, tables["model"], "sha256"),
+        ("ticket", experiment.ticket, tables, "ticket_sha256"),
+    ):
+        found = _checksum(what, path) if path else None
+        if place[key] not in (None, found):
+            raise UsageError(
+                f"{what}: {path} is no longer the file that this experiment was made with, or it names none; "
+                f"bring that one back, or leave out {'model.' if place is not tables else ''}{key} for a new experiment"
+            )
+        place[key] = found
+    return validated(tables)
+
+
+def _checksum(what: str, path: str) -> str:
+    try:
+        return hashlib.sha256(Path(path).read_bytes()).hexdigest()
+    except OSError as error:
+        raise UsageError(f"{what}: {path} cannot be read: {error.strerror}") from None
 
 
 def _override(tables: dict[str, Any], setting: str | tuple[str, Any]) -> list[str]:

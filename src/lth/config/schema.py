@@ -30,6 +30,7 @@ from lth.config.names import (
     MODELS,
     PRUNED,
     SCORES,
+    is_own,
     is_path,
     known_name,
     nearest,
@@ -122,7 +123,8 @@ class Data(Value):
 
 
 class Model(Value):
-    name: str = Field(default="lenet", description="a model of `lth list models`")
+    name: Text = Field(default="lenet", description="a model of `lth list models`, or FILE.py:FUNCTION for one's own")
+    sha256: str | None = Field(default=None, description="of the file of a network of one's own; a record")
     layers: tuple[Positive, ...] | None = Field(
         default=None, description="units of each hidden layer of lenet; [300, 100] unless given"
     )
@@ -139,7 +141,19 @@ class Model(Value):
     @field_validator("name")
     @classmethod
     def known_name_name(cls, name: str) -> str:
+        if is_own(name):
+            path, _, function = name.rpartition(":")
+            if not path.endswith(".py") or not function.isidentifier():
+                raise ValueError(f"{shown(name)}: a network of one's own is FILE.py:FUNCTION, such as my.py:build")
+            return name
         return known_name("model", name, MODELS, "lth list models")
+
+    @field_validator("init_sigma")
+    @classmethod
+    def _drawn_here(cls, given: float | None, info: ValidationInfo) -> float | None:
+        if given is not None and is_own(info.data.get("name", "")):
+            raise ValueError("it would do nothing: a network of one's own draws its own first weights; leave it out")
+        return given
 
     @field_validator("layers")
     @classmethod
@@ -159,7 +173,7 @@ class Model(Value):
 
 def _not_idle(option: str, value: Any, info: ValidationInfo) -> Any:
     name = info.data.get("name")
-    if name and option not in MODEL_OPTIONS.get(name, {option}):
+    if name and option not in (set() if is_own(name) else MODEL_OPTIONS.get(name, {option})):
         raise ValueError(f"it would do nothing: {name} has no such setting; leave it out")
     return value
 
@@ -365,6 +379,10 @@ class Experiment(Value):
     scale: Real = Field(
         default=1.0, gt=0, le=MOST_SCALE, description="what --scale multiplied the iterations by; a record"
     )
+    ticket: Text | None = Field(
+        default=None, description="a ticket file: level 0 is this ticket, in place of the unpruned network"
+    )
+    ticket_sha256: str | None = Field(default=None, description="of the ticket file; a record")
     data: Data = Field(default_factory=lambda: Data())
     model: Model = Field(default_factory=lambda: Model())
     recipe: Recipe
@@ -424,6 +442,13 @@ class Experiment(Value):
     @property
     def folder_name(self) -> str:
         return self.name if self.scale == 1 else f"{self.name}-scale{self.scale:g}"
+
+    def leading_to(self, level: int) -> dict[str, Any]:
+        """All that leads to `level`: not trials, levels and branches, which may be added to a finished run."""
+        own = identity(self)
+        for ladder in ("rates", "densities"):
+            own["prune"][ladder] = own["prune"][ladder][:level]
+        return own
 
     def digest(self, level: int) -> str:
         """Of all that leads to `level`: not trials, levels and branches, which may be added to a finished run.

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
+from torch.nn.parallel import DataParallel, DistributedDataParallel
 
-from lth.config import MOST_WEIGHTS, Model
+from lth.config import MOST_WEIGHTS, Model, is_own
 from lth.errors import UsageError
+from lth.models import own
 from lth.models.conv import conv
+from lth.models.init import draw
 from lth.models.lenet import lenet
 from lth.models.resnet import ResNet
 from lth.models.vgg import vgg
@@ -27,6 +31,7 @@ MODELS: dict[str, Callable[[Model, tuple[int, ...], int], nn.Module]] = {
 }
 SMALLEST_IMAGE = {"lenet": 1, "conv2": 2, "conv4": 4, "conv6": 8, "conv6-256": 8, "resnet18": 4, "vgg19": 16}
 SHORTCUTS = ("shortcut", "downsample")  # what networks call the 1x1 convolutions beside their blocks
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # their scales can have two dimensions, and are no weights
 
 
 def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
@@ -34,6 +39,9 @@ def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
 
     Raises UsageError where it cannot take such inputs.
     """
+    if is_own(config.name):
+        with torch.random.fork_rng(devices=[]):
+            return own.build(config.name, shape, classes)
     smallest = SMALLEST_IMAGE[config.name]
     if smallest > 1 and (len(shape) != 3 or min(shape[1:]) < smallest):
         found = " x ".join(map(str, shape)) if len(shape) == 3 else f"vectors of {shape[0]} features"
@@ -50,27 +58,85 @@ def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
         return make(config, shape, classes)
 
 
+def first_weights(config: Model, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Weights to begin with, drawn from `generator`: all parameters and buffers, on the CPU.
+
+    The paper's initialisation (`lth.models.init.draw`); a network of one's own draws its own.
+    """
+    if not is_own(config.name):
+        return draw(build(config, shape, classes), generator, config.init_sigma)
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
+        return tensors(own.build(config.name, shape, classes))
+
+
+def unwrapped(model: nn.Module) -> nn.Module:
+    """The module inside DistributedDataParallel and torch.compile, whose names are the ticket's."""
+    while True:
+        if isinstance(model, DataParallel | DistributedDataParallel):
+            model = model.module
+        elif isinstance(inner := getattr(model, "_orig_mod", None), nn.Module):
+            model = inner
+        else:
+            return model
+
+
+def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The parameters of any module by name, whatever is wrapped around it; a tied one under each of its names."""
+    own = unwrapped(model).named_parameters(remove_duplicate=False)
+    return {name.replace("_orig_mod.", ""): parameter for name, parameter in own}
+
+
+def tied(model: nn.Module) -> dict[str, str]:
+    """The further names of tied parameters: name -> the first name of the same parameter."""
+    first: dict[int, str] = {}
+    own = parameters(model).items()
+    return {name: first[id(p)] for name, p in own if first.setdefault(id(p), name) != name}
+
+
+def counted(model: nn.Module) -> dict[str, nn.Parameter]:
+    """The counted parameters of any module, in its order; a tied one once, under its first name.
+
+    They are what has two dimensions or more and `weight` in its own name, in no norm: the weights of linear layers,
+    convolutions, embeddings, recurrent layers, attention (packed or not), and of modules of one's own that follow suit.
+    """
+    own, norms = unwrapped(model).named_parameters(), of_norms(model)
+    return {
+        name.replace("_orig_mod.", ""): parameter
+        for name, parameter in own
+        if "weight" in name.rpartition(".")[2] and parameter.dim() > 1 and id(parameter) not in norms
+    }
+
+
+def of_norms(model: nn.Module) -> set[int]:
+    """The ids of the parameters that belong to a norm: scales and shifts, which are never pruned."""
+    return {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters(recurse=False)}
+
+
+def everywhere(model: nn.Module, mask: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The mask with the further names of tied parameters, for weights that a state_dict has under each of them."""
+    return {**mask} | {name: mask[first] for name, first in tied(model).items() if first in mask}
+
+
 def groups(model: nn.Module) -> dict[str, str]:
     """The counted parameters, in the network's order: name -> `conv`, `fc`, `shortcut` or `output`.
 
     The last of them is the output layer. A shortcut is a 1x1 convolution in a module of one of the names `SHORTCUTS`.
     """
-    counted = {
-        f"{path}.weight" if path else "weight": _group(path, module)
-        for path, module in model.named_modules()
-        if isinstance(module, nn.Linear | _ConvNd)
-    }
-    return counted | dict.fromkeys(list(counted)[-1:], "output")
+    found = {name: _group(model, name) for name in counted(model)}
+    return found | dict.fromkeys(list(found)[-1:], "output")
 
 
-def _group(path: str, module: nn.Module) -> str:
-    if isinstance(module, nn.Linear):
+def _group(model: nn.Module, name: str) -> str:
+    path = name.rpartition(".")[0]
+    module = model.get_submodule(path)
+    if not isinstance(module, _ConvNd):
         return "fc"
-    assert isinstance(module, _ConvNd)
     beside = max(module.kernel_size) == 1 and any(part in SHORTCUTS for part in path.split("."))
     return "shortcut" if beside else "conv"
 
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
     """Copies of all that a reset has to bring back: parameters and buffers, on the CPU."""
-    return {name: tensor.detach().cpu().clone() for name, tensor in model.state_dict().items()}
+    own = unwrapped(model).state_dict().items()  # a module's extra state may be anything
+    return {name: tensor.detach().cpu().clone() for name, tensor in own if isinstance(tensor, Tensor)}

@@ -58,13 +58,15 @@ class TorchEngine:
         dropout_key, augment_key = seed_of(*self.key, "dropout"), seed_of(*self.key, "augment")
         losses = []
         self.module.train()
-        for batch in on_device(torch.cat(order), labels.device).split(sizes) if order else ():
-            set_counter(self.module, dropout_key, self.iteration)
-            x = pixels(images[batch])
-            if self.recipe.augment:
-                x = flip_and_crop(x, augment_key, self.iteration)
-            losses.append(self.learner.update(x, labels[batch], lr_at(self.recipe, self.iteration)))
-            self.iteration += 1
+        with torch.random.fork_rng([labels.device] if labels.device.type == "cuda" else []):
+            for batch in on_device(torch.cat(order), labels.device).split(sizes) if order else ():
+                set_counter(self.module, dropout_key, self.iteration)
+                torch.manual_seed(seed_of(*self.key, "update", self.iteration))  # what a network of one's own draws
+                x = pixels(images[batch])
+                if self.recipe.augment:
+                    x = flip_and_crop(x, augment_key, self.iteration)
+                losses.append(self.learner.update(x, labels[batch], lr_at(self.recipe, self.iteration)))
+                self.iteration += 1
         return losses
 
     @torch.no_grad()

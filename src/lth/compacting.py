@@ -1,0 +1,461 @@
+"""A pruned module made small: without the units and inputs whose removal changes no output.
+
+A unit is dead where nothing that varies comes in, or where nothing goes out; what is fed by dead units alone is dead
+too. A dead unit's output is a constant, of its bias: it moves into the biases of the next layer. So the module that is
+left computes the same outputs, in evaluation mode, with smaller dense layers.
+
+The channels of a tensor form a space. Layers lead from one space to another; what works on each channel by itself
+(activations, batch norm, pooling) stays within one, and what adds two tensors makes their spaces one. What is not known
+to this module pins the spaces that it touches: they lose nothing.
+"""
+
+from __future__ import annotations
+
+import copy
+import math
+import operator
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+from torch.fx.passes.shape_prop import ShapeProp
+from torch.nn import functional as F
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.modules.conv import _ConvNd
+
+from lth.errors import LthError, UsageError
+
+LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
+ACTIVATIONS = (
+    nn.ReLU, nn.ReLU6, nn.LeakyReLU, nn.ELU, nn.SELU, nn.CELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign,
+    nn.Tanh, nn.Sigmoid, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.LogSigmoid, nn.Identity,
+    nn.Dropout, nn.Dropout1d, nn.Dropout2d, nn.Dropout3d, nn.AlphaDropout,
+)  # fmt: skip
+POOLS = (
+    nn.MaxPool1d, nn.MaxPool2d, nn.MaxPool3d, nn.AdaptiveAvgPool1d, nn.AdaptiveAvgPool2d, nn.AdaptiveAvgPool3d,
+    nn.AdaptiveMaxPool1d, nn.AdaptiveMaxPool2d, nn.AdaptiveMaxPool3d, nn.AvgPool1d, nn.AvgPool2d, nn.AvgPool3d,
+)  # fmt: skip
+ACTIVATING: set[Any] = {
+    F.relu, F.relu6, F.leaky_relu, F.elu, F.selu, F.gelu, F.silu, F.mish, F.softplus, F.hardswish, F.tanh, F.sigmoid,
+    torch.relu, torch.tanh, torch.sigmoid, F.dropout, "relu", "tanh", "sigmoid", "contiguous",
+}  # fmt: skip
+POOLING: set[Any] = {F.max_pool1d, F.max_pool2d, F.max_pool3d, F.adaptive_avg_pool1d, F.adaptive_avg_pool2d}
+ADDING: set[Any] = {operator.add, operator.iadd, torch.add, "add", "add_"}
+FLATTENING: set[Any] = {torch.flatten, "flatten"}
+RESHAPING: set[Any] = {torch.reshape, "view", "reshape"}
+MEANING: set[Any] = {torch.mean, "mean"}
+
+
+@dataclass(eq=False)
+class Space:
+    """The channels that some tensors have in common, and which of them go."""
+
+    size: int
+    pinned: bool = False
+    removed: Tensor = field(init=False)
+    into: Space | None = None  # the space that this one was made one with
+
+    def __post_init__(self) -> None:
+        self.removed = torch.zeros(self.size, dtype=torch.bool)
+
+    def found(self) -> Space:
+        return self.into.found() if self.into else self
+
+
+def _varying(size: int) -> Tensor:
+    return torch.full((size,), torch.nan, dtype=torch.float64)
+
+
+@dataclass(frozen=True)
+class Value:
+    """What is known of a tensor: its channels' space and axis, and where a feature is the same for all inputs.
+
+    Flattened, each channel has `repeat` features beside each other. constant: float64 [size * repeat], NaN where a
+    feature varies.
+    """
+
+    space: Space
+    axis: int
+    constant: Tensor
+    repeat: int = 1
+
+    def kept(self) -> Tensor:
+        """Which features stay."""
+        return ~self.space.found().removed.repeat_interleave(self.repeat)
+
+
+@dataclass(frozen=True)
+class Use:
+    """A layer where it is called: from a tensor (None where nothing is known of it) to a space."""
+
+    name: str
+    layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
+    inputs: Value | None
+    outputs: Space
+
+    def matrix(self) -> Tensor:
+        """The weights as float64 [outputs, inputs, places of the kernel]."""
+        weight = self.layer.weight.detach().double()
+        return weight.reshape(*weight.shape[:2], -1)
+
+    def bias(self) -> Tensor:
+        bias = self.layer.bias
+        return torch.zeros(self.outputs.size).double() if bias is None else bias.detach().double()
+
+    def foldable(self, constant: Tensor) -> Tensor:
+        """Which constant inputs mean the same for an output at all places: beside a border of zeros, only 0 does."""
+        layer = self.layer
+        bordered = not isinstance(layer, nn.Linear) and layer.padding != "valid" and any(_several(layer.padding))
+        return constant == 0 if bordered else ~constant.isnan()
+
+    def constant(self) -> Tensor:
+        """Where an output is the same for all inputs, and what it is."""
+        matrix = self.matrix()
+        known = _varying(matrix.shape[1]) if self.inputs is None else self.inputs.constant
+        fixed = self.foldable(known)
+        found = self.bias() + matrix[:, fixed].sum(2) @ known[fixed]
+        return found.masked_fill((matrix[:, ~fixed] != 0).flatten(1).any(1), torch.nan)
+
+
+@dataclass(frozen=True)
+class Traced:
+    """The layers of a module as they are called, the norms between them, and the Flattens of its inputs."""
+
+    uses: list[Use] = field(default_factory=list)
+    norms: dict[str, Value] = field(default_factory=dict)
+    flattens: dict[str, Value] = field(default_factory=dict)
+
+
+class FlattenSelect(nn.Module):
+    """Flattens, then takes the features that are used: those at `places`."""
+
+    places: Tensor
+
+    def __init__(self, places: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("places", places)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.flatten(1).index_select(1, self.places)
+
+
+def compact(model: nn.Module, *example: Tensor) -> nn.Module:
+    """A smaller dense copy of a pruned module with the same outputs, in evaluation mode; `example` are its inputs.
+
+    Modules keep their names and kinds; a Flatten of the inputs becomes one that takes the used ones. What cannot be
+    followed keeps its size. Raises UsageError where torch.fx cannot trace the module at all.
+    """
+    model = copy.deepcopy(model).eval()
+    traced = trace(model, example)
+    remove(traced)
+    return load_compact(model, smaller_state(model, traced))
+
+
+# ------------------------------------------------------------------------------------------------------------ following
+
+
+def trace(model: nn.Module, example: tuple[Tensor, ...]) -> Traced:
+    """Follow the channels through the module, from its inputs to its outputs."""
+    try:
+        graph = fx.symbolic_trace(model)
+    except Exception as error:
+        raise UsageError(
+            f"{type(model).__name__} cannot be made compact: torch.fx cannot trace it ({str(error).splitlines()[0]})"
+        ) from error
+    with torch.no_grad():
+        ShapeProp(graph).propagate(*example)
+    calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
+    traced, values = Traced(), dict[fx.Node, Value | None]()
+    for node in graph.graph.nodes:
+        once = node.op == "call_module" and calls[node.target] == 1
+        values[node] = _follow(node, graph, values, traced, once)
+    return traced
+
+
+def _follow(
+    node: fx.Node, graph: fx.GraphModule, values: Mapping[fx.Node, Value | None], traced: Traced, once: bool
+) -> Value | None:
+    """What is known of a node's result. Whatever is not known pins what it looks at."""
+    shape = _shape(node)
+    if node.op == "placeholder" and shape and len(shape) > 1:
+        return Value(Space(shape[1], pinned=True), 1, _varying(shape[1]))
+    first = node.args[0] if node.args and isinstance(node.args[0], fx.Node) else None
+    value = values[first] if first else None
+    if first and shape and node.op != "output":
+        module = graph.get_submodule(str(node.target)) if node.op == "call_module" else None
+        dims = len(_shape(first) or ())
+        if isinstance(module, LAYERS) and once:
+            return _through_layer(str(node.target), module, value, dims, traced)
+        if value and isinstance(module, _BatchNorm) and once and value.axis == 1 and module.running_mean is not None:
+            traced.norms[str(node.target)] = value
+            return Value(value.space, 1, _normed(module, value.constant), value.repeat)
+        if value and _is_flatten(node, module, values) and value.axis == 1:
+            return _flattened(node, first, value, _shape(first) or (), traced, selecting=once and module is not None)
+        if value and (act := _activation(node, module)):
+            constant = act(value.constant.clone()[None])[0]
+            return Value(value.space, value.axis, constant.masked_fill(value.constant.isnan(), torch.nan), value.repeat)
+        if value and value.axis == 1 and _is_pooling(node, module, dims):
+            return value
+        if value and node.target in ADDING and (added := _added(node, values)):
+            return added
+    if not _is_batch_size(node):
+        for used in node.all_input_nodes:
+            if known := values[used]:
+                known.space.found().pinned = True
+    return None
+
+
+def _shape(node: fx.Node) -> tuple[int, ...] | None:
+    meta = node.meta.get("tensor_meta")
+    return tuple(meta.shape) if meta is not None and hasattr(meta, "shape") else None
+
+
+def _through_layer(name: str, layer: Any, value: Value | None, dims: int, traced: Traced) -> Value | None:
+    linear = isinstance(layer, nn.Linear)
+    axis = dims - 1 if linear else 1
+    plain = linear or bool(layer.groups == 1 and layer.padding_mode == "zeros" and dims == layer.weight.dim())
+    if value and (value.axis != axis or not plain):
+        value.space.found().pinned = True
+        value = None
+    if not plain:
+        return None
+    use = Use(name, layer, value, Space(layer.weight.shape[0]))
+    traced.uses.append(use)
+    return Value(use.outputs, axis, use.constant())
+
+
+def _normed(norm: _BatchNorm, constant: Tensor) -> Tensor:
+    """Batch norm of constants. A channel of scale 0 is constant whatever comes in."""
+    assert norm.running_mean is not None and norm.running_var is not None
+    scale = torch.ones_like(constant) if norm.weight is None else norm.weight.detach().double()
+    shift = torch.zeros_like(constant) if norm.bias is None else norm.bias.detach().double()
+    found = (constant - norm.running_mean.double()) / (norm.running_var.double() + norm.eps).sqrt() * scale + shift
+    return torch.where(scale == 0, shift, found)
+
+
+def _is_flatten(node: fx.Node, module: nn.Module | None, values: Mapping[fx.Node, Value | None]) -> bool:
+    """Whether all but the batch becomes one axis."""
+    if isinstance(module, nn.Flatten):
+        return (module.start_dim, module.end_dim) == (1, -1)
+    if node.target in FLATTENING:
+        return node.args[1:] in ((1,), (1, -1)) and not node.kwargs
+    if node.target in RESHAPING and len(node.args) == 3:  # x.view(x.size(0), -1)
+        return isinstance(node.args[1], fx.Node) and _is_batch_size(node.args[1]) and bool(node.args[2] == -1)
+    return False
+
+
+def _is_batch_size(node: fx.Node) -> bool:
+    """Whether a node asks a tensor for nothing but the size of its batch."""
+    if node.target is getattr:
+        return node.args[1] == "shape" and all(_is_batch_size(user) for user in node.users)
+    return node.target in ("size", operator.getitem) and tuple(node.args[1:]) == (0,)
+
+
+def _flattened(
+    node: fx.Node, first: fx.Node, value: Value, before: tuple[int, ...], traced: Traced, selecting: bool
+) -> Value:
+    """The features of a flattened tensor. Those of the module's inputs can be chosen from one by one."""
+    features = math.prod(before[2:])
+    if selecting and first.op == "placeholder":
+        chosen = Value(Space(before[1] * features), 1, value.constant.repeat_interleave(features))
+        traced.flattens[str(node.target)] = chosen
+        return chosen
+    return Value(value.space, 1, value.constant.repeat_interleave(features), value.repeat * features)
+
+
+def _activation(node: fx.Node, module: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
+    """What a node does to each element by itself, whatever its place; None where it does something else."""
+    if module is not None:
+        return module if isinstance(module, ACTIVATIONS) else None
+    if node.target not in ACTIVATING or any(isinstance(a, fx.Node) for a in (*node.args[1:], *node.kwargs.values())):
+        return None
+    if node.target is F.dropout and (node.kwargs.get("training", True) or len(node.args) > 2):
+        return None
+    if node.op == "call_method":
+        return lambda x: getattr(x, str(node.target))(*node.args[1:], **node.kwargs)
+    function: Any = node.target
+    return lambda x: function(x, *node.args[1:], **node.kwargs)
+
+
+def _is_pooling(node: fx.Node, module: nn.Module | None, dims: int) -> bool:
+    """Whether places are pooled, each channel by itself, so that what is constant remains so."""
+    if isinstance(module, POOLS):
+        averages = isinstance(module, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d)
+        if averages and (module.ceil_mode or any(_several(module.padding)) or getattr(module, "divisor_override", 0)):
+            return False
+        return not getattr(module, "return_indices", False)
+    if node.target in MEANING:
+        over = node.args[1] if len(node.args) > 1 else node.kwargs.get("dim")
+        return isinstance(over, int | tuple | list) and all(int(d) % dims > 1 for d in _several(over))  # pyright: ignore
+    return node.target in POOLING and not node.kwargs.get("return_indices", False)
+
+
+def _several(value: Any) -> tuple[Any, ...]:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)
+
+
+def _added(node: fx.Node, values: Mapping[fx.Node, Value | None]) -> Value | None:
+    """The sum of two tensors of the same kind, whose spaces become one."""
+    if len(node.args) != 2 or node.kwargs or not all(isinstance(arg, fx.Node) for arg in node.args):
+        return None
+    nodes = [arg for arg in node.args if isinstance(arg, fx.Node)]
+    a, b = (values[arg] for arg in nodes)
+    if a is None or b is None or _shape(nodes[0]) != _shape(nodes[1]) or (a.axis, a.repeat) != (b.axis, b.repeat):
+        return None
+    one, other = a.space.found(), b.space.found()
+    if one is not other:
+        other.into, one.pinned = one, one.pinned or other.pinned
+    return Value(one, a.axis, a.constant + b.constant, a.repeat)
+
+
+# ------------------------------------------------------------------------------------------------------------- removing
+
+
+def remove(traced: Traced) -> None:
+    """Mark in every space the channels that can go, until nothing more can. One stays in each: no layer is empty."""
+    spaces = {id(space): space for space in (_space_of(value) for value in _values(traced))}
+    changed = True
+    while changed:
+        changed = False
+        for space in spaces.values():
+            found = _removable(space, traced.uses)
+            if found.all():
+                found[(~space.removed).nonzero()[0]] = False
+            if not space.pinned and not torch.equal(found, space.removed):
+                space.removed, changed = found, True
+
+
+def _values(traced: Traced) -> list[Value]:
+    inputs = [use.inputs for use in traced.uses if use.inputs]
+    return [*inputs, *traced.norms.values(), *traced.flattens.values()]
+
+
+def _space_of(value: Value) -> Space:
+    return value.space.found()
+
+
+def _removable(space: Space, uses: list[Use]) -> Tensor:
+    """The channels that no layer needs: a layer takes a constant into its biases."""
+    found = torch.ones(space.size, dtype=torch.bool)
+    for use in uses:
+        if use.inputs and use.inputs.space.found() is space:
+            rows = ~use.outputs.found().removed
+            needed = (use.matrix()[rows] != 0).any(2).any(0) & ~use.foldable(use.inputs.constant)
+            found &= ~needed.reshape(space.size, -1).any(1)
+    return found
+
+
+def smaller_state(model: nn.Module, traced: Traced) -> dict[str, Tensor]:
+    """The state_dict of what is left: rows, columns, and biases with the constants of what is gone."""
+    state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
+    for use in traced.uses:
+        weight, rows = use.layer.weight.detach(), ~use.outputs.found().removed
+        columns = use.inputs.kept() if use.inputs else torch.ones(weight.shape[1], dtype=torch.bool)
+        state[f"{use.name}.weight"] = weight[rows][:, columns].contiguous()
+        bias = use.bias()
+        if use.inputs:
+            bias = bias + use.matrix()[:, ~columns].sum(2) @ use.inputs.constant[~columns].nan_to_num()
+        if use.layer.bias is not None or bias[rows].any():
+            state[f"{use.name}.bias"] = bias[rows].to(weight.dtype)
+    for name, value in traced.norms.items():
+        for key in ("weight", "bias", "running_mean", "running_var"):
+            if f"{name}.{key}" in state:
+                state[f"{name}.{key}"] = state[f"{name}.{key}"][value.kept()].contiguous()
+    for name, value in traced.flattens.items():
+        if not value.kept().all():
+            state[f"{name}.places"] = value.kept().nonzero().squeeze(1)
+    return state
+
+
+def load_compact(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
+    """`model` with its layers cut to the shapes of a compact state_dict, and with its values; in evaluation mode."""
+    for name, module in list(model.named_modules()):
+        own = {key.removeprefix(f"{name}."): t for key, t in state.items() if key.rpartition(".")[0] == name}
+        if isinstance(module, nn.Flatten) and "places" in own:
+            path, _, last = name.rpartition(".")
+            setattr(model.get_submodule(path), last, FlattenSelect(torch.zeros_like(own["places"])))
+        elif isinstance(module, (*LAYERS, _BatchNorm)):
+            for key, tensor in own.items():
+                before = getattr(module, key)
+                if not isinstance(before, Tensor) or before.shape != tensor.shape:
+                    kind = nn.Parameter if isinstance(before, nn.Parameter) or before is None else torch.Tensor.detach
+                    setattr(module, key, kind(torch.empty_like(tensor)))
+            for key, size in _sizes(module).items():
+                setattr(module, key, size)
+    try:
+        model.load_state_dict(dict(state))
+    except RuntimeError as error:
+        raise UsageError(f"the state_dict does not fit {type(model).__name__}: {error}") from None
+    return model.eval()
+
+
+def _sizes(module: nn.Module) -> dict[str, int]:
+    """What a layer says of its own sizes, from its tensors."""
+    if isinstance(module, _BatchNorm):
+        return {} if module.running_mean is None else {"num_features": len(module.running_mean)}
+    if isinstance(module, nn.Linear):
+        return {"out_features": module.weight.shape[0], "in_features": module.weight.shape[1]}
+    assert isinstance(module, _ConvNd)
+    return {"out_channels": module.weight.shape[0], "in_channels": module.weight.shape[1] * module.groups}
+
+
+# ------------------------------------------------------------------------------------------------------------ measuring
+
+
+@dataclass(frozen=True)
+class Worth:
+    """What was achieved: numbers stored, and milliseconds of a forward pass by batch (before, after)."""
+
+    weights: tuple[int, int]
+    milliseconds: dict[int, tuple[float, float]]
+    difference: float  # the largest of any output, relative to the largest output
+    rounds: int
+
+    def lines(self) -> list[str]:
+        before, after = self.weights
+        how = f"one thread, median of {self.rounds} alternating rounds"
+        return [
+            f"{after:,} numbers, were {before:,}: {before / after:.1f} times as small",
+            *(
+                f"batch {batch}: {new:.3f} ms, was {old:.3f} ms: {old / new:.1f} times as fast ({how})"
+                for batch, (old, new) in self.milliseconds.items()
+            ),
+            f"outputs differ by {self.difference:.1e} of the largest at most",
+        ]
+
+
+@torch.no_grad()
+def measure(model: nn.Module, small: nn.Module, example: Tensor, rounds: int = 15) -> Worth:
+    """Size and speed of `small` beside `model`, in evaluation mode, and how far their outputs differ on `example`.
+
+    Times are of one thread: small networks lose on several where the cores are busy. Raises LthError where outputs
+    differ by more than rounding.
+    """
+    model, small = model.eval(), small.eval()
+    expected, found = model(example), small(example)
+    difference = float((expected - found).abs().max() / expected.abs().max().clamp_min(1e-30))
+    if not difference < 1e-3:
+        raise LthError(f"the compact module's outputs differ by {difference:.1e} of the largest: please report this")
+    times, threads = {}, torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        for batch in (1, len(example)):
+            x = example[:batch]
+            rows = [(_time(model, x), _time(small, x)) for _ in range(rounds)]
+            before, after = (statistics.median(column) for column in zip(*rows, strict=True))
+            times[batch] = (1000 * before, 1000 * after)
+    finally:
+        torch.set_num_threads(threads)
+    numbers = lambda module: sum(tensor.numel() for tensor in module.state_dict().values())
+    return Worth((numbers(model), numbers(small)), times, difference, rounds)
+
+
+def _time(model: nn.Module, x: Tensor) -> float:
+    began = time.perf_counter()
+    model(x)
+    return time.perf_counter() - began

@@ -1,0 +1,145 @@
+"""Holding a mask in anybody's training loop: pruned weights stay exactly 0, and no module is wrapped.
+
+A mask is enforced where it could break. Gradients of pruned weights are 0 as soon as they are computed, so that
+clipping, accumulation and every optimizer see a network that has these weights no more. After each step of any
+optimizer the pruned weights and what it remembers of them are set to 0: so momentum from before, weight decay, and
+optimizers whose updates mix weights revive none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_post_hook
+from torch.utils.hooks import unserializable_hook
+
+from lth.config import nearest, shown
+from lth.errors import LthError, UsageError
+from lth.models import parameters
+
+
+@dataclass
+class Held:
+    """A parameter and where its pruned weights are."""
+
+    names: list[str]  # more than one where it is tied
+    parameter: nn.Parameter
+    pruned: Tensor  # bool; follows the parameter to another device
+
+    def where(self, tensor: Tensor) -> Tensor:
+        if self.pruned.device != tensor.device:
+            self.pruned = self.pruned.to(tensor.device)
+        return self.pruned
+
+
+@contextmanager
+def hold(model: nn.Module, mask: Mapping[str, Tensor], *optimizers: Optimizer) -> Iterator[None]:
+    """Pruned weights of `model` are exactly 0 from here on, and after every step of any optimizer inside.
+
+    `mask` is a ticket's: parameter name -> bool tensor of its shape. The optimizers' state is cleaned at once where
+    they are named, else at their first step. The state_dict's keys, copies, torch.compile and DistributedDataParallel
+    are as before. Raises UsageError where the mask does not fit the model, or no optimizer trains any of its
+    parameters.
+    """
+    held = find(model, mask)
+    _trains(optimizers, held)
+    with ExitStack() as stack:
+        for one in held:
+            if one.parameter.requires_grad:
+                stack.callback(one.parameter.register_hook(_gradient_hook(one)).remove)
+            clear(one.parameter, one)
+            gradient = one.parameter.grad
+            if gradient is not None and gradient.is_sparse:
+                one.parameter.grad = _without(gradient, one)
+            elif gradient is not None:
+                clear(gradient, one)
+        for optimizer in optimizers:
+            clean(optimizer, held)
+        stack.callback(register_optimizer_step_post_hook(lambda optimizer, _, __: clean(optimizer, held)).remove)
+        yield
+        for one in held:  # for loops that change weights without an optimizer
+            clear(one.parameter, one)
+        _still_there(model, held)
+
+
+def find(model: nn.Module, mask: Mapping[str, Tensor]) -> list[Held]:
+    """The parameters that a mask names. Raises UsageError naming all that does not fit."""
+    own = parameters(model)
+    found: dict[int, Held] = {}
+    wrong = []
+    for name, layer in mask.items():
+        layer = torch.as_tensor(layer)
+        if name not in own:
+            wrong.append(f"{name} is no parameter of the model{nearest(name, own)}")
+        elif layer.dtype != torch.bool:
+            wrong.append(f"{name} is {layer.dtype}, expected torch.bool: write mask.bool()")
+        elif layer.shape != own[name].shape:
+            wrong.append(f"{name} is {tuple(layer.shape)}, but the model's is {tuple(own[name].shape)}")
+        elif id(own[name]) in found:  # tied: pruned under one name is pruned
+            one = found[id(own[name])]
+            one.names.append(name)
+            one.pruned = one.pruned | ~layer.to(one.pruned.device)
+        else:
+            found[id(own[name])] = Held([name], own[name], ~layer.to(own[name].device))
+    if wrong:
+        raise UsageError("the mask does not fit the model: " + "; ".join(wrong))
+    return list(found.values())
+
+
+@torch.no_grad()
+def clean(optimizer: Optimizer, held: list[Held]) -> None:
+    """Set to 0 the pruned weights that `optimizer` trains, and all that it remembers of each."""
+    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    for one in held:
+        if id(one.parameter) in own:
+            clear(one.parameter, one)
+            for tensor in optimizer.state.get(one.parameter, {}).values():
+                if isinstance(tensor, Tensor) and tensor.shape == one.parameter.shape:
+                    clear(tensor, one)
+
+
+@torch.no_grad()
+def clear(tensor: Tensor, one: Held) -> None:
+    """Set a tensor of a parameter's shape to 0 where it is pruned, in place."""
+    tensor.masked_fill_(one.where(tensor), 0)
+
+
+def _gradient_hook(one: Held) -> Any:
+    return unserializable_hook(lambda gradient: _without(gradient, one))
+
+
+def _without(gradient: Tensor, one: Held) -> Tensor:
+    """The gradient without what is pruned: 0 also where it was infinite."""
+    if not gradient.is_sparse:
+        return gradient.masked_fill(one.where(gradient), 0)
+    # an embedding's: only the rows that were used
+    gradient = gradient.coalesce()
+    values = gradient.values().masked_fill(one.where(gradient)[tuple(gradient.indices())], 0)
+    return torch.sparse_coo_tensor(
+        gradient.indices(), values, gradient.shape, is_coalesced=True, check_invariants=False
+    )
+
+
+def _trains(optimizers: tuple[Optimizer, ...], held: list[Held]) -> None:
+    own = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    if optimizers and not any(id(one.parameter) in own for one in held):
+        names = ", ".join(name for one in held[:3] for name in one.names)
+        raise UsageError(
+            f"the optimizer trains none of the masked parameters ({names}, ...): make it of this model's parameters"
+        )
+
+
+def _still_there(model: nn.Module, held: list[Held]) -> None:
+    """Raise LthError where a parameter gave way to another: the mask held the old one."""
+    own = parameters(model)
+    for one in held:
+        if gone := [name for name in one.names if own.get(name) is not one.parameter]:
+            raise LthError(
+                f"{shown(gone[0])} was replaced by another parameter while it was held, which the mask did not hold; "
+                "change the module first, then hold it"
+            )

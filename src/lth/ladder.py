@@ -1,0 +1,303 @@
+"""Iterative magnitude pruning of any module, with anybody's training: train, prune, reset, repeat (section 2)."""
+
+from __future__ import annotations
+
+import copy
+import math
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from importlib.metadata import version
+from numbers import Real
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
+
+from lth import masks
+from lth.config import nearest, shown
+from lth.errors import UsageError
+from lth.holding import hold
+from lth.masks import Mask
+from lth.models import counted, everywhere, of_norms, parameters, tensors, tied, unwrapped
+from lth.pruning import SCORES, Budget, keep, share
+from lth.ticket import Ticket
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+Train = Callable[[nn.Module], Any]
+Pools = list[tuple[tuple[str, ...], float]]  # layers that compete with each other, and their rate
+
+
+@dataclass(frozen=True)
+class Tickets:
+    """The tickets of a ladder, by level; level 0 is the unpruned network."""
+
+    tickets: tuple[Ticket, ...]
+    rows: tuple[dict[str, Any], ...]  # what is known of each training
+    curve_rows: tuple[dict[str, Any], ...] = ()
+
+    def __getitem__(self, level: int) -> Ticket:
+        return self.tickets[level]
+
+    def __len__(self) -> int:
+        return len(self.tickets)
+
+    def __iter__(self) -> Iterator[Ticket]:
+        return iter(self.tickets)
+
+    @property
+    def summary(self) -> pd.DataFrame:
+        """A row a level; what the training said of itself stands in columns."""
+        return _table(self.rows)
+
+    @property
+    def curves(self) -> pd.DataFrame:
+        """A row an evaluation, where the training told of any."""
+        return _table(self.curve_rows)
+
+    @property
+    def winning(self) -> Ticket | None:
+        """The ticket of smallest density that trains no later and no worse than level 0; None where there is none.
+
+        No worse: its score is not lower. No later: its early-stop iteration is not larger, where there is one. Raises
+        UsageError where the training told no score.
+        """
+        if not all("score" in row for row in self.rows):
+            raise UsageError(
+                "which ticket wins is not known: train(model) told no score. Let it return a number, higher is "
+                "better (such as the validation accuracy), or a dict with score and early_stop_iteration"
+            )
+        first, later = self.rows[0], self.rows[1:]
+        won = [row for row in later if row["status"] != "diverged" and _no_later(row, first) and _no_worse(row, first)]
+        return self.tickets[min(won, key=lambda row: row["density"])["level"]] if won else None
+
+
+def _no_worse(row: Mapping[str, Any], dense: Mapping[str, Any]) -> bool:
+    return row["score"] >= dense["score"] - 1e-9  # the same accuracy can differ by rounding
+
+
+def _no_later(row: Mapping[str, Any], dense: Mapping[str, Any]) -> bool:
+    if "early_stop_iteration" not in dense:
+        return True
+    return row.get("early_stop_iteration", math.inf) <= dense["early_stop_iteration"]
+
+
+def _table(rows: tuple[dict[str, Any], ...]) -> pd.DataFrame:
+    import pandas as pd
+
+    return pd.DataFrame(list(rows)).dropna(axis="columns", how="all")
+
+
+def imp(
+    model: nn.Module,
+    train: Train,
+    rate: float = 0.2,
+    levels: int = 10,
+    *,
+    rates: Mapping[str, float] | None = None,
+    scope: str = "layerwise",
+) -> Tickets:
+    """The tickets of any module: `train(model)` is called once a level, from the model's present weights under a mask.
+
+    `train` is the user's own function, left untouched: it trains the model in place and makes its own optimizer. It may
+    return a score (a number, higher is better) or a dict of columns for `Tickets.summary`, with `score` and
+    `early_stop_iteration` among them; `Tickets.winning` needs the score. Before each level everything is reset:
+    weights, biases, buffers, modes. The model is left as the last training left it.
+
+    Each level removes `rate` of a layer's surviving weights, those of smallest magnitude. `rates` maps patterns of
+    parameter names, such as "encoder.*", to rates of their own; the first that fits holds, and 0 leaves a layer whole.
+    With scope "global" all layers of one rate compete; biases and norms are never pruned.
+
+    Raises UsageError, before any training, where a pattern fits nothing or a level would remove nothing; and later
+    where an optimizer's state or its learning rate is carried over from one level to the next. A level whose weights
+    are not finite is the last, with status "diverged".
+    """
+    layers = layer_rates(model, rate, rates or {})
+    pools = make_pools(layers, scope)
+    check_ladder(model, layers, pools, levels)
+    reset = resetter(model)
+    initial = tensors(model)
+    mask = masks.ones(parameters(model), layers)
+    tickets: list[Ticket] = []
+    rows: list[dict[str, Any]] = []
+    curve: list[dict[str, Any]] = []
+    first_rates: dict[int, list[float]] = {}
+    for level in range(levels + 1):
+        reset()
+        with hold(model, mask), fresh_optimizers(model, level, first_rates):
+            told = columns(train(model))
+        trained = {name: parameters(model)[name].detach().cpu() for name in mask}
+        curve += [{"level": level, **row} for row in told.pop("curve", [])]
+        rows.append(row_of(level, mask, trained) | told)
+        tickets.append(Ticket(mask, masks.apply(everywhere(model, mask), initial), origin(model, level)))
+        if rows[-1]["status"] == "diverged":
+            break
+        mask = keep(SCORES["magnitude"](trained), mask, budget(masks.alive(mask), pools))
+    return Tickets(tuple(tickets), tuple(rows), tuple(curve))
+
+
+# ------------------------------------------------------------------------------------------------------- what is pruned
+
+
+def layer_rates(model: nn.Module, rate: float, rates: Mapping[str, float]) -> dict[str, float]:
+    """The rate of each counted parameter, in the model's order; 0 for those that are never pruned.
+
+    A parameter that is not counted by itself is where a pattern is its very name. Raises UsageError naming every rate
+    that is none, and every pattern that fits nothing.
+    """
+    own = parameters(model)
+    if lazy := [name for name, p in own.items() if isinstance(p, nn.parameter.UninitializedParameter)]:
+        raise UsageError(f"{lazy[0]} has no shape yet: call the model on a batch first")
+    ties, by_itself = tied(model), counted(model)
+    aliases = {name: [name] for name in own if name not in ties and (name in by_itself or name in rates)}
+    for name, first in ties.items():
+        aliases.get(first, []).append(name)
+    fits = lambda pattern, name: any(fnmatchcase(alias, pattern) for alias in aliases[name])
+    wrong = [
+        f"rate = {shown(r)}: expected a number from 0 to below 1" for r in (rate, *rates.values()) if not is_rate(r)
+    ]
+    for pattern in rates:
+        if pattern in own and (own[pattern].dim() < 2 or id(own[pattern]) in of_norms(model)):
+            wrong.append(f"{pattern} is never pruned: biases and what belongs to a norm are no weights")
+        elif not any(fits(pattern, name) for name in aliases):
+            wrong.append(f"{shown(pattern)} fits no weight{nearest(pattern, aliases)}; they are {', '.join(aliases)}")
+    if not aliases:
+        wrong.append(f"{type(model).__name__} has no weights to prune: no parameter of two dimensions or more")
+    if wrong:
+        raise UsageError("\n".join(wrong))
+    return {name: float(next((r for p, r in rates.items() if fits(p, name)), rate)) for name in aliases}
+
+
+def is_rate(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 <= float(value) < 1
+
+
+def make_pools(layers: Mapping[str, float], scope: str) -> Pools:
+    """Each layer a pool of its own, or with scope "global" all layers of one rate in one."""
+    if scope not in ("layerwise", "global"):
+        raise UsageError(f"scope takes layerwise, global; not {shown(scope)}")
+    pruned = {name: rate for name, rate in layers.items() if rate > 0}
+    if scope == "layerwise":
+        return [((name,), rate) for name, rate in pruned.items()]
+    together = dict.fromkeys(pruned.values())
+    return [(tuple(n for n, of in pruned.items() if of == rate), rate) for rate in together]
+
+
+def budget(alive: Mapping[str, int], pools: Pools) -> Budget:
+    """How many weights each pool loses at the next level."""
+    return [(names, share(sum(alive[name] for name in names), rate)) for names, rate in pools]
+
+
+def check_ladder(model: nn.Module, layers: Mapping[str, float], pools: Pools, levels: int) -> None:
+    """Raise UsageError at a level that would remove nothing or leave nothing: known before any training."""
+    if isinstance(levels, bool) or not isinstance(levels, int) or levels < 0:
+        raise UsageError(f"levels = {shown(levels)}: expected a whole number from 0")
+    own = parameters(model)
+    alive = [sum(own[name].numel() for name in names) for names, _ in pools]
+    for level in range(1, levels + 1):
+        lost = [share(count, rate) for count, (_, rate) in zip(alive, pools, strict=True)]
+        if not sum(lost):
+            raise UsageError(
+                f"level {level} would remove nothing: {sum(alive):,} weights remain of {len(layers)} layers; "
+                f"give levels={level - 1} or higher rates"
+            )
+        alive = [count - less for count, less in zip(alive, lost, strict=True)]
+        if not sum(alive):
+            raise UsageError(f"level {level} would leave no weight; give levels={level - 1} or lower rates")
+
+
+# ---------------------------------------------------------------------------------------------------------------- reset
+
+
+def resetter(model: nn.Module) -> Callable[[], None]:
+    """What brings back the present state of all of `model`; gradients go.
+
+    All is weights, biases, buffers (also those that state_dict leaves out), extra state, modes, and which parameters
+    are trained.
+    """
+    model = unwrapped(model)
+    kept = lambda value: value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
+    state = {name: kept(value) for name, value in model.state_dict().items()}
+    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    modes = [(module, module.training) for module in model.modules()]
+    trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
+
+    @torch.no_grad()
+    def reset() -> None:
+        model.load_state_dict(state)
+        for name, buffer in model.named_buffers():
+            if name in buffers:
+                buffer.copy_(buffers[name])
+        for module, mode in modes:
+            module.training = mode
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(trained.get(name, parameter.requires_grad))
+            parameter.grad = None
+
+    return reset
+
+
+@contextmanager
+def fresh_optimizers(model: nn.Module, level: int, first_rates: dict[int, list[float]]) -> Iterator[None]:
+    """Refuse an optimizer that comes from the level before: with its state, or with its last learning rate.
+
+    `first_rates` keeps what level 0 began with: the learning rates of the n-th optimizer at its first step.
+    """
+    own = {id(parameter) for parameter in parameters(model).values()}
+    seen: list[Optimizer] = []
+
+    def look(optimizer: Optimizer, *_: Any) -> None:
+        trained = [p for group in optimizer.param_groups for p in group["params"] if id(p) in own]
+        if not trained or any(optimizer is known for known in seen):
+            return
+        seen.append(optimizer)
+        rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
+        before = first_rates.setdefault(len(seen), rates) if level == 0 else first_rates.get(len(seen), rates)
+        if level and any(optimizer.state.get(parameter) for parameter in trained):
+            what = f"the optimizer comes to level {level} with what it remembers of level {level - 1}"
+        elif rates != before:
+            now, then = (", ".join(f"{rate:g}" for rate in several) for several in (rates, before))
+            what = f"level {level} begins with learning rate {now}, but level 0 with {then}"
+        else:
+            return
+        raise UsageError(f"{what}: make the optimizer and its schedule inside train(model), so that both are reset too")
+
+    handle = register_optimizer_step_pre_hook(look)
+    try:
+        yield
+    finally:
+        handle.remove()
+
+
+# ----------------------------------------------------------------------------------------------------------------- rows
+
+
+def columns(told: Any) -> dict[str, Any]:
+    """What train(model) returned, as columns."""
+    if told is None:
+        return {}
+    if isinstance(told, Mapping):
+        return {str(key): value.item() if isinstance(value, Tensor) else value for key, value in told.items()}
+    if isinstance(told, Tensor) and told.numel() == 1:
+        told = told.item()
+    if isinstance(told, Real) and not isinstance(told, bool):
+        return {"score": float(told)}
+    raise UsageError(
+        f"train(model) returned {shown(told)}: expected nothing, a score (a number, higher is better), or a dict"
+    )
+
+
+def origin(model: nn.Module, level: int) -> dict[str, Any]:
+    versions = {"lth": version("lth"), "torch": torch.__version__}
+    return {"model": {"name": type(unwrapped(model)).__name__}, "trial": 1, "level": level, "versions": versions}
+
+
+def row_of(level: int, mask: Mask, trained: Mapping[str, Tensor]) -> dict[str, Any]:
+    alive = masks.alive(mask)
+    finite = all(bool(weights.isfinite().all()) for weights in trained.values())
+    status = "diverged" if not finite else "done" if all(alive.values()) else "collapsed"
+    return {"level": level, "density": masks.density(mask), "weights": sum(alive.values()), "status": status}

@@ -1,0 +1,84 @@
+"""A network of one's own, from a Python file: `my.py:build`."""
+
+from __future__ import annotations
+
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lth.config import nearest
+from lth.errors import UsageError
+
+
+def build(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The module that the function of `name` (FILE.py:FUNCTION) returns; it may draw from the global generator.
+
+    The function is given `shape`, of an input without the batch, and `classes`, if it has parameters of these names.
+    Raises UsageError where there is none, it fails, or what it returns does not take such inputs to [batch, classes].
+    """
+    path, _, function = name.rpartition(":")
+    make = _function(Path(path).absolute(), function)
+    known: dict[str, Any] = {"shape": shape, "classes": classes}
+    wanted = inspect.signature(make).parameters
+    needed = [n for n, p in wanted.items() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
+    if strange := [n for n in needed if n not in known]:
+        raise UsageError(f"{name} wants {', '.join(strange)}, but is given shape and classes, or what it names of them")
+    with _failures_named(name):
+        model = make(**{n: value for n, value in known.items() if n in wanted})
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"{name} returned {type(model).__name__}, expected a torch.nn.Module")
+    with _failures_named(f"{name} on inputs of {shape}"), torch.no_grad():
+        outputs = model.eval()(torch.zeros(2, *shape))
+    if not isinstance(outputs, Tensor) or outputs.shape != (2, classes):
+        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise UsageError(f"{name} takes a batch of 2 inputs of {shape} to {found}, expected (2, {classes})")
+    return model.train()
+
+
+def _function(path: Path, function: str) -> Callable[..., Any]:
+    try:
+        changed = path.stat().st_mtime_ns
+    except OSError as error:
+        raise UsageError(f"model.name: {path.name} cannot be read: {error.strerror}") from None
+    found = vars(_loaded(path, changed))
+    if not callable(found.get(function)):
+        names = [name for name, value in found.items() if callable(value)]
+        raise UsageError(f"model.name: {path.name} has no function {function!r}{nearest(function, names)}")
+    return found[function]
+
+
+@lru_cache(maxsize=8)
+def _loaded(path: Path, changed: int) -> Any:
+    """The file as a module, run once; what lies beside it can be imported from it."""
+    name = f"lth_own_{path.stem}"
+    spec = spec_from_file_location(name, path)
+    assert spec and spec.loader  # the name ends in .py
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # as dataclasses and pickle expect
+    sys.path.insert(0, str(path.parent))
+    try:
+        with _failures_named(path.name):
+            spec.loader.exec_module(module)
+    finally:
+        sys.path.remove(str(path.parent))
+    return module
+
+
+@contextmanager
+def _failures_named(what: str) -> Iterator[None]:
+    """Whatever a user's own code raises is the user's to mend: say where."""
+    try:
+        yield
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise UsageError(f"{what} failed: {type(error).__name__}: {error} ({place})") from error

@@ -1,0 +1,138 @@
+"""The engine for any module, loss and metric: the module is trained in place, under the mask that the caller holds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from contextlib import nullcontext
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy, mse_loss
+
+from lth.config import Recipe
+from lth.data.parts import Part
+from lth.errors import UsageError
+from lth.masks import Weights
+from lth.models import tensors
+from lth.models.dropout import set_counter
+from lth.randomness import seed_of
+from lth.training.augment import flip_and_crop
+from lth.training.batches import Key, batches
+from lth.training.learners import caller, optimizer_for
+from lth.training.schedule import lr_at
+
+EVALUATION_BATCH = 250
+
+Measure = Callable[[Tensor, Tensor], Tensor | float]
+
+
+def default_loss(targets: Tensor) -> Measure:
+    """Cross entropy for whole numbers, the mean squared error for others."""
+    return squared_error if targets.is_floating_point() else cross_entropy
+
+
+def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean squared error; raises UsageError where shapes differ, which torch would stretch to each other."""
+    if outputs.shape != targets.shape:
+        raise UsageError(
+            f"the model's outputs are {tuple(outputs.shape)}, but the targets {tuple(targets.shape)}: give targets "
+            "of the outputs' shape (y[:, None]), or a loss of your own"
+        )
+    return mse_loss(outputs, targets)
+
+
+def accuracy(outputs: Tensor, targets: Tensor) -> float:
+    """The share of examples whose largest output is the target's."""
+    return (outputs.argmax(1) == targets).double().mean().item()
+
+
+class ModuleEngine:
+    """One training of `model` from its present weights; `iteration` counts the updates done.
+
+    `loss` is the mean over a batch; `metric`, of all outputs of a part at once, is higher where the model is better
+    (without one it is minus the loss). A missing part evaluates to NaN.
+    """
+
+    def __init__(
+        self,
+        model: nn.Module,
+        recipe: Recipe,
+        data: Mapping[str, Part],
+        loss: Measure,
+        metric: Measure | None,
+        key: Key,
+    ) -> None:
+        self.model, self.recipe, self.data, self.key = model, recipe, data, key
+        self.loss, self.metric, self.call, self.iteration = loss, metric, caller(recipe), 0
+        self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+        self.optimizer = optimizer_for(recipe, self.trained)
+        self.device = self.trained[0].device
+
+    def advance(self, until: int) -> None:
+        """Do updates until `until` are done. What the module itself draws comes from the training's own seeds."""
+        train = self.data["train"]
+        order = batches(self.key, train.size, self.recipe.batch, self.iteration, until)
+        augment_key, dropout_key = seed_of(*self.key, "augment"), seed_of(*self.key, "dropout")
+        self.model.train()
+        gpus = [self.device] if self.device.type == "cuda" else []
+        with torch.random.fork_rng(gpus):
+            for places in order:
+                torch.manual_seed(seed_of(*self.key, "update", self.iteration))
+                set_counter(self.model, dropout_key, self.iteration)
+                x, y = (tensor.to(self.device) for tensor in train.batch(places))
+                if self.recipe.augment:
+                    x = flip_and_crop(x, augment_key, self.iteration)
+                self._update(x, y)
+                self.iteration += 1
+
+    def _update(self, x: Tensor, y: Tensor) -> None:
+        for group in self.optimizer.param_groups:
+            group["lr"] = lr_at(self.recipe, self.iteration)
+        loss = self.loss(self._outputs(x), y)
+        if not isinstance(loss, Tensor) or loss.dim():
+            raise UsageError("the loss has to be one number: the mean over the batch, as a tensor")
+        self.optimizer.zero_grad()
+        loss.backward()
+        self.optimizer.step()
+
+    def _outputs(self, x: Tensor) -> Tensor:
+        lower = self.recipe.precision == "bfloat16"
+        with torch.autocast(self.device.type, torch.bfloat16) if lower else nullcontext():
+            outputs = self.call(self.model, x)
+        if not isinstance(outputs, Tensor):
+            raise UsageError(
+                f"the model returned {type(outputs).__name__}, expected a tensor; use lth.imp with a training "
+                "function of your own"
+            )
+        return outputs.float() if lower else outputs
+
+    @torch.no_grad()
+    def evaluate(self, split: str) -> tuple[float, float]:
+        """Loss and metric over a whole part; every example counts once, also those of a smaller last batch."""
+        if split not in self.data:
+            return float("nan"), float("nan")
+        part = self.data[split]
+        self.model.eval()
+        total, outputs, targets = 0.0, [], []
+        for places in torch.arange(part.size).split(EVALUATION_BATCH):
+            x, y = (tensor.to(self.device) for tensor in part.batch(places))
+            found = self._outputs(x)
+            total += float(self.loss(found, y)) * len(places)
+            if self.metric:
+                outputs.append(found)
+                targets.append(y)
+        loss = total / part.size
+        return loss, float(self.metric(torch.cat(outputs), torch.cat(targets))) if self.metric else -loss
+
+    def weights(self) -> dict[str, Tensor]:
+        return tensors(self.model)
+
+    def set_weights(self, weights: Weights) -> None:
+        self.model.load_state_dict(dict(weights), strict=False)
+
+    def state(self) -> dict[str, Tensor]:
+        """Nothing: a training in the user's own process is not resumed."""
+        return {}
+
+    def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:
+        raise NotImplementedError("a training in the user's own process is not resumed")

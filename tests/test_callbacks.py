@@ -1,0 +1,185 @@
+"""A mask held in Lightning's and Hugging Face's trainers: a short real run of each."""
+
+from __future__ import annotations
+
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+from torch.utils.data import DataLoader, TensorDataset
+
+import lth
+from lth import models
+from lth.errors import UsageError
+
+# These libraries warn of themselves in ways that are not ours to mend.
+pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
+
+
+def lacks(*names: str) -> pytest.MarkDecorator:
+    missing = [name for name in names if not find_spec(name)]
+    return pytest.mark.skipif(bool(missing), reason=f"not installed: {', '.join(missing)}")
+
+
+def random_mask(model: nn.Module) -> dict[str, Tensor]:
+    drawn = torch.Generator().manual_seed(1)
+    return {name: torch.rand(p.shape, generator=drawn) < 0.4 for name, p in models.counted(model).items()}
+
+
+def revived(model: nn.Module, mask: dict[str, Tensor]) -> int:
+    return sum(int(model.get_parameter(name)[~layer].count_nonzero()) for name, layer in mask.items())
+
+
+def examples(count: int = 48) -> tuple[Tensor, Tensor]:
+    x = torch.randn(count, 6, generator=torch.Generator().manual_seed(0))
+    return x, x[:, :3].argmax(1)
+
+
+@lacks("lightning")
+@pytest.mark.parametrize("precision", ["32-true", "bf16-mixed"])
+def test_lightnings_trainer(tmp_path: Path, precision: Any) -> None:
+    import lightning
+
+    class Mine(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(6, 20), nn.BatchNorm1d(20), nn.ReLU(), nn.Linear(20, 3))
+
+        def training_step(self, batch: Any, index: int) -> Tensor:
+            return cross_entropy(self.net(batch[0]), batch[1])
+
+        def configure_optimizers(self) -> Any:
+            optimizer = torch.optim.SGD(self.parameters(), 0.1, momentum=0.9, weight_decay=0.1)
+            return [optimizer], [torch.optim.lr_scheduler.StepLR(optimizer, 1, 0.9)]
+
+    class Look(lightning.Callback):
+        steps = 0
+
+        def on_train_batch_end(self, trainer: Any, pl_module: Any, *_: Any) -> None:
+            assert revived(pl_module.net, mask) == 0
+            self.steps += 1
+
+    model, look = Mine(), Look()
+    mask = random_mask(model.net)
+    before = models.tensors(model.net)
+    quiet = {
+        "logger": False,
+        "enable_progress_bar": False,
+        "enable_model_summary": False,
+        "enable_checkpointing": False,
+    }
+    trainer = lightning.Trainer(
+        max_epochs=3, accelerator="cpu", devices=1, precision=precision, accumulate_grad_batches=2,
+        gradient_clip_val=0.5, default_root_dir=tmp_path, callbacks=[lth.lightning_callback(mask, module="net"), look],
+        **quiet,
+    )  # fmt: skip
+    trainer.fit(model, DataLoader(TensorDataset(*examples()), 8))
+    assert look.steps == 18 and revived(model.net, mask) == 0
+    trained = models.tensors(model.net)
+    assert all(not torch.equal(trained[name][layer], before[name][layer]) for name, layer in mask.items())
+    loss = cross_entropy(model.net(examples()[0]), examples()[1])
+    loss.backward()
+    torch.optim.SGD(model.parameters(), 0.1).step()
+    assert revived(model.net, mask) > 0  # let go at the end
+
+
+@lacks("lightning")
+def test_lightning_lets_go_where_training_fails(tmp_path: Path) -> None:
+    import lightning
+
+    class Failing(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Linear(6, 3)
+
+        def training_step(self, batch: Any, index: int) -> Tensor:
+            raise ZeroDivisionError
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), 0.1)
+
+    model = Failing()
+    mask = {"net.weight": torch.zeros(3, 6).bool()}
+    trainer = lightning.Trainer(
+        max_epochs=1, accelerator="cpu", devices=1, default_root_dir=tmp_path, logger=False, enable_progress_bar=False,
+        enable_model_summary=False, enable_checkpointing=False, callbacks=[lth.lightning_callback(mask)],
+    )  # fmt: skip
+    with pytest.raises(ZeroDivisionError):
+        trainer.fit(model, DataLoader(TensorDataset(*examples()), 8))
+    assert not model.net.weight.any()
+    model.net(examples()[0]).sum().backward()
+    assert model.net.weight.grad is not None and model.net.weight.grad.any()
+
+
+@lacks("transformers", "accelerate")
+def test_hugging_faces_trainer(tmp_path: Path) -> None:
+    """A tiny GPT-2, whose head is tied to its embedding, and whose layers are no nn.Linear."""
+    import transformers
+
+    config = transformers.GPT2Config(
+        vocab_size=30, n_positions=8, n_embd=16, n_layer=2, n_head=2, bos_token_id=0, eos_token_id=0
+    )
+    model = transformers.GPT2LMHeadModel(config)
+    mask = random_mask(model)
+    assert "transformer.wte.weight" in mask and "lm_head.weight" not in mask and len(mask) == 2 + 4 * 2
+    before = models.tensors(model)
+    steps: list[int] = []
+
+    class Look(transformers.TrainerCallback):
+        def on_step_end(self, args: Any, state: Any, control: Any, *, model: Any, **_: Any) -> None:
+            assert revived(model, mask) == 0
+            assert model.lm_head.weight is model.transformer.wte.weight
+            steps.append(state.global_step)
+
+    drawn = torch.randint(0, 30, (32, 8), generator=torch.Generator().manual_seed(2))
+    data = [{"input_ids": row, "labels": row} for row in drawn]
+    arguments = transformers.TrainingArguments(
+        output_dir=str(tmp_path), num_train_epochs=2, per_device_train_batch_size=4, gradient_accumulation_steps=2,
+        learning_rate=0.01, weight_decay=0.1, bf16=True, use_cpu=True, report_to=[], save_strategy="no",
+        logging_strategy="no", disable_tqdm=True,
+    )  # fmt: skip
+    trainer = transformers.Trainer(
+        model=model, args=arguments, train_dataset=data, callbacks=[lth.hf_callback(mask), Look()]  # type: ignore[arg-type]
+    )  # fmt: skip
+    trainer.train()
+    assert steps == list(range(1, 9)) and revived(model, mask) == 0
+    trained = models.tensors(model)
+    assert all(not torch.equal(trained[name][layer], before[name][layer]) for name, layer in mask.items())
+
+
+@lacks("transformers", "accelerate")
+def test_lth_imp_around_hugging_faces_trainer_needs_no_callback(tmp_path: Path) -> None:
+    import transformers
+
+    model = transformers.GPT2LMHeadModel(
+        transformers.GPT2Config(vocab_size=10, n_positions=4, n_embd=8, n_layer=1, n_head=1)
+    )
+    first = models.tensors(model)
+    data = [{"input_ids": torch.arange(4) + n, "labels": torch.arange(4) + n} for n in range(6)]
+
+    def train(model: nn.Module) -> None:
+        arguments = transformers.TrainingArguments(
+            output_dir=str(tmp_path), max_steps=3, learning_rate=0.01, use_cpu=True, report_to=[], save_strategy="no",
+            disable_tqdm=True, logging_strategy="no",
+        )  # fmt: skip
+        transformers.Trainer(model=model, args=arguments, train_dataset=data).train()  # type: ignore[arg-type]
+
+    tickets = lth.imp(model, train, rate=0.5, levels=2, rates={"*wte*": 0})
+    assert revived(model, tickets[2].mask) == 0 and tickets[2].mask["transformer.wte.weight"].all()
+    for name, layer in tickets[2].mask.items():
+        assert torch.equal(tickets[2].start[name], first[name] * layer)
+
+
+def test_without_the_libraries_it_is_said_what_to_type(monkeypatch: pytest.MonkeyPatch) -> None:
+    def absent(name: str) -> Any:
+        raise ImportError(name)
+
+    monkeypatch.setattr("lth.callbacks.import_module", absent)
+    with pytest.raises(UsageError, match=r"lightning is not installed: pip install 'lth\[lightning\]'"):
+        lth.lightning_callback({})
+    with pytest.raises(UsageError, match=r"transformers is not installed: pip install 'lth\[hf\]'"):
+        lth.hf_callback({})

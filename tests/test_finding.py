@@ -1,0 +1,220 @@
+"""find_tickets: any module and data by a recipe, with any loss and metric."""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import l1_loss
+from torch.utils.data import Dataset, IterableDataset, TensorDataset
+
+import lth
+from lth import models
+from lth.data.parts import parts
+from lth.errors import UsageError
+from lth.training.module_engine import ModuleEngine
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+RECIPE = {"optimizer": "adam", "lr": 0.02, "iterations": 30, "batch": 20, "eval_every": 5}
+
+
+def points(count: int = 200, seed: int = 0) -> tuple[Tensor, Tensor]:
+    """Five numbers, of which the largest of three is the class."""
+    x = torch.randn(count, 5, generator=torch.Generator().manual_seed(seed))
+    return x, x[:, :3].argmax(1)
+
+
+def network(outputs: int = 3, seed: int = 0) -> nn.Module:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        return nn.Sequential(nn.Linear(5, 30), nn.BatchNorm1d(30), nn.ReLU(), nn.Dropout(0.1), nn.Linear(30, outputs))
+
+
+class Pairs(Dataset[tuple[Tensor, int]]):
+    """What a user's own Dataset looks like; it counts how often it is asked."""
+
+    def __init__(self, count: int = 200) -> None:
+        self.x, self.y = points(count)
+        self.asked = 0
+
+    def __len__(self) -> int:
+        return len(self.y)
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        self.asked += 1
+        return self.x[place], int(self.y[place])
+
+
+def alike(a: lth.Tickets, b: lth.Tickets) -> bool:
+    same = all(torch.equal(x.mask[n], y.mask[n]) for x, y in zip(a, b, strict=True) for n in x.mask)
+    blank = ["seconds"]
+    return same and a.summary.drop(columns=blank).equals(b.summary.drop(columns=blank)) and a.curves.equals(b.curves)
+
+
+def test_a_ladder_from_its_data_to_its_winning_ticket() -> None:
+    data = {"train": points(400), "test": points(200, seed=9)}
+    model = network()
+    tickets = lth.find_tickets(model, data, RECIPE | {"iterations": 120}, rate=0.3, levels=3, validation=100)
+    summary = tickets.summary
+    assert list(summary["level"]) == [0, 1, 2, 3] and list(summary["status"]) == ["done"] * 4
+    assert summary["density"].is_monotonic_decreasing and (summary["score"] > 0.85).all()
+    assert (summary["score"] == summary["test_accuracy_at_early_stop"]).all()
+    no_worse = summary["score"] >= summary["score"][0]
+    no_later = summary["early_stop_iteration"] <= summary["early_stop_iteration"][0]
+    won = summary["level"][no_worse & no_later].max()
+    assert tickets.winning is (tickets[won] if won else None)
+    for level in range(4):
+        curve = tickets.curves.query("level == @level")
+        lowest = curve.loc[curve["val_loss"] == curve["val_loss"].min(), "iteration"]
+        assert summary["early_stop_iteration"][level] == lowest.min()
+    assert list(tickets.curves.query("level == 0")["iteration"]) == [1, *range(6, 120, 5), 120]
+
+
+def test_arrays_tensors_and_datasets_give_the_same_bits_whatever_the_global_generator_holds() -> None:
+    x, y = points()
+    kinds: list[Any] = [
+        (x, y), (x.numpy().astype(np.float64), y.numpy().astype(np.int32)), TensorDataset(x, y), Pairs(),
+        {"train": [x, y]},
+    ]  # fmt: skip
+    found = []
+    for n, data in enumerate(kinds):
+        torch.manual_seed(n)
+        before = torch.get_rng_state()
+        found.append(lth.find_tickets(network(), data, RECIPE, levels=1))
+        assert torch.equal(torch.get_rng_state(), before)
+    assert all(alike(found[0], other) for other in found[1:])
+    assert not alike(found[0], lth.find_tickets(network(), (x, y), RECIPE, levels=1, seed=2))
+
+
+def test_validation_is_split_off_by_seed_and_never_trained_on() -> None:
+    x, y = torch.arange(50.0)[:, None], torch.zeros(50)
+    drawn = []
+    for seed, validation, count in ((1, None, 5), (1, 0.2, 10), (2, 0.2, 10), (1, 7, 7)):
+        found = parts((x, y), validation, seed, torch.float32)
+        train, held_out = (
+            set(found[n].batch(torch.arange(found[n].size))[0][:, 0].tolist()) for n in ("train", "validation")
+        )
+        assert len(held_out) == count and not train & held_out and train | held_out == set(map(float, range(50)))
+        drawn.append(held_out)
+    assert drawn[0] < drawn[1] != drawn[2]
+    given = parts({"train": (x, y), "validation": (x[:3], y[:3])}, None, 1, torch.float32)
+    assert given["train"].size == 50 and given["validation"].size == 3 and "test" not in given
+
+
+def test_an_evaluation_counts_every_example_once() -> None:
+    """611 examples: two whole batches and one of 111; the metric sees all outputs at once."""
+    model = network().eval()
+    x, y = points(611)
+    asked = []
+
+    def metric(outputs: Tensor, targets: Tensor) -> float:
+        asked.append((len(outputs), torch.equal(targets, y)))
+        return (outputs.argmax(1) == targets).float().mean().item()
+
+    found = parts({"train": points(20), "validation": (x, y)}, None, 1, torch.float32)
+    recipe = lth.Recipe(**RECIPE)  # type: ignore[arg-type]
+    engine = ModuleEngine(model, recipe, found, nn.functional.cross_entropy, metric, ("key",))
+    loss, accuracy = engine.evaluate("validation")
+    assert asked == [(611, True)] and accuracy == pytest.approx((model(x).argmax(1) == y).double().mean().item())
+    assert loss == pytest.approx(nn.functional.cross_entropy(model(x), y).item(), rel=1e-5)
+
+
+def test_regression_with_a_loss_and_a_metric_of_ones_own() -> None:
+    x, _ = points()
+    y = x.sum(1, keepdim=True)
+
+    def r2(outputs: Tensor, targets: Tensor) -> float:
+        return 1 - float(((outputs - targets) ** 2).sum() / ((targets - targets.mean()) ** 2).sum())
+
+    tickets = lth.find_tickets(network(1), (x, y), RECIPE | {"iterations": 80}, levels=1, loss=l1_loss, metric=r2)
+    assert (tickets.summary["val_r2_at_early_stop"] > 0.8).all() and "test_r2_at_early_stop" not in tickets.summary
+    assert (tickets.summary["score"] == tickets.summary["val_r2_at_early_stop"]).all()
+    plain = lth.find_tickets(network(1), (x, y), RECIPE, levels=0)
+    assert (plain.curves["val_minus_loss"] == -plain.curves["val_loss"]).all()
+    with pytest.raises(
+        UsageError, match=r"outputs are \(20, 1\), but the targets \(20,\): give targets of the outputs'"
+    ):
+        lth.find_tickets(network(1), (x, y[:, 0]), RECIPE, levels=0)
+
+
+def test_reset_means_everything_here_too() -> None:
+    """Level 2 alone, from its ticket, is level 2 in the ladder: weights, batch norm, optimizer and schedule are new."""
+    recipe = RECIPE | {"optimizer": "momentum", "lr": 0.1, "drops": [20], "warmup": 5, "weight_decay": 0.01}
+    model = network()
+    first = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    tickets = lth.find_tickets(model, points(), recipe, levels=2)
+    ended = models.tensors(model)
+    assert all(torch.equal(t.start[n], first[n] * t.mask.get(n, torch.tensor(1))) for t in tickets for n in first)
+    data, last = parts(points(), None, 1, torch.float32), tickets[2]
+    again = last.apply(network(seed=3))
+    with lth.hold(again, last.mask):
+        ModuleEngine(
+            again, lth.Recipe(**recipe), data, nn.functional.cross_entropy, None, (1, "find_tickets", 2)  # type: ignore[arg-type]
+        ).advance(30)  # fmt: skip
+    assert all(torch.equal(tensor, ended[name]) for name, tensor in models.tensors(again).items())
+
+
+def test_the_module_stays_as_it_was_in_kind() -> None:
+    model = network().eval()
+    twin = copy.deepcopy(model)
+    lth.find_tickets(model, points(), RECIPE, levels=1)
+    assert not any(module.training for module in model.modules()) and str(model) == str(twin)
+    assert list(model.state_dict()) == list(twin.state_dict())
+
+
+def test_pixels_augmentation_bfloat16_and_compile() -> None:
+    drawn = torch.Generator().manual_seed(0)
+    x = torch.randint(0, 256, (60, 1, 8, 8), dtype=torch.uint8, generator=drawn)
+    y = (x.float().mean((1, 2, 3)) > 127).long()
+    inputs: list[Tensor] = []
+
+    def build() -> nn.Module:
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.ReLU(), nn.Flatten(), nn.Linear(144, 2))
+        model.register_forward_pre_hook(lambda module, given: inputs.append(given[0]))
+        return model
+
+    plain = lth.find_tickets(build(), (x, y), RECIPE, levels=0)
+    assert all(one.min() >= 0 and one.max() <= 1 and one.dtype == torch.float32 for one in inputs)
+    for change in ({"augment": True}, {"precision": "bfloat16"}):
+        other = lth.find_tickets(build(), (x, y), RECIPE | change, levels=0)
+        assert not other.curves.equals(plain.curves) and np.isfinite(other.curves["val_loss"]).all()
+
+
+class Stream(IterableDataset[Any]):
+    def __iter__(self) -> Any:
+        return iter(())
+
+
+def test_what_does_not_fit_is_said_before_any_training() -> None:
+    x, y = points()
+    cases: list[tuple[str, Any, Any]] = [
+        ("unknown key 'recipe.learning_rate'", (x, y), {**RECIPE, "learning_rate": 1}),
+        ("recipe.lr is missing: learning rate", (x, y), {"iterations": 3}),
+        ("the recipe is str: expected an lth.Recipe, or a dict of its keys", (x, y), "adam"),
+        ("recipe.batch = 190 is more than the 180 training examples", (x, y), RECIPE | {"batch": 190}),
+        ("recipe.augment is for images", (x, y), RECIPE | {"augment": True}),
+        ("train is Tensor: expected a pair", x, RECIPE),
+        ("train has 200 inputs and 199 targets", (x, y[1:]), RECIPE),
+        ("train's y is str: expected an array", (x, "labels"), RECIPE),
+        ("data has the key 'valid'; did you mean 'validation'?", {"train": (x, y), "valid": (x, y)}, RECIPE),
+        ("data has no train", {"test": (x, y)}, RECIPE),
+        ("train is a Dataset without a length", Stream(), RECIPE),
+    ]
+    model = network()
+    before = models.tensors(model)
+    for message, data, recipe in cases:
+        with pytest.raises(UsageError) as refused:
+            lth.find_tickets(model, data, recipe)
+        assert message in str(refused.value)
+    for wrong in (0, 1.0, 200, "some", -3):
+        with pytest.raises(UsageError, match="validation = "):
+            lth.find_tickets(model, (x, y), RECIPE, validation=wrong)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="validation is given and split off"):
+        lth.find_tickets(model, {"train": (x, y), "validation": (x, y)}, RECIPE, validation=0.1)
+    assert all(torch.equal(before[name], tensor) for name, tensor in models.tensors(model).items())

@@ -1,0 +1,185 @@
+"""A network of one's own from the command line: model.name = "my.py:build"."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+import lth
+from lth import config, models
+from lth.config import Model
+from lth.errors import UsageError
+from lth.ticket import Ticket, load_tensors
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+NETWORK = """
+import torch
+from torch import nn
+
+class Mine(nn.Module):
+    def __init__(self, inputs, classes):
+        super().__init__()
+        self.up, self.norm, self.drop = nn.Linear(inputs, 16), nn.BatchNorm1d(16), nn.Dropout(0.3)
+        self.across = nn.Linear(16, 16, bias=False)
+        self.back = nn.Linear(16, 16, bias=False)
+        self.back.weight = self.across.weight
+        self.head = nn.Linear(16, classes)
+
+    def forward(self, x):
+        x = self.drop(self.norm(self.up(x.flatten(1))).relu())
+        return self.head(x + self.back(self.across(x).tanh()))
+
+def build(shape, classes):
+    return Mine(shape[0] * shape[1] * shape[2], classes)
+"""
+
+
+@pytest.fixture(autouse=True)
+def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+
+
+@pytest.fixture
+def mine(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
+    """The tiny experiment with a network of one's own, in the folder that is worked in."""
+    monkeypatch.chdir(tmp_path)
+    Path("my.py").write_text(NETWORK)
+    return tiny | {"model": {"name": "my.py:build"}}
+
+
+def weights(folder: str | Path, level: int) -> dict[str, torch.Tensor]:
+    return load_tensors((Path(folder) / f"trial-1/level-{level:02d}/trained.safetensors").read_bytes())
+
+
+def test_it_is_trained_pruned_and_reset_like_any_other(mine: dict[str, Any]) -> None:
+    run = lth.run(mine | {"trials": 2}, engine="torch", workers=1, branches="reinit,noise-0.5")
+    assert len(run.summary) == 6 + 8 and set(run.summary["precision"]) == {"float32"}
+    starts = []
+    for trial in (1, 2):
+        first = Ticket.load(run.folder / f"trial-{trial}/level-00/ticket.safetensors").start
+        starts.append(first)
+        for level in (1, 2):
+            found = Ticket.load(run.folder / f"trial-{trial}/level-{level:02d}/ticket.safetensors")
+            assert list(found.mask) == ["across.weight", "head.weight", "up.weight"]  # no norm; the tied layer once
+            assert all(torch.equal(found.start[name], first[name] * layer) for name, layer in found.mask.items())
+            assert torch.equal(found.start["back.weight"], found.start["across.weight"])
+            assert not any(weights(run.folder, level)[n][~m].any() for n, m in found.mask.items()) or trial == 2
+    assert not torch.equal(starts[0]["up.weight"], starts[1]["up.weight"])  # each trial its own start
+    drawn = Ticket.load(run.folder / "trial-1/level-01/reinit-1/ticket.safetensors").start["up.weight"]
+    mask = Ticket.load(run.folder / "trial-1/level-01/ticket.safetensors").mask["up.weight"]
+    assert drawn[mask].all() and not torch.equal(drawn, starts[0]["up.weight"] * mask)
+    assert drawn.abs().max() <= 1 / 6  # by torch's own initialisation of its Linear, not by lth's
+    assert weights(run.folder, 1)["back.weight"].equal(weights(run.folder, 1)["across.weight"])
+
+
+def test_the_same_bits_each_time_whatever_the_slices(mine: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its own dropout draws from the training's seeds, also where the work was cut in other places."""
+    lth.run(mine, out="a", engine="torch", workers=1)
+    torch.manual_seed(99)
+    monkeypatch.setattr("lth.training.loop.SLICE_SECONDS", 1e-9)
+    lth.run(mine, out="b", engine="torch", workers=1)
+    for level in range(3):
+        a, b = weights("a", level), weights("b", level)
+        assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+def test_a_file_that_changed_is_another_network(mine: dict[str, Any]) -> None:
+    lth.run(mine, out="run", engine="torch", workers=1)
+    recorded = config.resolve(Path("run/experiment.toml")).model
+    assert recorded.name == "my.py:build" and recorded.sha256 and len(recorded.sha256) == 64
+    lth.run("run/experiment.toml", out="run", engine="torch", workers=1)  # the same: nothing to do
+    Path("my.py").write_text(NETWORK.replace("tanh", "relu"))
+    with pytest.raises(UsageError, match="it holds another experiment:\nmodel"):
+        lth.run(mine, out="run", engine="torch", workers=1)
+    with pytest.raises(UsageError, match=r"model.name: my.py is no longer the file"):
+        lth.run("run/experiment.toml", out="run", engine="torch", workers=1)
+    Path("my.py").unlink()
+    with pytest.raises(UsageError, match=r"model.name: my.py cannot be read: No such file"):
+        lth.run(mine, out="other")
+
+
+def test_its_ticket_is_exported_and_trained_again(mine: dict[str, Any]) -> None:
+    lth.run(mine, out="run", engine="torch", workers=1)
+    said: list[str] = []
+    lth.export("run", 1, 2, "w.pt", compact=True, say=said.append)
+    assert "numbers, were" in said[0]
+    again = lth.run(ticket="run/trial-1/level-02/ticket.safetensors", out="again", engine="torch", workers=1)
+    assert list(again.summary["level"]) == [0]
+
+
+def test_what_build_is_given_is_what_it_names(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    chain = "return nn.Sequential(nn.Flatten(), nn.Linear("
+    for line in (
+        f"def f(): {chain}12, 3))",
+        f"def f(classes): {chain}12, classes))",
+        f"def f(shape, width=5, **more): {chain}shape[1] * 4, 3))",
+    ):
+        file.write_text(f"from torch import nn\n{line}\n")
+        assert isinstance(models.build(Model(name=f"{file}:f"), (1, 3, 4), 3), torch.nn.Sequential)
+
+
+def test_what_lies_beside_it_can_be_imported(tmp_path: Path) -> None:
+    (tmp_path / "beside_mine.py").write_text("width = 7\n")
+    (tmp_path / "net.py").write_text(
+        "from torch import nn\nfrom beside_mine import width\n"
+        "def build(classes): return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, classes))\n"
+    )
+    assert models.build(Model(name=f"{tmp_path}/net.py:build"), (4,), 3)[0].out_features == 7  # type: ignore[index]
+
+
+WRONG = {
+    "def build(size): ...": "net.py:build wants size, but is given shape and classes",
+    "def builds(): ...": "net.py has no function 'build'; did you mean 'builds'?",
+    "build = 3": "net.py has no function 'build'",
+    "def build(): return 3": "net.py:build returned int, expected a torch.nn.Module",
+    "def build(): return nn.Linear(4, 2)": "takes a batch of 2 inputs of (4,) to (2, 2), expected (2, 3)",
+    "def build(): return nn.LSTM(4, 3)": "to tuple, expected (2, 3)",
+    "def build(): return nn.Linear(5, 3)": "net.py:build on inputs of (4,) failed: RuntimeError: ",
+    "def build(): return 1 / 0": "net.py:build failed: ZeroDivisionError: division by zero (net.py, line 2)",
+    "def build(:": "net.py failed: SyntaxError",
+    "import nothing_like_it": "net.py failed: ModuleNotFoundError: No module named 'nothing_like_it' (net.py, line 2)",
+}
+
+
+@pytest.mark.parametrize("line", WRONG)
+def test_what_is_wrong_with_it_is_said(line: str, tmp_path: Path) -> None:
+    (tmp_path / "net.py").write_text(f"from torch import nn\n{line}\n")
+    with pytest.raises(UsageError) as refused:
+        models.build(Model(name=f"{tmp_path}/net.py:build"), (4,), 3)
+    assert WRONG[line] in str(refused.value)
+
+
+REFUSED = {
+    "model.name=my.py": "unknown model 'my.py'",
+    "model.name=my.txt:build": "'my.txt:build': a network of one's own is FILE.py:FUNCTION, such as my.py:build",
+    "model.name=my.py:3": "a network of one's own is FILE.py:FUNCTION",
+    "model.layers=[3]": "model.layers: it would do nothing: my.py:build has no such setting",
+    "model.dropout=0.5": "model.dropout: it would do nothing",
+    "model.init_sigma=0.1": "model.init_sigma: it would do nothing: a network of one's own draws its own",
+}
+
+
+@pytest.mark.parametrize("setting", REFUSED)
+def test_settings_that_do_not_fit_it_are_refused(setting: str, mine: dict[str, Any]) -> None:
+    with pytest.raises(UsageError) as refused:
+        config.resolve(mine, [setting])
+    assert REFUSED[setting] in str(refused.value)
+
+
+def test_bfloat16_is_refused(mine: dict[str, Any]) -> None:
+    with pytest.raises(UsageError, match=r"recipe.precision = bfloat16 is for the models of `lth list models`"):
+        lth.run(mine, {"recipe.precision": "bfloat16"}, out="run", engine="torch")
+
+
+def test_a_network_without_weights_is_refused(mine: dict[str, Any]) -> None:
+    Path("my.py").write_text(
+        "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(4))"
+    )
+    with pytest.raises(UsageError, match=r"my.py:build has no weights to prune"):
+        lth.run(mine, out="run")
+    assert not Path("run").exists()
