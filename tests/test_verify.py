@@ -241,6 +241,13 @@ def test_diverged_trainings_are_no_data() -> None:
     assert judged.run and judged.run.n == 2 and judged.verdict == "agrees"
 
 
+def test_a_mean_over_levels_is_of_trials_that_have_all_of_them() -> None:
+    run = papers_run("lenet-oneshot")
+    gone = (run.summary["level"] == 20) & (run.summary["trial"] == 2) & (run.summary["branch"] == "ticket")
+    judged = scores(Records(run.folder, run.experiment, run.summary.loc[~gone], run.curves))["C2.12"].judged
+    assert [j.run.n for j in judged if j.run] == [2, 3] and {j.verdict for j in judged} == {"agrees"}
+
+
 # ------------------------------------------------------------------------------------------------ numbers, by hand
 
 
@@ -301,7 +308,7 @@ def against(run: Records, role: str = "ticket", column: str = ES) -> verify.Agai
 def test_a_curve_is_within_the_bar_or_the_tolerance() -> None:
     values = papers_values(Setup("lenet"))
     values[0, "ticket"][ES] = 2101.0  # the lower end of the bar, 52% below the mean
-    values[1, "ticket"][ES] *= 1.24
+    values[8, "ticket"][ES] *= 0.76  # below the bar, within a quarter
     values[20, "ticket"][ES] *= 1.6
     values[3, "ticket"][ES] *= 0.3
     found = against(make(Setup("lenet"), values))
