@@ -423,7 +423,35 @@ def _caption(records: Records, rows: Sequence[Headline]) -> str:
     if winner:
         verdict = f"* winning level: {winner.percent:.3g}% of the weights, no later, no less accurate"
     what = f"{records.experiment.name}: {trials_said([row.n for row in rows])}{scale_said(records.experiment)}"
-    return f"{what}\naccuracy on the test set at early stop\n{verdict}"
+    return "\n".join([what, "accuracy on the test set at early stop", verdict, *at_chance_said(records)])
+
+
+def at_chance(records: Records) -> list[int]:
+    """The levels of which no ticket is more accurate than it is to answer always the same.
+
+    That is, by less than three standard deviations of such an accuracy; none where the environment does not say what it
+    is. Diverged trainings count for nothing.
+    """
+    facts = (records.environment or {}).get("data")
+    facts = facts if isinstance(facts, dict) else {}
+    chance, n = facts.get("chance"), facts.get("test_examples")
+    if not isinstance(chance, float) or not isinstance(n, int) or n < 1:
+        return []
+    most = chance + 3 * math.sqrt(chance * (1 - chance) / n)
+    summary = records.summary
+    tickets = summary.loc[(summary["branch"] == "ticket") & (summary["status"] != "diverged")]
+    best = tickets.groupby("level")["test_accuracy_at_early_stop"].max()
+    return [int(str(level)) for level, accuracy in best.items() if accuracy <= most]
+
+
+def at_chance_said(records: Records) -> list[str]:
+    """A sentence where whole levels are at chance, else none."""
+    levels = at_chance(records)
+    if not levels:
+        return []
+    chance = 100 * (records.environment or {})["data"]["chance"]
+    which = f"level{'s' * (len(levels) > 1)} {', '.join(map(str, levels))}"
+    return [f"at chance (about {chance:.0f}%): all tickets of {which}; nothing is learned there"]
 
 
 def trials_said(counts: Sequence[int]) -> str:

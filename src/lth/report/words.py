@@ -9,7 +9,7 @@ import pandas as pd
 
 from lth.plan import plan
 from lth.plots import percent_said
-from lth.records import Records, branch_order, family, winning_level
+from lth.records import Records, at_chance_said, branch_order, family, winning_level
 
 EQUAL_ACCURACY = 5e-5  # fractions nearer than half of the last digit that a sentence shows are the same
 EQUAL_TIME = 0.005
@@ -83,6 +83,7 @@ def state(run: Records) -> list[str]:
         if count := list(run.summary["status"]).count(status):
             them = "them" if count > 1 else "it"
             said.append(f"{count} of {stored} trainings {told.format(them=them)}")
+    said += [f"{line[0].upper()}{line[1:]}." for line in at_chance_said(run)]
     if run.experiment.scale != 1:
         said.append(f"A smaller version: all iterations are scaled by {run.experiment.scale:g}.")
     return said

@@ -94,7 +94,7 @@ def train(engine: Engine, recipe: Recipe, hooks: Hooks | None = None) -> Outcome
         if found.val_loss < lowest(progress.curve):
             progress.best = engine.weights()
         progress.curve.append(found)
-        if not math.isfinite(found.val_loss):
+        if not finite(found):
             break
     trained = engine.weights()
     summary = summarise(engine, recipe, progress)
@@ -149,6 +149,11 @@ def evaluate(engine: Engine, iteration: int, with_test: bool) -> Evaluation:
     return Evaluation(iteration, val_loss, val_accuracy, test_loss, test_accuracy)
 
 
+def finite(row: Evaluation) -> bool:
+    """Whether the losses of an evaluation are numbers that training can go on from."""
+    return all(math.isfinite(loss) for loss in (row.val_loss, row.test_loss) if loss is not None)
+
+
 def lowest(curve: list[Evaluation]) -> float:
     """The lowest validation loss so far; infinite before the first."""
     return min((row.val_loss for row in curve if math.isfinite(row.val_loss)), default=math.inf)
@@ -158,7 +163,7 @@ def summarise(engine: Engine, recipe: Recipe, progress: Checkpoint) -> dict[str,
     """Early stop, final and intermediate accuracies. Leaves the engine at the weights of the early stop."""
     curve, last = progress.curve, progress.curve[-1]
     summary: dict[str, Any] = {
-        "status": "done" if math.isfinite(last.val_loss) else "diverged",
+        "status": "done" if finite(last) else "diverged",
         "iterations": engine.iteration,
         "final_val_accuracy": last.val_accuracy,
         "final_test_accuracy": last.test_accuracy,
