@@ -19,17 +19,21 @@ import pytest
 
 import lth
 from lth import native
+from lth.config import resolve
 from lth.errors import LthError, UsageError
 from lth.executors import EXECUTORS, executor, wrong_name
 from lth.executors import ray as on_ray
+from lth.executors import slurm as on_slurm
 from lth.plan import plan
 from lth.step import Means
 from ray_cluster import RayCluster, cluster, environment
 from test_resume import contents, has_checkpoint, to_file
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'lth[ray]'")
+needs_submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="pip install 'lth[slurm]'")
 ENGINE = "native" if native.available() else "torch"
 # lth without figures at the end
+AT_HOME = "from lth.executors import slurm\nslurm.CLUSTER = 'local'\n"  # jobs are processes of this machine
 PLAIN = "from lth import running\nrunning.show_results = lambda *_: None\nfrom lth.cli import main\nmain()"
 
 
@@ -48,8 +52,10 @@ def ray_cluster() -> Iterator[RayCluster]:
         yield started
 
 
-def begin(experiment: Path, out: Path, environment: dict[str, str], *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-c", PLAIN, "run", str(experiment), "--out", str(out), *options]
+def begin(
+    experiment: Path, out: Path, environment: dict[str, str], *options: str, before: str = ""
+) -> subprocess.Popen[str]:
+    command = [sys.executable, "-c", before + PLAIN, "run", str(experiment), "--out", str(out), *options]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, env=environment)
 
 
@@ -98,7 +104,7 @@ def test_a_stopped_run_keeps_checkpoints_and_goes_on(
 ) -> None:
     """More trainings than places: those that wait for one are cancelled, the others send their checkpoints."""
     tiny |= {"trials": 6, "levels": 0}
-    tiny["recipe"] |= {"iterations": 3000, "eval_every": 1000}
+    tiny["recipe"] |= {"iterations": 2000, "eval_every": 1000}
     experiment, out = to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "ray"
     options = ("--engine", "torch", "--executor", "ray", "--workers", "5")
     process = begin(experiment, out, ray_cluster.environment, *options)
@@ -140,6 +146,54 @@ def test_killed_nodes_and_killed_drivers_lose_nothing(
     assert contents(out) == contents(tmp_path / "local")
     rows = lth.Run(out).summary[["trial", "level", "branch"]]
     assert len(rows) == 95 and not rows.duplicated().any()
+
+
+@needs_submitit
+def test_slurm_gives_the_same_bits(
+    tiny: dict[str, Any], tmp_path: Path, local: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its jobs are processes of this machine. A driver is killed in the middle, and its jobs outlive it."""
+    tiny |= {"trials": 2, "levels": 1}
+    tiny["recipe"]["iterations"] = 1500
+    experiment, out = to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "slurm"
+    options = ("--engine", "torch", "--executor", "slurm", "--workers", "2")
+    first = begin(experiment, out, dict(os.environ), *options, before=AT_HOME)
+    wait_for(first, lambda: list(out.glob(".slurm/*/*.iteration")))
+    first.kill()
+    first.communicate()
+    assert finished(out) < 4 and list(out.glob(".slurm/*/jobs/*"))
+    said = complete(begin(experiment, out, dict(os.environ), *options, before=AT_HOME))
+    assert "4 trainings, 2 side by side" in said and "[4/4]" in said
+    local(tiny, out=tmp_path / "local", engine="torch", workers=1)
+    assert contents(out) == contents(tmp_path / "local")
+    assert not (out / ".slurm").exists()
+
+
+@needs_submitit
+def test_a_stopped_slurm_run_keeps_checkpoints(tiny: dict[str, Any], tmp_path: Path) -> None:
+    tiny["recipe"]["iterations"] = 10**6
+    out = tmp_path / "slurm"
+    options = ("--engine", "torch", "--executor", "slurm", "--workers", "2")
+    process = begin(to_file(tiny, tmp_path / "tiny.toml"), out, dict(os.environ), *options, before=AT_HOME)
+    wait_for(process, lambda: list(out.glob(".slurm/*/*.iteration")))
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and "--executor slurm" in said
+    assert has_checkpoint(out) and not (out / ".slurm").exists()
+
+
+@needs_submitit
+def test_a_job_that_fails_says_why_and_where_its_log_is(tiny: dict[str, Any], tmp_path: Path) -> None:
+    out = tmp_path / "slurm"
+    experiment, here = to_file(tiny | {"levels": 0}, tmp_path / "tiny.toml"), dict(os.environ)
+    options = ("--engine", "torch", "--workers", "1", "--executor")
+    complete(begin(experiment, out, here, *options, "local"))
+    (out / "trial-1/level-00/trained.safetensors").write_bytes(b"")
+    again = begin(experiment, out, here, *options, "slurm", "--levels", "1", before=AT_HOME)
+    said, _ = again.communicate(timeout=120)
+    assert again.returncode == 1
+    assert "level-01 failed: " in said and "trained.safetensors is damaged" in said and "Traceback" not in said
+    assert list((out / ".slurm").glob("*/jobs/*.err"))
 
 
 @needs_ray
@@ -200,7 +254,7 @@ def open_files(pid: int) -> set[str]:
 @pytest.mark.parametrize(
     ("name", "said"),
     [
-        ("rai", "--executor takes local, ray, slurm; not 'rai'; did you mean ray?"),
+        ("rai", "--executor takes local, ray, slurm; not 'rai'; did you mean 'ray'?"),
         ("local://here", "--executor local takes no address"),
         ("ray://", "give one such as ray://head:10001"),
     ],
@@ -209,6 +263,34 @@ def test_wrong_names_are_named(name: str, said: str) -> None:
     assert said in str(wrong_name(name))
     with pytest.raises(UsageError, match="--executor"):
         executor(name)
+
+
+def test_slurm_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(on_slurm.shutil, "which", lambda name: None)
+    monkeypatch.setattr(on_slurm, "find_spec", lambda name: True)
+    with pytest.raises(UsageError, match="no sbatch here"), executor("slurm"):
+        pass
+    monkeypatch.setattr(on_slurm, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"pip install 'lth\[slurm\]'"), executor("slurm"):
+        pass
+
+
+def test_slurm_uses_gpus_where_they_are_asked_for(tiny: dict[str, Any]) -> None:
+    """This machine, which submits, need not have one."""
+    auto, float32 = (resolve(tiny, {"recipe.precision": precision}) for precision in ("auto", "float32"))
+    assert on_slurm.choose_unseen(float32, (1, 6, 6), 4, "torch", "auto")[0] == Means("torch", "cpu", "float32", 1)
+    assert on_slurm.choose_unseen(float32, (1, 6, 6), 4, "auto", "cuda")[0] == Means("torch", "cuda", "float32", 1)
+    with pytest.raises(UsageError, match=r"give --engine torch recipe\.precision=float32"):
+        on_slurm.choose_unseen(auto, (1, 6, 6), 4, "auto", "cuda")
+
+
+@needs_submitit
+def test_a_slurm_job_whose_time_is_over_is_queued_again(tiny: dict[str, Any], tmp_path: Path) -> None:
+    experiment = resolve(tiny)
+    means = Means("torch", "cpu", "float32", 1)
+    task = on_slurm.Task(experiment, means, tmp_path, None, tmp_path / "session", plan(experiment)[0])
+    assert task.checkpoint().function is task
+    assert task() is False  # its driver is gone
 
 
 def test_every_executor_is_a_module() -> None:
@@ -252,7 +334,7 @@ def test_a_training_that_kills_its_workers_ends_the_run(tiny: dict[str, Any], mo
     driver: Any = SimpleNamespace(
         bench=None, _attempt=fail, stopping=SimpleNamespace(is_set=lambda: False), job=SimpleNamespace(say=said.append)
     )
-    training = plan(lth.config.resolve(tiny))[0]  # type: ignore[attr-defined]
+    training = plan(resolve(tiny))[0]
     with pytest.raises(LthError, match="lost 10 times; perhaps it needs more memory"):
         on_ray.Driver.do(driver, training)
     assert said[0] == f"{training.id} was lost with its worker, and is done again (1 of 10): gone"

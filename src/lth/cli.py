@@ -41,7 +41,7 @@ def run(
     engine: Annotated[str, typer.Option(help="auto, native or torch")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     workers: Annotated[int | None, typer.Option(help="trainings side by side (default: one a core)")] = None,
-    executor: Annotated[str, typer.Option(help="local")] = "local",
+    executor: Annotated[str, typer.Option(help="local, ray, ray://HOST:10001, slurm")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, with time and disk; do nothing")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="serve the report on 127.0.0.1 while the run lasts")] = False,
     log: Annotated[str | None, typer.Option(help="tensorboard: event files too, in the run's folder")] = None,

@@ -228,14 +228,13 @@ def _run(
     means = means_of(kept, asked, loaded, engine, device, folder, executor, say)
     count = workers or executor.room(means)
     cost_of = lambda training: cost(training, ladder.density(training.level), means.engine)
-    # the lock comes last: here the first byte is written, and whatever can be refused has been
-    with executor.open(Job(whole, means, folder, loaded, root, count, say)) as workers_, store.lock(folder):
+    write_events = lambda name: events.write(folder, name) if log else None
+    with store.lock(folder):  # here the first byte is written: whatever can be refused has been
         store.clear_unfinished(folder)
         store.open_run(folder, asked)
         if kept is None:
             kept = environment(asdict(means), whole, command) | {"data": facts_of(loaded.test_y)}
             store.write_file(folder / store.ENVIRONMENT, store.sealed_json(kept))
-        write_events = lambda name: events.write(folder, name) if log else None
         done, total, left = 0, 0, 0.0
         for training in trainings(asked):
             total += 1
@@ -246,8 +245,9 @@ def _run(
                 left += cost_of(training)
         say(f"{asked.name}: {total} training{'s' * (total > 1)}, {count} side by side, into {folder}")
         with watched(folder, say) if watch else nullcontext():
-            display = Display(console, cost_of, done, total, left)
-            execute(trainings(asked), folder, workers_, count, display, write_events)
+            with executor.open(Job(whole, means, folder, loaded, root, count, say)) as workers_:
+                display = Display(console, cost_of, done, total, left)
+                execute(trainings(asked), folder, workers_, count, display, write_events)
             damage.refuse(folder, whole, kept)  # what was trained again has the bits that others were made from
             if pictures:
                 show_results(folder, console)

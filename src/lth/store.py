@@ -16,6 +16,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
+from uuid import uuid4
 
 from lth import seals
 from lth.config import Experiment, merge, resolve, to_toml
@@ -205,18 +206,23 @@ def mended_by(folder: Path) -> str:
 def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -> None:
     """Store a training: all files or, where that fails, none. Its checkpoint goes."""
     target = folder / training_id
-    beside = target.parent / f".{target.name}.{os.getpid()}.unfinished"
+    beside = _beside(target)
     with failures_named(beside):
-        shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         for name, content in files.items():
             _write_synced(beside / name, content)
-        if target.exists():  # what is left of a damaged one, and the branches below it
+        if target.exists() and not is_done(folder, training_id):
+            # what is left of a damaged one, and the branches below it
             for name in sorted(files, key=lambda name: name == SUMMARY):  # which makes it whole: the last
                 (beside / name).replace(target / name)
             beside.rmdir()
         else:
-            beside.rename(target)
+            try:
+                beside.rename(target)
+            except OSError:
+                if not is_done(folder, training_id):
+                    raise
+                shutil.rmtree(beside)  # a worker of a driver that died was quicker, with the same bits
     checkpoint_path(folder, training_id).unlink(missing_ok=True)
 
 
@@ -288,7 +294,7 @@ def clear_unfinished(folder: Path) -> None:
 
 def write_file(path: Path, content: bytes) -> None:
     """Replace a file whole: a reader, or a crash, sees the old one or the new one."""
-    beside = path.parent / f".{path.name}.{os.getpid()}.unfinished"
+    beside = _beside(path)
     with failures_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -296,6 +302,11 @@ def write_file(path: Path, content: bytes) -> None:
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
+
+
+def _beside(path: Path) -> Path:
+    """Where it is written first: a name that no other process has, on this machine or another."""
+    return path.parent / f".{path.name}.{uuid4().hex[:12]}.unfinished"
 
 
 def _write_synced(path: Path, content: bytes) -> None:

@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 EXECUTORS = {  # name -> what it is; each is the module of that name, with a function `executor`
     "local": "this machine: threads for the native engine, processes for torch on a CPU, one process a GPU",
     "ray": "a Ray cluster, or one that is started here; no shared file system is needed (pip install 'lth[ray]')",
+    "slurm": "jobs of a Slurm cluster, on a file system that its nodes share (pip install 'lth[slurm]')",
 }
 ADDRESSED = ("ray",)  # those that take an address: NAME://ADDRESS
 
