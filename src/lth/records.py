@@ -14,10 +14,11 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import IO, Any, NamedTuple
 
 import numpy as np
 import pandas as pd
@@ -83,29 +84,45 @@ def write(folder: str | Path) -> int:
     folder that holds the tables alone, nothing is touched.
     """
     folder = Path(folder)
-    experiment, found = _experiment(folder), trainings(folder)
-    for name, text in tables(experiment, found).items():
-        store.write_file(folder / name, text.encode())
-    return len(found)
+    experiment, found = _experiment(folder), each_training(folder)
+    first = next(found, None)
+    if first is None:
+        return 0
+    with store.replacing(folder / "curves.csv") as curves, store.replacing(folder / "summary.csv") as summary:
+        return _write_tables(experiment, chain([first], found), summary, curves)
 
 
-def tables(experiment: Experiment, found: dict[Place, Path]) -> dict[str, str]:
-    """The text of each table, by its file's name, of the trainings `found`; none where there are none.
+def _write_tables(
+    experiment: Experiment, found: Iterable[tuple[Place, Path]], summary: IO[str], curves: IO[str]
+) -> int:
+    """Both tables, a training after the other, so that memory does not grow with their number, which is returned.
 
     Raises UsageError naming a training that is damaged, or of another run.
     """
-    if not found:
-        return {}
-    known = digests(experiment)
-    rows = {place: _row(path, place, known.get(training_id(*place))) for place, path in found.items()}
-    return {"curves.csv": _curve_text(found, rows), "summary.csv": _summary_text(experiment, rows)}
+    columns, known, count = summary_columns(experiment), digests(experiment), 0
+    writer = csv.writer(summary, lineterminator="\n")
+    writer.writerow(columns)
+    curves.write(",".join(CURVES) + "\n")
+    for place, path in found:
+        row = _row(path, place, known.get(training_id(*place)))
+        writer.writerow([row.get(name, "") for name in columns])
+        curves.write(_prefixed(path / "curve.csv", "{},{},{},{},".format(*place, row.get("density", "")), row))
+        count += 1
+    return count
+
+
+def tables(experiment: Experiment, found: Mapping[Place, Path]) -> dict[str, str]:
+    """The text of each table, by its file's name, of the trainings `found`; of none, headers alone."""
+    summary, curves = io.StringIO(), io.StringIO()
+    _write_tables(experiment, found.items(), summary, curves)
+    return {"curves.csv": curves.getvalue(), "summary.csv": summary.getvalue()}
 
 
 def collect(folder: str | Path) -> Records:
     """What the trainings' files hold at this moment, without writing anything."""
     folder = Path(folder)
     experiment, found = _experiment(folder), trainings(folder)
-    texts = tables(experiment, found) or {"summary.csv": _summary_text(experiment, {}), "curves.csv": _header(CURVES)}
+    texts = tables(experiment, found)
     return Records(
         folder,
         experiment,
@@ -161,14 +178,25 @@ def _experiment(folder: Path) -> Experiment:
 
 
 def trainings(folder: Path) -> dict[Place, Path]:
+    return dict(each_training(folder))
+
+
+def each_training(folder: Path) -> Iterator[tuple[Place, Path]]:
     """The finished trainings and their folders, in the order of rows. What begins with a dot is not finished."""
-    found = {}
-    for pattern in ("trial-*/level-*/summary.json", "trial-*/level-*/*/summary.json"):
-        for path in folder.glob(pattern):
-            name = path.parent.relative_to(folder).as_posix()
-            if match := re.fullmatch(r"trial-(\d+)/level-(\d+)(?:/([a-z][^/]*))?", name):
-                found[Place(int(match[1]), int(match[2]), match[3] or "ticket")] = path.parent
-    return dict(sorted(found.items(), key=lambda item: (*item[0][:2], branch_order(item[0].branch))))
+    for trial, trial_folder in _numbered(folder, "trial"):
+        for level, level_folder in _numbered(trial_folder, "level"):
+            names = [path.parent.name for path in level_folder.glob("*/summary.json")]
+            branches = sorted((name for name in names if re.match("[a-z]", name)), key=branch_order)
+            if (level_folder / store.SUMMARY).exists():
+                yield Place(trial, level, "ticket"), level_folder
+            for name in branches:
+                yield Place(trial, level, name), level_folder / name
+
+
+def _numbered(folder: Path, word: str) -> list[tuple[int, Path]]:
+    """The folders such as level-07, by their numbers."""
+    found = {int(match[1]): path for path in folder.iterdir() if (match := re.fullmatch(rf"{word}-(\d+)", path.name))}
+    return sorted((number, path) for number, path in found.items() if path.is_dir())
 
 
 def _row(folder: Path, place: Place, digest: str | None) -> dict[str, Any]:
@@ -185,28 +213,6 @@ def _row(folder: Path, place: Place, digest: str | None) -> dict[str, Any]:
     if fault or row.get("training", digest) != digest:
         raise _damaged_training(path, fault or "it is of another training, or another run")
     return row | place._asdict()
-
-
-def _header(columns: Sequence[str]) -> str:
-    return ",".join(columns) + "\n"
-
-
-def _summary_text(experiment: Experiment, rows: dict[Place, dict[str, Any]]) -> str:
-    columns = summary_columns(experiment)
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(columns)
-    writer.writerows([row.get(name, "") for name in columns] for row in rows.values())
-    return text.getvalue()
-
-
-def _curve_text(found: dict[Place, Path], rows: dict[Place, dict[str, Any]]) -> str:
-    parts = [_header(CURVES)]
-    for place, path in found.items():
-        row = rows[place]
-        prefix = "{},{},{},{},".format(*place, row.get("density", ""))
-        parts.append(_prefixed(path / "curve.csv", prefix, row))
-    return "".join(parts)
 
 
 def _prefixed(path: Path, prefix: str, summary: dict[str, Any]) -> str:

@@ -294,11 +294,21 @@ def clear_unfinished(folder: Path) -> None:
 
 def write_file(path: Path, content: bytes) -> None:
     """Replace a file whole: a reader, or a crash, sees the old one or the new one."""
+    with replacing(path, "wb") as handle:
+        handle.write(content)
+
+
+@contextmanager
+def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
+    """The same, for content that is written bit by bit; a failure in between leaves the old file."""
     beside = _beside(path)
     with failures_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
-            _write_synced(beside, content)
+            text = "b" not in mode
+            with beside.open(mode, encoding="utf-8" if text else None, newline="" if text else None) as handle:
+                yield handle
+                _sync(handle)
             beside.replace(path)
         finally:
             beside.unlink(missing_ok=True)
@@ -312,8 +322,12 @@ def _beside(path: Path) -> Path:
 def _write_synced(path: Path, content: bytes) -> None:
     with path.open("wb") as handle:
         handle.write(content)
-        handle.flush()
-        os.fsync(handle.fileno())
+        _sync(handle)
+
+
+def _sync(handle: IO[Any]) -> None:
+    handle.flush()
+    os.fsync(handle.fileno())
 
 
 @contextmanager
