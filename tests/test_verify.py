@@ -374,6 +374,10 @@ def test_a_training_that_ends_before_its_early_stop_has_none() -> None:
     missing = "longer trainings: 6,000 iterations may end before early stop"
     assert found["C2.2"].missing == found["C2.3"].missing == missing
     assert found["C2.1"].verdict == "agrees"
+    assert "no level at which a curve" not in " ".join(verify.card(run).notes)
+    shortest = experiment(Setup("lenet")).recipe.model_dump() | {"iterations": 500}
+    notes = verify.card(make(Setup("lenet"), papers_values(Setup("lenet")), recipe=shortest)).notes
+    assert "There is no level at which a curve can be compared." in notes
     assert 9 in against(run).left_out and 15 in against(run).left_out and 7 in against(run).levels
 
 
@@ -487,6 +491,12 @@ def test_json_stands_alone(folder: Path) -> None:
     assert (curve["curve"], curve["column"], curve["share"], curve["levels"]) == ("ticket", ES, 1.0, 25)
     assert curve["largest_departure"]["departure"] == pytest.approx(0)
     assert "Student" in found["method"] and found["winning"]
+
+
+def test_every_card_can_be_written() -> None:
+    for run in (at_length("conv2", 15_000), papers_run("lenet", 1), make(Setup("lenet"), {}, levels=2)):
+        found = json.loads(json.dumps(verify.as_json(verify.card(run)), allow_nan=False))
+        assert found["run"] == run.experiment.name and found["claims"] and found["notes"]
 
 
 def test_what_is_no_run_ends_with_2(tmp_path: Path, folder: Path) -> None:

@@ -246,7 +246,10 @@ def _against(run: Trials, curve: Curve) -> Against | None:
     rows = run.table.loc[run.table["role"] == curve.role]
     if curve.column not in rows or not rows[curve.column].notna().any():
         return None
-    short = [level for level, own in rows.groupby("level") if too_short(run, curve.role, level, own.to_dict("records"))]
+    levels = sorted(rows["level"].unique().tolist())
+    short = [
+        level for level in levels if too_short(run, curve.role, level, rows[rows["level"] == level].to_dict("records"))
+    ]
     table = aggregate(rows.loc[~rows["level"].isin(short)], curve.column, ["level"])
     ours = {int(level): (float(mean), int(n)) for level, mean, n in table[["level", "mean", "n"]].to_numpy()}
     points = {level: i for i, level in enumerate(curve.level) if level in ours}
@@ -264,9 +267,8 @@ def _against(run: Trials, curve: Curve) -> Against | None:
     means = (curve.mean[points[worst_level]], ours[worst_level][0])
     left_out = tuple(level for level in short if level in curve.level)
     n = tuple(ours[level][1] for level in points)
-    return Against(
-        curve, tuple(points), tuple(within), worst_level, departures[worst_level], means, n, left_out
-    )  # fmt: skip
+    furthest = (worst_level, departures[worst_level], means)
+    return Against(curve, tuple(points), tuple(within), *furthest, n, left_out)
 
 
 def _departure(curve: Curve, i: int, ours: float) -> float:
@@ -292,6 +294,8 @@ def notes(run: Trials, drawn: tuple[Against, ...]) -> Iterator[str]:
                 f"{', where that comes before their end' if found.shorter else ''}; and masks come from networks "
                 "trained so long."
             )
+        if len(run.table) and not drawn:
+            yield "There is no level at which a curve can be compared."
     grid, theirs = experiment.recipe.eval_every, setups.experiment(found.setup).recipe.eval_every
     if grid > theirs:
         yield f"Evaluated every {grid:,} iterations, the paper's every {theirs:,}: early stops are as coarse."
