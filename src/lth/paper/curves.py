@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import math
 import re
 from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass, replace
@@ -271,14 +272,15 @@ def comparable(column: str, other_length: bool, scheduled: bool) -> bool:
 
 
 def latest_early_stop(of: Setup, role: str, level: int) -> float:
-    """The latest early stop of the paper's trainings there, as its error bar has it; 0 where no figure shows it.
+    """The latest early stop of the paper's trainings there, as its error bar has it.
 
-    A training that ends later than this would have had the same early stop.
+    A training that ends later than this would have had the same early stop. Curves leave the plotted range upwards, so
+    that it is infinite where one has no point; 0 where no figure shows the early stops of a role, or that level yet.
     """
     for figures in (ORDER, BY_TEST):
-        curve = by_density(figures).get(Key(of, role, "early_stop_iteration"))
-        if curve and level in curve.level:
-            return curve.high[curve.level.index(level)]
+        if curve := by_density(figures).get(Key(of, role, "early_stop_iteration")):
+            latest = dict(zip(curve.level, curve.high, strict=True))
+            return latest.get(level, math.inf if level > curve.level[0] else 0.0)
     return 0.0
 
 
