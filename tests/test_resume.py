@@ -138,6 +138,23 @@ def test_stopping_says_how_to_go_on(tiny: dict[str, Any], tmp_path: Path, sent: 
     assert has_checkpoint(tmp_path / "run")
 
 
+def test_what_cannot_stop_by_itself_is_left(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """As an evaluation of a large network, which nothing can interrupt; all that is stored is whole anyway."""
+    experiment = to_file(tiny, tmp_path / "tiny.toml")
+    slow = "import time\nfrom lth.training.torch_engine import TorchEngine\n"
+    slow += "TorchEngine.evaluate = lambda self, split: (print('evaluates', flush=True), time.sleep(60))\n"
+    words = [sys.executable, "-c", slow + EAGER, *command(experiment, tmp_path / "run", "torch", 1)[3:]]
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    while "evaluates" not in (line := process.stdout.readline()):
+        assert line or process.poll() is None
+    process.send_signal(signal.SIGINT)
+    asked = time.monotonic()
+    _, errors = process.communicate(timeout=30)
+    assert process.returncode == 130 and time.monotonic() - asked < 10
+    assert errors == "lth: stopped; all that was done is kept, and the same command goes on from there\n"
+
+
 def test_workers_of_a_killed_parent_end(tiny: dict[str, Any], tmp_path: Path) -> None:
     tiny |= {"trials": 2}
     tiny["recipe"]["iterations"] = 10**6

@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import os
+import signal
 import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -10,6 +15,9 @@ import typer
 
 from lth import config
 from lth.errors import LthError, UsageError
+
+PATIENCE_S = 1.5  # for what is going on, such as a checkpoint that is written, to end by itself
+STOPPED = "lth: stopped; all that was done is kept, and the same command goes on from there"
 
 app = typer.Typer(
     name="lth",
@@ -266,11 +274,52 @@ def data_where(
 
 def main() -> None:
     """The console script: errors that are the user's to mend end in a clear line and their exit code."""
+    with stopped_by_signals() as heard:
+        try:
+            app(prog_name="lth")
+        except LthError as error:
+            typer.echo(f"lth: {error}", err=True)
+            sys.exit(error.exit_code)
+        except OSError as error:  # a disk or a terminal that fails where nobody expected it
+            typer.echo(f"lth: {error.filename or 'output'}: {error.strerror or error}", err=True)
+            sys.exit(1)
+        except (KeyboardInterrupt, SystemExit) as end:
+            if heard and getattr(end, "code", 1):  # before there was anything to say it better
+                typer.echo(STOPPED, err=True)
+                sys.exit(130)
+            raise
+
+
+@contextmanager
+def stopped_by_signals() -> Iterator[list[int]]:
+    """Ctrl-C and SIGTERM stop whatever is going on, within `PATIENCE_S`; yields what was heard.
+
+    Only the main thread can listen.
+    """
+    heard: list[int] = []
+
+    def hear(number: int, frame: object) -> None:
+        if not heard:
+            timer.start()
+        heard.append(number)
+        raise KeyboardInterrupt
+
+    timer = threading.Timer(PATIENCE_S, leave)
+    timer.daemon = True
+    listening = threading.current_thread() is threading.main_thread()
+    before = {n: signal.signal(n, hear) for n in (signal.SIGINT, signal.SIGTERM)} if listening else {}
     try:
-        app(prog_name="lth")
-    except LthError as error:
-        typer.echo(f"lth: {error}", err=True)
-        sys.exit(error.exit_code)
-    except OSError as error:  # a disk or a terminal that fails where nobody expected it
-        typer.echo(f"lth: {error.filename or 'output'}: {error.strerror or error}", err=True)
-        sys.exit(1)
+        yield heard
+    finally:
+        timer.cancel()
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def leave() -> None:
+    """End at once: all that is stored is whole, and a training goes on from its last checkpoint."""
+    if sys.stderr.isatty():
+        sys.stderr.write("\x1b[?25h")  # a live display hides the cursor
+    sys.stderr.write(f"{STOPPED}\n")
+    sys.stderr.flush()
+    os._exit(130)

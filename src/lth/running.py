@@ -430,8 +430,9 @@ def command_of(experiment: Any, settings: Mapping[str, Any] | Iterable[str], opt
 
 @contextmanager
 def signals_as_interrupts() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does. Only the main thread can listen."""
-    if threading.current_thread() is not threading.main_thread():
+    """SIGTERM ends a run as Ctrl-C does, where nobody has said what else it does. Only the main thread can listen."""
+    taken = signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, signal.default_int_handler)
+    if taken or threading.current_thread() is not threading.main_thread():
         yield
         return
 
