@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import signal
 import sys
 import threading
@@ -17,7 +18,6 @@ from lth import config
 from lth.errors import LthError, UsageError
 
 PATIENCE_S = 1.5  # for what is going on, such as a checkpoint that is written, to end by itself
-STOPPED = "lth: stopped; all that was done is kept, and the same command goes on from there"
 
 app = typer.Typer(
     name="lth",
@@ -285,7 +285,7 @@ def main() -> None:
             sys.exit(1)
         except (KeyboardInterrupt, SystemExit) as end:
             if heard and getattr(end, "code", 1):  # before there was anything to say it better
-                typer.echo(STOPPED, err=True)
+                typer.echo(stopped_said(), err=True)
                 sys.exit(130)
             raise
 
@@ -320,6 +320,12 @@ def leave() -> None:
     """End at once: all that is stored is whole, and a training goes on from its last checkpoint."""
     if sys.stderr.isatty():
         sys.stderr.write("\x1b[?25h")  # a live display hides the cursor
-    sys.stderr.write(f"{STOPPED}\n")
+    sys.stderr.write(f"{stopped_said()}\n")
     sys.stderr.flush()
     os._exit(130)
+
+
+def stopped_said() -> str:
+    if sys.argv[1:2] != ["run"]:
+        return "lth: stopped"
+    return f"lth: stopped; what is done is kept. To go on: {shlex.join(['lth', *sys.argv[1:]])}"
