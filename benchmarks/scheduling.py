@@ -1,0 +1,171 @@
+"""What the driver of a big run costs: the real plan, store, schedule, display and tables; the trainings are not done.
+
+    python benchmarks/scheduling.py [TRAININGS ...] [--workers N] [--seconds S] [--folder DIR]
+
+Each number of trainings (default: 1,000, 10,000 and 100,000) is run in a process of its own, on simulated workers
+(default: 1,000): each waits for a random time (on average S seconds, default 2) in place of training, then stores four
+small files, as an executor without a shared file system does in the driver. Then the same run is begun once more, to
+see what finding out that all is done costs. Times are processor time of the driver, whatever else the machine does.
+
+- schedule: choosing, submitting, the display, asking the store; on the driver's main thread
+- store: writing the trainings' folders, safely (fsync), on the threads that wait for the workers
+- tables: summary.csv and curves.csv, again and again while the run lasts and at its end
+- again: a second `lth run`, all being done
+- memory: the greatest that the process ever had, less what it had before the run
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import platform
+import random
+import resource
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+
+from lth import records, scheduling, store
+from lth.config import Experiment, resolve
+from lth.executors import Workers
+from lth.plan import Training, trainings
+from lth.progress import Display
+
+PER_TRIAL = 1 + 24 * 4  # levels 0 to 24; from level 1 on, 3 branches hang off each
+
+
+def experiment_of(count: int) -> Experiment:
+    """About as many trainings, in the shape of the paper's LeNet experiment."""
+    trials = max(1, round(count / PER_TRIAL))
+    return resolve("lenet", trials=trials, levels=24, branches="reinit:2,random-mask:1")
+
+
+class Meter:
+    """Processor time of the threads that worked, by what they did."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+        self.guard = threading.Lock()
+
+    def add(self, what: str, seconds: float) -> None:
+        with self.guard:
+            self.seconds[what] = self.seconds.get(what, 0.0) + seconds
+
+
+def simulated(folder: Path, seconds: float, meter: Meter) -> Workers:
+    """Workers that wait instead of training."""
+
+    def do(training: Training) -> dict[str, Any]:
+        time.sleep(random.Random(training.id).expovariate(1 / seconds))
+        began = time.thread_time()
+        summary = summary_of(training)
+        curve = "".join(f"{i},0.25,0.9375,0.25,0.9375\n" for i in range(1, 2000, 100))
+        files = {
+            "ticket.safetensors": bytes(1000),
+            "trained.safetensors": bytes(1000),
+            "curve.csv": (",".join(records.EVALUATION) + "\n" + curve).encode(),
+            store.SUMMARY: store.json_bytes(summary),
+        }
+        store.write_training(folder, training.id, files)
+        meter.add("store", time.thread_time() - began)
+        return summary
+
+    return Workers(do, list, lambda: None)
+
+
+def summary_of(training: Training) -> dict[str, Any]:
+    place = {
+        "trial": training.trial,
+        "level": training.level,
+        "branch": training.branch,
+        "density": 0.8**training.level,
+    }
+    found = dict.fromkeys(records.RESULTS, 0.5) | {"status": "done", "early_stop_iteration": 101, "weights": 100_000}
+    return found | place | {"iterations": 2000, "engine": "native", "precision": "float32", "seconds": 2.0}
+
+
+def drive(experiment: Experiment, folder: Path, workers: int, seconds: float) -> dict[str, float]:
+    """What `lth run` does with a plan, between loading the data and drawing figures."""
+    meter = Meter()
+    write = records.write
+
+    def write_and_measure(folder: Path) -> int:
+        began = time.thread_time()
+        count = write(folder)
+        meter.add("tables", time.thread_time() - began)
+        return count
+
+    scheduling.records.write = write_and_measure  # type: ignore[assignment]
+    with store.lock(folder), Path(os.devnull).open("w") as shown:
+        began, clock = time.process_time(), time.monotonic()
+        store.clear_unfinished(folder)
+        store.open_run(folder, experiment)
+        done = total = 0
+        for training in trainings(experiment):
+            total += 1
+            done += store.is_done(folder, training.id)
+        display = Display(Console(file=shown), lambda training: 1.0, done, total, total - done)
+        scheduling.execute(trainings(experiment), folder, simulated(folder, seconds, meter), workers, display)
+        spent = {"all": time.process_time() - began, "clock": time.monotonic() - clock}
+    parts = {"store": 0.0, "tables": 0.0} | meter.seconds
+    return {"trainings": total} | spent | parts | {"schedule": spent["all"] - sum(parts.values())}
+
+
+def peak() -> float:
+    """MiB."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def measure(count: int, workers: int, seconds: float, parent: Path | None) -> dict[str, float]:
+    """In a process of its own."""
+    experiment, before = experiment_of(count), peak()
+    with tempfile.TemporaryDirectory(dir=parent) as folder:
+        first = drive(experiment, Path(folder), workers, seconds)
+        memory = peak() - before
+        again = drive(experiment, Path(folder), workers, seconds)
+        rows = sum(1 for _ in (Path(folder) / "summary.csv").open()) - 1
+        assert rows == first["trainings"], f"{rows} rows of {first['trainings']} trainings"
+    return first | {"memory": memory, "again": again["all"]}
+
+
+def table(results: list[dict[str, float]], workers: int) -> str:
+    head = ["trainings", "schedule, ms", "store, ms", "tables, ms", "again, ms", "memory, MiB", "trainings a second"]
+    lines = [head, ["---"] * len(head)]
+    for found in results:
+        each = [f"{1000 * found[part] / found['trainings']:.2f}" for part in ("schedule", "store", "tables", "again")]
+        rate = f"{found['trainings'] / found['clock']:,.0f}"
+        lines.append([f"{found['trainings']:,}", *each, f"{found['memory']:.0f}", rate])
+    about = f"{workers:,} simulated workers; processor time a training; Python {platform.python_version()}."
+    return "\n".join([about, "", *(f"| {' | '.join(line)} |" for line in lines)])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("counts", nargs="*", type=int, default=[1_000, 10_000, 100_000], metavar="TRAININGS")
+    parser.add_argument("--workers", type=int, default=1_000)
+    parser.add_argument("--seconds", type=float, default=2.0)
+    parser.add_argument("--folder", type=Path)
+    parser.add_argument("--alone", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if given.alone:
+        print(json.dumps(measure(given.counts[0], given.workers, given.seconds, given.folder)))
+        return
+    options = ["--workers", str(given.workers), "--seconds", str(given.seconds), "--alone"]
+    options += ["--folder", str(given.folder)] if given.folder else []
+    results = []
+    for count in given.counts:
+        command = [sys.executable, __file__, str(count), *options]
+        results.append(json.loads(subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True).stdout))
+        print(results[-1], flush=True)
+    print("\n" + table(results, given.workers))
+
+
+if __name__ == "__main__":
+    main()
