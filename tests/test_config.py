@@ -170,6 +170,13 @@ def test_defaults_depend_on_what_is_given() -> None:
     assert (own.mask, own.start) == ("random", "fresh")
 
 
+def test_another_network_has_none_of_the_settings_of_the_one_before() -> None:
+    assert resolve("lenet", ["model.name=conv2"]).model.layers is None
+    assert resolve("lenet", ["model.dropout=0.2", "model.name=conv2"]).model.dropout == 0.2
+    assert resolve("lenet", {"model.name": "lenet"}).model.layers == (300, 100)
+    assert resolve("lenet", ["model.name=my.py:build"]).model.layers is None
+
+
 # ------------------------------------------------------------------------------------------------------------- settings
 
 

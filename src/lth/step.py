@@ -113,8 +113,9 @@ def choose(experiment: Experiment, shape: tuple[int, ...], classes: int, engine:
     if is_own(experiment.model.name):
         if asked == "bfloat16":
             raise UsageError("recipe.precision = bfloat16 is for the models of `lth list models`; leave it out")
-        asked = "float32"
-    precision, why = resolve(asked, model, device)
+        precision, why = "float32", "the network is one's own"
+    else:
+        precision, why = resolve(asked, model, device)
     if precision == "bfloat16" and device == "cpu" and (lacking := kernels.why_not()):
         why += f", without compiled kernels: {lacking}"
     return Means(chosen, device, precision, threads=1), f"{reason}; {precision}: {why}"

@@ -104,7 +104,8 @@ def resolve(
     """
     tables = deep_copy(source if isinstance(source, Mapping) else read(source))
     problems: list[str] = []
-    for setting in overrides.items() if isinstance(overrides, Mapping) else overrides:
+    settings = list(overrides.items() if isinstance(overrides, Mapping) else overrides)
+    for setting in sorted(settings, key=lambda s: not _names_the_model(s)):  # which clears what the others may set
         problems += _override(tables, setting)
     given = tables.get("branch", [])
     if branches is not None and isinstance(given, list) and all(isinstance(b, Mapping) for b in given):
@@ -165,9 +166,17 @@ def _override(tables: dict[str, Any], setting: str | tuple[str, Any]) -> list[st
         return ["scale is a record of what was done: use --scale S"]
     if key not in known:
         return [f"unknown key {shown(key)}{nearest_key(str(key), known)} (see `lth show lenet`)"]
+    model = tables.get("model")
+    if key == "model.name" and isinstance(model, Mapping) and model.get("name") != value:
+        tables["model"] = {}  # another network has none of the settings of the one before
     if not _set(tables, key.split("."), value):
         return [f"{key} cannot be set: {key.rpartition('.')[0]} is no table"]
     return []
+
+
+def _names_the_model(setting: str | tuple[str, Any]) -> bool:
+    key = setting.partition("=")[0].strip() if isinstance(setting, str) else setting[0]
+    return key == "model.name"
 
 
 def _set(tables: dict[str, Any], path: list[str], value: Any) -> bool:
