@@ -202,7 +202,7 @@ REFUSED = {
     "T --scale 1e9": "--scale takes a number above 0",
     "T --engine tourch": "--engine takes auto, native, torch; not 'tourch'; did you mean 'torch'?",
     "T --device gpu": "--device takes auto, cpu, cuda; not 'gpu'",
-    "T --executor ray": "--executor takes local; not 'ray'",
+    "T --executor rey": "--executor takes local, ray, slurm; not 'rey'; did you mean 'ray'?",
     "T --workers 0": "--workers takes a number from 1 to 1024, not 0",
     "T --workers 99999999999999999999": "--workers takes a number from 1",
     "T --engine native --device cuda": "--device cuda",
