@@ -18,6 +18,7 @@ from lth import config
 from lth.errors import LthError, UsageError
 
 PATIENCE_S = 1.5  # for what is going on, such as a checkpoint that is written, to end by itself
+CLUSTER_PATIENCE_S = 30.0  # the same where checkpoints come from other machines
 
 app = typer.Typer(
     name="lth",
@@ -292,7 +293,7 @@ def main() -> None:
 
 @contextmanager
 def stopped_by_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM stop whatever is going on, within `PATIENCE_S`; yields what was heard.
+    """Ctrl-C and SIGTERM stop whatever is going on, after `patience()` at the latest; yields what was heard.
 
     Only the main thread can listen.
     """
@@ -304,7 +305,7 @@ def stopped_by_signals() -> Iterator[list[int]]:
         heard.append(number)
         raise KeyboardInterrupt
 
-    timer = threading.Timer(PATIENCE_S, leave)
+    timer = threading.Timer(patience(), leave)
     timer.daemon = True
     listening = threading.current_thread() is threading.main_thread()
     before = {n: signal.signal(n, hear) for n in (signal.SIGINT, signal.SIGTERM)} if listening else {}
@@ -314,6 +315,12 @@ def stopped_by_signals() -> Iterator[list[int]]:
         timer.cancel()
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def patience() -> float:
+    """Seconds from a signal to the end, by the executor that the command line names."""
+    named = [word.removeprefix("--executor=").partition("://")[0] for word in sys.argv]
+    return CLUSTER_PATIENCE_S if {"ray", "slurm"} & {*named} else PATIENCE_S
 
 
 def leave() -> None:
