@@ -58,7 +58,7 @@ def test_conv_presets_are_figure_2(
         model, dropout, "cifar10", 5000
     )  # fmt: skip
     assert (recipe.optimizer, recipe.lr, recipe.iterations, recipe.batch) == ("adam", lr, iterations, 60)
-    assert (recipe.eval_every, recipe.test_every, recipe.weight_decay, recipe.augment) == (100, 100, 0, False)
+    assert (recipe.eval_every, recipe.test_every, recipe.weight_decay, recipe.augment) == (100, 1000, 0, False)
     assert recipe.drops == () and recipe.warmup == 0
     assert (prune.rate, prune.conv_rate, prune.output_factor, prune.scope) == (0.2, conv_rate, 0.5, "layerwise")
     assert (found.trials, found.levels) == (5, levels)

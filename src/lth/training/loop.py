@@ -150,8 +150,12 @@ def evaluate(engine: Engine, iteration: int, with_test: bool) -> Evaluation:
 
 
 def finite(row: Evaluation) -> bool:
-    """Whether the losses of an evaluation are numbers that training can go on from."""
-    return all(math.isfinite(loss) for loss in (row.val_loss, row.test_loss) if loss is not None)
+    """Whether the losses of an evaluation are numbers that training can go on from.
+
+    A test set that is not there has no accuracy either; one with a loss that is no number still has one.
+    """
+    tested = row.test_loss is not None and not (row.test_accuracy is not None and math.isnan(row.test_accuracy))
+    return math.isfinite(row.val_loss) and (not tested or math.isfinite(row.test_loss or 0.0))
 
 
 def lowest(curve: list[Evaluation]) -> float:
