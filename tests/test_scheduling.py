@@ -120,7 +120,7 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
 
 
 def summary(status: str) -> dict[str, Any]:
-    return {"status": status, "density": 1.0, "seconds": 0.5}
+    return {"status": status, "density": 1.0, "iterations": 40, "seconds": 0.5}
 
 
 def display(total: int, out: io.StringIO | None = None, **options: Any) -> Display:
