@@ -15,7 +15,7 @@ from lth.errors import UsageError
 from lth.masks import Weights
 from lth.models import tensors
 from lth.models.dropout import set_counter
-from lth.randomness import seed_of
+from lth.randomness import global_draws, seed_of
 from lth.training.augment import flip_and_crop
 from lth.training.batches import Key, batches
 from lth.training.learners import caller, optimizer_for
@@ -74,10 +74,9 @@ class ModuleEngine:
         order = batches(self.key, train.size, self.recipe.batch, self.iteration, until)
         augment_key, dropout_key = seed_of(*self.key, "augment"), seed_of(*self.key, "dropout")
         self.model.train()
-        gpus = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(gpus):
+        with global_draws(self.device) as seed:
             for places in order:
-                torch.manual_seed(seed_of(*self.key, "update", self.iteration))
+                seed(seed_of(*self.key, "update", self.iteration))
                 set_counter(self.model, dropout_key, self.iteration)
                 x, y = (tensor.to(self.device) for tensor in train.batch(places))
                 if self.recipe.augment:

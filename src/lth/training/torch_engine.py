@@ -12,7 +12,7 @@ from lth.config import Recipe
 from lth.data import Splits, pixels
 from lth.masks import Mask, Weights
 from lth.models.dropout import set_counter
-from lth.randomness import seed_of
+from lth.randomness import global_draws, seed_of
 from lth.training.augment import flip_and_crop
 from lth.training.batches import Key, batches
 from lth.training.learners import LEARNERS
@@ -58,10 +58,10 @@ class TorchEngine:
         dropout_key, augment_key = seed_of(*self.key, "dropout"), seed_of(*self.key, "augment")
         losses = []
         self.module.train()
-        with torch.random.fork_rng([labels.device] if labels.device.type == "cuda" else []):
+        with global_draws(labels.device) as seed:
             for batch in on_device(torch.cat(order), labels.device).split(sizes) if order else ():
                 set_counter(self.module, dropout_key, self.iteration)
-                torch.manual_seed(seed_of(*self.key, "update", self.iteration))  # what a network of one's own draws
+                seed(seed_of(*self.key, "update", self.iteration))  # what a network of one's own draws
                 x = pixels(images[batch])
                 if self.recipe.augment:
                     x = flip_and_crop(x, augment_key, self.iteration)
