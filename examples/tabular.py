@@ -48,6 +48,7 @@ def main() -> None:
         levels=options.levels,
         rates={"5.*": 0.1},  # the output layer, more slowly
         metric=r2,
+        say=print,
     )
     print(tickets.summary[["level", "density", "weights", "early_stop_iteration", "score"]].to_string(index=False))
 

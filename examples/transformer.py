@@ -77,7 +77,7 @@ def main() -> None:
     model = Transformer()
     # attention faster than the rest; the embedding, which is the output layer too, not at all
     rates = {"*attn*": 0.4, "embedding.*": 0.0}
-    tickets = lth.imp(model, trainer(options.iterations), rate=0.3, levels=options.levels, rates=rates)
+    tickets = lth.imp(model, trainer(options.iterations), rate=0.3, levels=options.levels, rates=rates, say=print)
     print(tickets.summary.to_string(index=False))
 
     found = tickets.winning

@@ -228,6 +228,17 @@ def test_the_winning_ticket_is_the_smallest_that_is_no_later_and_no_worse() -> N
         scored("good")
 
 
+def test_each_level_is_told_in_a_line() -> None:
+    answers = iter([0.5, {"score": 0.25, "early_stop_iteration": 1200}, None])
+    said: list[str] = []
+    lth.imp(nn.Linear(10, 10), lambda model: next(answers), rate=0.5, levels=2, say=said.append)
+    assert said == [
+        "level 0 of 2: 100.00% of weights, score 0.5",
+        "level 1 of 2: 50.00% of weights, early stop at 1,200, score 0.25",
+        "level 2 of 2: 25.00% of weights",
+    ]
+
+
 def test_a_ladder_ends_where_a_training_diverges() -> None:
     layer = nn.Linear(10, 10)
     levels: list[int] = []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
 
@@ -31,6 +31,7 @@ def find_tickets(
     metric: Measure | None = None,
     validation: float | int | None = None,
     seed: int = 1,
+    say: Callable[[str], None] = lambda line: None,
 ) -> Tickets:
     """The tickets of any module on any data: each level is trained by `recipe` from the module's present weights.
 
@@ -39,7 +40,7 @@ def find_tickets(
     is split off by `seed`. `recipe` is an lth.Recipe or its keys. `loss(outputs, targets)` is the mean over a batch:
     cross entropy for whole targets, else the mean squared error. `metric(outputs, targets)`, of all outputs of a part
     at once, is a number, higher is better: the accuracy for whole targets without a loss of one's own, else minus the
-    loss. `rate`, `rates`, `scope` and `levels` are those of `lth.imp`.
+    loss. `rate`, `levels`, `rates`, `scope` and `say` are those of `lth.imp`.
 
     The score of a ticket is the metric at early stop, on the test part where there is one, else on validation. The
     model is trained in place, where it is, in its own precision unless the recipe says bfloat16, and keeps the last
@@ -63,7 +64,7 @@ def find_tickets(
         return told(outcome, "test" in found, name_of(measures[1]))
 
     try:
-        return imp(inner, train_level, rate, levels, rates=rates, scope=scope)
+        return imp(inner, train_level, rate, levels, rates=rates, scope=scope, say=say)
     finally:
         for module, mode in modes:
             module.training = mode

@@ -100,6 +100,7 @@ def imp(
     *,
     rates: Mapping[str, float] | None = None,
     scope: str = "layerwise",
+    say: Callable[[str], None] = lambda line: None,
 ) -> Tickets:
     """The tickets of any module: `train(model)` is called once a level, from the model's present weights under a mask.
 
@@ -110,7 +111,8 @@ def imp(
 
     Each level removes `rate` of a layer's surviving weights, those of smallest magnitude. `rates` maps patterns of
     parameter names, such as "encoder.*", to rates of their own; the first that fits holds, and 0 leaves a layer whole.
-    With scope "global" all layers of one rate compete; biases and norms are never pruned.
+    With scope "global" all layers of one rate compete; biases and norms are never pruned. `say` gets a line after each
+    level, such as say=print.
 
     Raises UsageError, before any training, where a pattern fits nothing or a level would remove nothing; and later
     where an optimizer's state or its learning rate is carried over from one level to the next. A level whose weights
@@ -134,6 +136,7 @@ def imp(
         curve += [{"level": level, **row} for row in told.pop("curve", [])]
         rows.append(row_of(level, mask, trained) | told)
         tickets.append(Ticket(mask, masks.apply(everywhere(model, mask), initial), origin(model, level)))
+        say(in_a_line(rows[-1], levels))
         if rows[-1]["status"] == "diverged":
             break
         mask = keep(SCORES["magnitude"](trained), mask, budget(masks.alive(mask), pools))
@@ -289,6 +292,14 @@ def columns(told: Any) -> dict[str, Any]:
     raise UsageError(
         f"train(model) returned {shown(told)}: expected nothing, a score (a number, higher is better), or a dict"
     )
+
+
+def in_a_line(row: Mapping[str, Any], levels: int) -> str:
+    """What a level's training came to, for somebody who waits."""
+    parts = [f"level {row['level']} of {levels}: {100 * row['density']:.2f}% of weights"]
+    parts += [f"early stop at {row['early_stop_iteration']:,}"] if "early_stop_iteration" in row else []
+    parts += [f"score {row['score']:.6g}"] if "score" in row else []
+    return ", ".join(parts + ([row["status"]] if row["status"] != "done" else []))
 
 
 def origin(model: nn.Module, level: int) -> dict[str, Any]:
