@@ -1,0 +1,103 @@
+"""The reference pages, made from the code while the site is built: what the code has, the reference has."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+import typer
+from mkdocs.structure.files import File, Files
+
+import lth
+from lth import config
+from lth.cli import app
+
+PAGES = ("commands", "settings", "python")
+
+
+def on_files(files: Files, config: Any) -> Files:
+    """Called by MkDocs: add the pages."""
+    for name, text in (("commands", commands()), ("settings", settings()), ("python", python())):
+        files.append(File.generated(config, f"reference/{name}.md", content=text))
+    return files
+
+
+def commands() -> str:
+    """Every command with its arguments and options, as `--help` says them."""
+    parts = ["# Commands", "Exit codes: 0 done, 1 failed while working, 2 wrong use, 130 interrupted."]
+    group: Any = typer.main.get_command(app)
+    for words, command in _leaves(group, ["lth"]):
+        arguments = [p.metavar or p.name.upper() for p in command.params if p.param_type_name == "argument"]
+        parts += [f"## {' '.join(words)}", f"    {' '.join([*words, *arguments, '[options]'])}", command.help or ""]
+        rows = [_option(p) for p in command.params if p.name != "help"]
+        if rows:
+            parts.append("\n".join(["| | |", "|---|---|", *rows]))
+    return "\n\n".join(parts) + "\n"
+
+
+def _leaves(group: Any, words: list[str]) -> list[tuple[list[str], Any]]:
+    found = []
+    for name, command in group.commands.items():
+        deeper = hasattr(command, "commands")
+        found += _leaves(command, [*words, name]) if deeper else [([*words, name], command)]
+    return found
+
+
+def _option(parameter: Any) -> str:
+    name = ", ".join(parameter.opts) if parameter.param_type_name == "option" else parameter.metavar or parameter.name
+    return f"| `{_cell(name)}` | {_cell(parameter.help or '')} |"
+
+
+def settings() -> str:
+    """Every key of an experiment, with its default and meaning."""
+    shown = {
+        "title": "# Settings",
+        "about": "Every key that `key=value` sets on the command line, and that stands in an experiment's TOML file.",
+    }
+    rows = [f"| `{key}` | {_cell(about)} |" for key, about in config.keys().items()]
+    lists = []
+    for title, names in (
+        ("Models", config.MODELS), ("Datasets", config.DATASETS), ("Scores", config.SCORES),
+        ("Branches", {name: about for name, (_, _, about) in config.BRANCHES.items()}),
+        ("Mask rules", config.MASK_RULES), ("Start rules", config.START_RULES), ("Strategies", config.STRATEGIES),
+    ):  # fmt: skip
+        lists += [f"## {title}", "\n".join(f"- `{name}`: {about}" for name, about in names.items())]
+    return "\n\n".join([*shown.values(), "\n".join(["| key | meaning |", "|---|---|", *rows]), *lists]) + "\n"
+
+
+def python() -> str:
+    """Every public name with its signature and docstring."""
+    parts = ["# Python", "Everything here is `lth.NAME`; it is loaded when it is first used."]
+    for name in lth.__all__:
+        thing = getattr(lth, name)
+        if inspect.isclass(thing) and issubclass(thing, Exception):
+            parts += [f"## {name}", _docstring(thing)]
+            continue
+        parts += [f"## {name}", _signature(name, thing), _docstring(thing)]
+        if inspect.isclass(thing):
+            for key, member in vars(thing).items():
+                inner = getattr(member, "fget", None) or getattr(member, "__func__", member)
+                if not key.startswith("_") and inspect.isfunction(inner) and inner.__doc__:
+                    shown = f"    {key}" if isinstance(member, property) else _signature(key, inner)
+                    parts += [f"### {name}.{key}", shown, _docstring(inner)]
+    return "\n\n".join(parts) + "\n"
+
+
+def _signature(name: str, thing: Any) -> str:
+    signature = inspect.signature(thing)
+    parameters = [p.replace(annotation=p.empty) for n, p in signature.parameters.items() if n != "self"]
+    plain = [str(p) if "lambda" not in str(p.default) else f"{p.name}=..." for p in parameters]
+    marks = [p.kind is p.KEYWORD_ONLY for p in parameters]
+    if True in marks and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
+        plain.insert(marks.index(True), "*")
+    return f"    {name}({', '.join(plain)})"
+
+
+def _docstring(thing: Any) -> str:
+    if thing is config.Recipe:
+        return "How a network is trained. Its fields are the keys `recipe.*` of the [settings](settings.md)."
+    return inspect.getdoc(thing) or ""
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|").replace("\n", " ")
