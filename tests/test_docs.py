@@ -35,8 +35,9 @@ def site(tmp_path_factory: pytest.TempPathFactory) -> Path:
     if not find_spec("material"):
         pytest.skip("not installed: mkdocs-material (pip install 'lth[docs]')")
     folder = tmp_path_factory.mktemp("site")
+    command = ["-m", "mkdocs", "build", "--strict", "--config-file", ROOT / "mkdocs.yml", "--site-dir", folder]
     built = subprocess.run(
-        [sys.executable, "-m", "mkdocs", "build", "--strict", "--config-file", ROOT / "mkdocs.yml", "--site-dir", folder],
+        [sys.executable, *command],
         capture_output=True, text=True, env=os.environ | {"NO_MKDOCS_2_WARNING": "1"}, check=False,
     )  # fmt: skip
     assert built.returncode == 0 and "WARNING" not in built.stderr, built.stderr
@@ -52,7 +53,7 @@ def test_the_reference_has_all_that_the_code_has(site: Path) -> None:
     page = lambda name: (site / "reference" / name / "index.html").read_text(encoding="utf-8")
     assert all(f'id="{name.lower()}"' in page("python") for name in lth.__all__)
     assert "Tickets.winning" in page("python") and "Pruned weights of" in page("python")
-    assert all(f"<code>{key}</code>" in page("settings") for key in config.keys())
+    assert all(f"<code>{key}</code>" in page("settings") for key in [*config.keys()])
     group: Any = typer.main.get_command(app)
     assert all(
         f'id="lth-{name}"' in page("commands") for name, c in group.commands.items() if not hasattr(c, "commands")
