@@ -35,6 +35,7 @@ from rich.console import Console
 from lth import records, scheduling, store
 from lth.config import Experiment, resolve
 from lth.executors import Workers
+from lth.keeping import Keeping
 from lth.plan import Training, trainings
 from lth.progress import Display
 
@@ -108,11 +109,12 @@ def drive(experiment: Experiment, folder: Path, workers: int, seconds: float) ->
         store.clear_unfinished(folder)
         store.open_run(folder, experiment)
         done = total = 0
+        keeping = Keeping(experiment, experiment, folder)
         for training in trainings(experiment):
             total += 1
-            done += store.is_done(folder, training.id)
+            done += keeping.status(training.id) is not None
         display = Display(Console(file=shown), lambda training: 1.0, done, total, total - done)
-        scheduling.execute(trainings(experiment), folder, simulated(folder, seconds, meter), workers, display)
+        scheduling.execute(trainings(experiment), keeping, simulated(folder, seconds, meter), workers, display)
         spent = {"all": time.process_time() - began, "clock": time.monotonic() - clock}
     parts = {"store": 0.0, "tables": 0.0} | meter.seconds
     return {"trainings": total} | spent | parts | {"schedule": spent["all"] - sum(parts.values())}

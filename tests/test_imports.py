@@ -40,6 +40,7 @@ ORDER = [
     ["bench"],
     ["executors"],
     ["progress"],
+    ["keeping"],
     ["scheduling"],
     ["running"],
     ["figure"],

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lth import scheduling
+from lth import scheduling, store
 from lth.config import resolve
 from lth.errors import LthError
 from lth.executors import Workers
+from lth.keeping import Keeping
 from lth.plan import Training, plan, trainings
 from lth.progress import MOST_BARS, Display
 from lth.scheduling import Frontier, execute
@@ -114,7 +115,8 @@ def test_memory_follows_what_is_at_hand(ahead: int) -> None:
 def stored(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A store in memory."""
     found: dict[str, str] = {}
-    monkeypatch.setattr(scheduling.store, "status", lambda folder, name: found.get(name))
+    monkeypatch.setattr(store, "status", lambda folder, name: found.get(name))
+    monkeypatch.setattr(store, "is_done", lambda folder, name: name in found)
     monkeypatch.setattr(scheduling.records, "write", lambda folder: 0)
     return found
 
@@ -129,6 +131,10 @@ def display(total: int, out: io.StringIO | None = None, **options: Any) -> Displ
     )
 
 
+def keeping(given: Any) -> Keeping:
+    return Keeping(given, given, Path("run"))
+
+
 def test_everything_is_done_once_and_said(stored: dict[str, str]) -> None:
     given, out = experiment(trials=3, levels=3), io.StringIO()
     ends: dict[str, str] = {"trial-3/level-02": "diverged"}
@@ -140,7 +146,7 @@ def test_everything_is_done_once_and_said(stored: dict[str, str]) -> None:
         return summary(stored[training.id])
 
     told: list[str] = []
-    execute(trainings(given), Path("run"), Workers(do, list, lambda: None), 4, display(21, out), told.append)
+    execute(trainings(given), keeping(given), Workers(do, list, lambda: None), 4, display(21, out), told.append)
     assert sorted(begun) == sorted(told) and len(begun) == 21 - 3 and len({*begun}) == len(begun)
     assert "[18/18]" in out.getvalue() and "diverged" in out.getvalue()
 
@@ -158,7 +164,7 @@ def test_a_failure_stops_the_others_before_it_is_raised(stored: dict[str, str]) 
 
     workers = Workers(do, list, lambda: order.append("stop"))
     with pytest.raises(LthError, match="disk is full"):
-        execute(trainings(experiment(2, 0)), Path("run"), workers, 2, display(2))
+        execute(trainings(experiment(2, 0)), keeping(experiment(2, 0)), workers, 2, display(2))
     assert order == ["stop", "checkpoint"]
 
 

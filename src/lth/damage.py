@@ -122,9 +122,13 @@ def own_files(path: Path) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
 
 
-def fault_of(folder: Path, name: str, digests: Mapping[str, str]) -> str | None:
-    """What is wrong with a training on disk, every file of it read; None where it is whole."""
+def fault_of(folder: Path, name: str, digests: Mapping[str, str], keep: str = "all") -> str | None:
+    """What is wrong with a training on disk, every file of it read; None where it is whole.
+
+    `keep` is the experiment's `store.keep`: with another than "all", trained weights may be gone.
+    """
     path = folder / name
+    dispensable = OPTIONAL if keep == "all" else (*OPTIONAL, store.TRAINED)
     try:
         summary = store.outcome(folder, name, digests.get(name))
     except UsageError as error:
@@ -137,7 +141,7 @@ def fault_of(folder: Path, name: str, digests: Mapping[str, str]) -> str | None:
         try:
             content = (path / file).read_bytes()
         except FileNotFoundError:
-            if file not in OPTIONAL:
+            if file not in dispensable:
                 return f"it has no {file}"
         except OSError as error:
             return f"{file} cannot be read: {error.strerror}"

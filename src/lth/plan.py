@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -94,6 +95,28 @@ def _pruned(experiment: Experiment, trial: int, level: int) -> tuple[str, ...]:
     if experiment.strategy == CONTINUED and level > 1:
         return (training_id(trial, level - 1, CONTINUED),)
     return (training_id(trial, level - 1),)
+
+
+def reads_trained(training: Training) -> str | None:
+    """The training whose trained weights this one is made from, if any."""
+    needed = training.mask_rule == "prune" or training.start_rule == "trained"
+    return training.needs[-1] if needed else None
+
+
+def readers(experiment: Experiment, training_id: str) -> Iterator[Training]:
+    """The trainings that are made from the trained weights of this one."""
+    trial, level = (int(number) for number in re.findall(r"-(\d+)", training_id)[:2])
+    last = experiment.levels if experiment.strategy == "oneshot" else min(level + 1, experiment.levels)
+    for later in range(level + 1, last + 1):
+        yield from (t for t in _at_level(experiment, trial, later) if reads_trained(t) == training_id)
+
+
+def keeps_trained(experiment: Experiment, training_id: str) -> bool:
+    """Whether its trained weights stay on disk when nothing reads them any more."""
+    if experiment.store.keep == "last":
+        trial = int(re.findall(r"\d+", training_id)[0])
+        return training_id in _pruned(experiment, trial, experiment.levels + 1)
+    return experiment.store.keep == "all"
 
 
 def evaluations(recipe: Recipe) -> list[tuple[int, bool]]:

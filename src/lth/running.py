@@ -6,6 +6,7 @@ import os
 import platform
 import re
 import shlex
+import shutil
 import signal
 import threading
 from collections import Counter
@@ -23,6 +24,7 @@ from lth import config, damage, executors, records, store
 from lth.config import Experiment, deep_copy, nearest, read, recorded, resolve, to_setting
 from lth.errors import LthError, UsageError
 from lth.executors import Executor, Job
+from lth.keeping import Keeping
 from lth.plan import Training, plan, trainings
 from lth.progress import Display, cost, duration
 from lth.scheduling import execute
@@ -34,6 +36,7 @@ if TYPE_CHECKING:
 
 
 MOST_WORKERS = 1024
+MUCH = 2**30  # bytes on disk that are said before they are written
 
 
 class Interrupted(LthError):
@@ -235,22 +238,44 @@ def _run(
         if kept is None:
             kept = environment(asdict(means), whole, command) | {"data": facts_of(loaded.test_y)}
             store.write_file(folder / store.ENVIRONMENT, store.sealed_json(kept))
-        done, total, left = 0, 0, 0.0
+        keeping = Keeping(asked, whole, folder)
+        shape, classes = tuple(loaded.train_x.shape[1:]), loaded.classes
+        bytes_of = step.bytes_of(step.bench_of(whole, means, folder, shape, classes))
+        done, total, left, needed = 0, 0, 0.0, 0.0
         for training in trainings(asked):
             total += 1
-            if store.is_done(folder, training.id):
+            if keeping.status(training.id):
                 done += 1
                 write_events(training.id)
+                keeping.release(training.id)
             else:
                 left += cost_of(training)
+                needed += bytes_of(training)
+        check_room(needed, folder, say)
         say(f"{asked.name}: {total} training{'s' * (total > 1)}, {count} side by side, into {folder}")
         with watched(folder, say) if watch else nullcontext():
             with executor.open(Job(whole, means, folder, loaded, root, count, say)) as workers_:
                 display = Display(console, cost_of, done, total, left)
-                execute(trainings(asked), folder, workers_, count, display, write_events)
+                execute(trainings(asked), keeping, workers_, count, display, write_events)
             damage.refuse(folder, whole, kept)  # what was trained again has the bits that others were made from
             if pictures:
                 show_results(folder, console)
+
+
+def check_room(needed: float, folder: Path, say: Callable[[str], None]) -> None:
+    """Raise UsageError where the disk has less room than a run is about to need; say it where that is much."""
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise UsageError(
+            f"{folder} would take about {size_said(needed)}, and {size_said(free)} are free there; "
+            "give an --out on another disk, or store.keep=last"
+        )
+    if needed > MUCH:
+        say(f"about {size_said(needed)} will be written; {size_said(free)} are free")
+
+
+def size_said(count: float) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"
 
 
 @contextmanager
@@ -392,7 +417,7 @@ def show_plan(
     console.print(
         f"{len(plan(asked))} trainings, {len(todo)} of them to do; engine {means.engine} on {means.device}; "
         f"about {duration(max(trunk, sum(seconds.values()) / count))} with {count} side by side, "
-        f"about {step.estimate_bytes(bench, todo) / 2**20:,.0f} MiB, into {folder}",
+        f"about {size_said(sum(map(step.bytes_of(bench), todo)))}, into {folder}",
         highlight=False,
         soft_wrap=True,
     )

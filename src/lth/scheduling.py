@@ -15,9 +15,10 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-from lth import records, store
+from lth import records
 from lth.errors import LthError
 from lth.executors import Workers
+from lth.keeping import Keeping
 from lth.plan import Training
 from lth.progress import Display
 
@@ -103,7 +104,7 @@ class Frontier:
 
 def execute(
     plan: Iterable[Training],
-    folder: Path,
+    keeping: Keeping,
     workers: Workers,
     count: int,
     display: Display,
@@ -114,12 +115,18 @@ def execute(
     `count` trainings run side by side. After a failure or Ctrl-C all are asked to stop, and have written their
     checkpoints when this returns.
     """
-    frontier = Frontier(plan, lambda name: store.status(folder, name), max(AHEAD, AHEAD_EACH * count))
+    frontier = Frontier(plan, keeping.status, max(AHEAD, AHEAD_EACH * count))
     ended: queue.SimpleQueue[tuple[Training, Future[dict[str, Any]]]] = queue.SimpleQueue()
-    tables, running = Tables(folder), 0
+    tables, running = Tables(keeping.folder), 0
+
+    def drop(gone: list[Training]) -> None:
+        display.dropped(gone)
+        for training in gone:
+            keeping.over(training)
+
     with display.shown(), ThreadPoolExecutor(count) as pool:
         try:
-            display.dropped(frontier.read())
+            drop(frontier.read())
             while frontier.open:
                 while running < count and (training := frontier.next()):
                     future = pool.submit(workers.do, training)
@@ -134,7 +141,8 @@ def execute(
                     running -= 1
                     display.ended(training, summary)
                     stored(training.id)
-                    display.dropped(frontier.ended(training, summary["status"]) + frontier.read())
+                    keeping.over(training)
+                    drop(frontier.ended(training, summary["status"]) + frontier.read())
                 tables.refresh()
         finally:
             workers.stop()

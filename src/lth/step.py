@@ -9,6 +9,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, dataclass, field, fields, replace
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from lth import data as datasets
 from lth import masks, native, plan, seals, store
 from lth.config import Experiment, Recipe, is_own
 from lth.data.splits import check_validation
-from lth.errors import UsageError
+from lth.errors import LthError, UsageError
 from lth.masks import Mask, Weights
 from lth.models import build, everywhere, first_weights, groups
 from lth.models.init import sigma_of
@@ -202,9 +203,7 @@ def carry_out(training: Training, bench: Bench, hooks: Hooks | None = None) -> d
         load=lambda: from_checkpoint_bytes(store.read_if_there(path), identity),
         save=lambda checkpoint: store.write_file(path, checkpoint_bytes(checkpoint, identity)),
     )
-    files = perform(training, bench, stored, on_disk)
-    store.write_training(bench.folder, training.id, files)
-    return json.loads(files[store.SUMMARY])
+    return keep(training, bench.folder, perform(training, bench, stored, on_disk))
 
 
 def needed(training: Training, folder: Path) -> dict[str, bytes]:
@@ -212,50 +211,81 @@ def needed(training: Training, folder: Path) -> dict[str, bytes]:
 
     Raises UsageError where one is not what was stored.
     """
-    stored = {name: store.read_file(folder, name) for name in needed_names(training)}
+    stored = {name: store.read_file(folder, name) for name in needed_names(training, folder)}
     start = store.start_name(training.trial)
-    for need in training.needs:
+    for need in training.needs if start in stored else ():
         told = store.told_of(store.outcome(folder, need) or {}, "made_from")
         if told.get(start) not in (None, seals.digest(stored[start])):
             raise _damaged(folder, start, f"it is not the start that {need} was made from")
     return stored
 
 
-def needed_names(training: Training) -> list[str]:
+def needed_names(training: Training, folder: Path) -> list[str]:
+    if store.is_done(folder, training.id):
+        return [own_ticket(training)]
     names = [store.start_name(training.trial), ticket_needed(training), trained_needed(training)]
     return [name for name in names if name]
+
+
+def own_ticket(training: Training) -> str:
+    return f"{training.id}/{store.TICKET}"
 
 
 def ticket_needed(training: Training) -> str | None:
     """The ticket whose mask a mask rule begins with."""
     if training.mask_rule == "given":
         return GIVEN
-    return f"{training.needs[0]}/ticket.safetensors" if training.needs else None
+    return f"{training.needs[0]}/{store.TICKET}" if training.needs else None
 
 
 def trained_needed(training: Training) -> str | None:
     """The trained weights that its rules look at."""
-    looks = training.mask_rule == "prune" or training.start_rule == "trained"
-    return f"{training.needs[-1]}/trained.safetensors" if looks else None
+    source = plan.reads_trained(training)
+    return source and f"{source}/{store.TRAINED}"
 
 
 def perform(training: Training, bench: Bench, stored: Mapping[str, bytes], hooks: Hooks) -> dict[str, bytes]:
-    """Do one training, from bytes to bytes: what `needed` found -> the files of its folder. Touches no disk."""
+    """Do one training, from bytes to bytes: what `needed` found -> the files of its folder. Touches no disk.
+
+    One that is stored already is done again, from its own ticket, for its trained weights alone (`store.keep`).
+    """
     model = bench.model()
-    ticket = make_ticket(training, bench, model, stored)
+    again = own_ticket(training) in stored
+    ticket = (stored_ticket if again else make_ticket)(training, bench, model, stored)
     key = (bench.experiment.seed, training.trial, training.id)
     engine = engine_for(bench, model, ticket.start, ticket.mask, training.recipe, key)
     outcome = train(engine, training.recipe, hooks)
     trained = {name: tensor.contiguous() for name, tensor in outcome.trained.items()}
-    files = {
-        "ticket.safetensors": to_bytes(ticket),
-        "trained.safetensors": save_tensors(trained, {"training": training.id}),
+    files = {store.TRAINED: save_tensors(trained, {"training": training.id})}
+    if again:
+        return files
+    files |= {
+        store.TICKET: to_bytes(ticket),
         "curve.csv": curve_csv(outcome.curve).encode(),
         **inside(training, bench, ticket, stored),
     }
     summary = summary_of(training, bench.means, ticket, outcome) | identity_of(training, bench, stored)
     told = {**_finite(summary), "files": store.digests_of(files)}
     return {**files, store.SUMMARY: store.sealed_json(told)}
+
+
+def keep(training: Training, folder: Path, files: Mapping[str, bytes]) -> dict[str, Any]:
+    """Store what `perform` made; the training's summary.
+
+    Raises LthError where trained weights that were made again are not those that there were.
+    """
+    if store.SUMMARY in files:
+        store.write_training(folder, training.id, files)
+        return json.loads(files[store.SUMMARY])
+    summary = store.outcome(folder, training.id) or {}
+    if store.file_fault(files[store.TRAINED], summary, store.TRAINED):
+        raise LthError(
+            f"{folder / training.id}: trained again it has other bits: another torch, or another processor, than "
+            "before; go on where the run was begun, or begin anew with another --out"
+        )
+    store.write_file(folder / training.id / store.TRAINED, files[store.TRAINED])
+    store.checkpoint_path(folder, training.id).unlink(missing_ok=True)
+    return summary
 
 
 def identity_of(training: Training, bench: Bench, stored: Mapping[str, bytes]) -> dict[str, Any]:
@@ -306,6 +336,12 @@ def make_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapp
         "settings": {key: value for key, value in settings.items() if not key.startswith("ticket")},
     }
     return Ticket(mask, masks.apply(everywhere(model, mask), start), origin)
+
+
+def stored_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapping[str, bytes]) -> Ticket:
+    """The ticket that a training is stored with."""
+    ticket = _read(bench.folder, stored, own_ticket(training), from_bytes)
+    return replace(ticket, mask={name: ticket.mask[name] for name in groups(model)})  # in the network's order
 
 
 def keep_start(trial: int, bench: Bench) -> None:
@@ -440,7 +476,13 @@ def _pace(bench: Bench, density: float) -> tuple[float, float]:
     return (middle - began) / 10, time.perf_counter() - middle
 
 
-def estimate_bytes(bench: Bench, trainings: list[Training]) -> float:
-    """About what the trainings write: start, mask and trained weights, and a line an evaluation."""
-    tensors_bytes = sum(t.numel() * t.element_size() for t in bench.model().state_dict().values())
-    return sum(2.04 * tensors_bytes + 75 * len(evaluations(t.recipe)) for t in trainings)
+def bytes_of(bench: Bench) -> Callable[[Training], float]:
+    """About what a training leaves on disk: start, mask and trained weights, and a line an evaluation, in two files.
+
+    With another `store.keep` than all, trained weights are those of one training a trial at a time: the first is asked.
+    """
+    tensors = sum(t.numel() * t.element_size() for t in bench.model().state_dict().values())
+    recipe = bench.experiment.recipe
+    lines = cache(lambda iterations: len(evaluations(recipe.model_copy(update={"iterations": iterations}))))
+    trained = lambda training: bench.experiment.store.keep == "all" or training.needs == ()
+    return lambda training: (1.04 + trained(training)) * tensors + 8000 + 150 * lines(training.recipe.iterations)

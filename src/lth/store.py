@@ -23,6 +23,7 @@ from lth.config import Experiment, merge, resolve, to_toml
 from lth.errors import LthError, UsageError
 
 EXPERIMENT, ENVIRONMENT, SUMMARY = "experiment.toml", "environment.json", "summary.json"
+TICKET, TRAINED = "ticket.safetensors", "trained.safetensors"
 STATUSES = ("done", "diverged", "collapsed")
 LOCK_SECONDS = 1.0
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
@@ -259,6 +260,16 @@ def told_of(summary: Mapping[str, Any], kind: str = "files") -> dict[str, str]:
     """File -> digest, of the files beside a summary, or of those that the training was `made_from`."""
     told = summary.get(kind)
     return told if isinstance(told, dict) else {}
+
+
+def has_trained(folder: Path, training_id: str) -> bool:
+    return (folder / training_id / TRAINED).exists()
+
+
+def drop_trained(folder: Path, training_id: str) -> None:
+    """Give the place of trained weights back: the training can be done again from its ticket, to the same bits."""
+    with failures_named(folder / training_id / TRAINED):
+        (folder / training_id / TRAINED).unlink(missing_ok=True)
 
 
 def start_name(trial: int) -> str:

@@ -225,6 +225,7 @@ def merge(stored: Experiment, asked: Experiment) -> Experiment:
             "trials": max(stored.trials, asked.trials),
             "levels": max(stored.levels, asked.levels),
             "branch": [branch.model_dump() for branch in branches.values()],
+            "store": asked.store.model_dump(),
             "prune": max(stored.prune, asked.prune, key=lambda p: len(p.rates) + len(p.densities)).model_dump(),
         }
     )

@@ -43,7 +43,7 @@ from lth.errors import UsageError
 # Far beyond what anybody trains, and near enough that a slip of the keyboard is refused instead of filling the memory.
 MOST_LEVELS, MOST_TRAININGS, MOST_EVALUATIONS, MOST_WEIGHTS, MOST_SCALE = 10_000, 100_000, 1_000_000, 10**9, 1000
 MOST_SIGMA = 1000
-ADDABLE = {"trials", "levels", "branch", "name", "about"}  # what can be added to a run, and its name
+ADDABLE = {"trials", "levels", "branch", "name", "about", "store"}  # what can be added to a run, or changed in it
 
 
 def _number(value: Any) -> Any:
@@ -365,6 +365,13 @@ class Branch(Value):
         return [f"{self.name}-{n}" for n in range(1, self.count + 1)]
 
 
+class Store(Value):
+    keep: Literal["all", "last", "tickets"] = Field(
+        default="all",
+        description="whose trained weights stay on disk: all, those that a further level would need, or only tickets",
+    )
+
+
 class Experiment(Value):
     name: str = Field(description="names the run's folder")
     about: Text = Field(default="", description="what it shows, in a line")
@@ -387,6 +394,7 @@ class Experiment(Value):
     model: Model = Field(default_factory=lambda: Model())
     recipe: Recipe
     prune: Prune = Field(default_factory=lambda: Prune())
+    store: Store = Field(default_factory=lambda: Store())
     branch: tuple[Branch, ...] = ()
 
     @field_validator("name")

@@ -6,7 +6,6 @@ task that is lost with its node or its worker is done again, from its last check
 
 from __future__ import annotations
 
-import json
 import logging
 import os
 import queue
@@ -43,6 +42,7 @@ from lth.step import (
     checkpoint_bytes,
     from_checkpoint_bytes,
     identity_of,
+    keep,
     keep_start,
     needed_names,
     perform,
@@ -221,8 +221,7 @@ class Driver:
                 )
                 continue
             if files is not None:
-                store.write_training(self.job.folder, training.id, files)
-                return json.loads(files[store.SUMMARY])
+                return keep(training, self.job.folder, files)
             if checkpoint is not None:
                 store.write_file(self._checkpoint_path(training.id), checkpoint)
             break
@@ -232,7 +231,7 @@ class Driver:
 
     def _attempt(self, training: Training) -> tuple[dict[str, bytes] | None, bytes | None]:
         """What `_perform_there` returns. Raises RayError or ConnectionError where the task was lost."""
-        names = needed_names(training)
+        names = needed_names(training, self.job.folder)
         checkpoint = store.read_if_there(self._checkpoint_path(training.id))
         self.running.add(training.id)
         task = self.task.remote(self.shared, self.box, training, checkpoint, names, *map(self.placed, names))
