@@ -142,15 +142,16 @@ def load(folder: str | Path) -> Records:
     folder = Path(folder)
     experiment, found = _experiment(folder), trainings(folder)
     columns, paths = summary_columns(experiment), (folder / "summary.csv", _curves_path(folder))
-    if missing := [path for path in paths if not path.exists()]:
-        if not found and len(missing) == 1:
+    missing = [path for path in paths if not path.exists()]
+    if missing and not found:
+        if len(missing) == 1:
             raise UsageError(f"{missing[0]} is missing, and {folder} holds no trainings to make it from: {WHOLE_COPY}")
-        if not found:
-            return collect(folder)
+        return collect(folder)
+    if missing:
         write(folder)
     summary = _table(paths[0], columns)
     held = set(summary[list(PLACE)].itertuples(index=False, name=None))
-    if held <= set(found):
+    if not missing and held <= set(found):
         refresh(folder, experiment, found, complete=len(held) == len(found))
         summary = _table(paths[0], columns)
     elif not held >= set(found):
@@ -221,6 +222,9 @@ def _prefixed(path: Path, prefix: str, summary: dict[str, Any]) -> str:
         content = path.read_bytes()
         if fault := store.file_fault(content, summary, path.name):
             raise ValueError(fault)
+        if path.name in store.told_of(summary):  # as it was written, then: in order, and there are many
+            _, _, body = content.decode().partition("\n")
+            return prefix + body[:-1].replace("\n", f"\n{prefix}") + "\n" if body else ""
         header, *lines = content.decode().splitlines()
         if header != ",".join(EVALUATION) or any(line.count(",") != len(EVALUATION) - 1 for line in lines):
             raise ValueError(f"each line has {', '.join(EVALUATION)}")
