@@ -239,7 +239,7 @@ def full_disk(place: Place, whole: dict[str, Any]) -> str:
 
 
 def small_disk(place: Place, whole: dict[str, Any]) -> str:
-    """A file system of 200 kB, made larger until the run fits."""
+    """A file system that is too small from the start, and one that others fill while the run goes on, three times."""
     disk = place.folder / "disk"
     disk.mkdir()
     made = subprocess.run(
@@ -247,20 +247,32 @@ def small_disk(place: Place, whole: dict[str, Any]) -> str:
     )
     if made.returncode:
         return f"not done here: {made.stderr.strip()}"
+    run = disk / "run"
     try:
-        refused = 0
-        for size in ("200k", "400k", "800k", "1600k", "40m"):
-            subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True, capture_output=True)
-            done = subprocess.run(place.words(disk / "run"), capture_output=True, text=True)
-            if done.returncode:
-                assert done.returncode == 1 and "No space left on device" in done.stderr, done.stderr
-                assert "Traceback" not in done.stderr
-                refused += 1
-        assert done.returncode == 0, done.stderr
-        assert not (wrong := differences(disk / "run", whole)), f"these differ: {wrong}"
+        done = subprocess.run(place.words(run), capture_output=True, text=True)
+        assert done.returncode == 2 and "are free there; give an --out on another disk" in done.stderr, done.stderr
+        subprocess.run(["mount", "-o", "remount,size=40m", str(disk)], check=True, capture_output=True)
+        for _ in range(3):
+            before = len(list(run.rglob("summary.json")))
+            process = start(place.words(run))
+            assert wait_for(lambda: len(list(run.rglob("summary.json"))) > before, 120)  # noqa: B023
+            fill(disk / "filler")
+            _, errors = process.communicate(timeout=120)
+            assert process.returncode == 1 and "No space left on device" in errors, errors
+            assert "Traceback" not in errors, errors
+            (disk / "filler").unlink()
+        subprocess.run(place.words(run), check=True, capture_output=True)
+        assert not (wrong := differences(run, whole)), f"these differ: {wrong}"
     finally:
         subprocess.run(["umount", str(disk)], check=True)
-    return f"a disk that was full {refused} times: a clear line each, then every file equal to the byte"
+    return "a disk that is too small is refused at once; one that filled up three times: a clear line each, all files equal"
+
+
+def fill(path: Path) -> None:
+    """Write until nothing more fits."""
+    with suppress(OSError), path.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
 
 
 def read_only(place: Place, whole: dict[str, Any]) -> str:

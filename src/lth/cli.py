@@ -311,8 +311,7 @@ def stopped_by_signals() -> Iterator[list[int]]:
     before = {n: signal.signal(n, hear) for n in (signal.SIGINT, signal.SIGTERM)} if listening else {}
     try:
         yield heard
-    finally:
-        timer.cancel()
+    finally:  # the timer goes on: threads that are still at work must not keep a stopped process alive
         for number, handler in before.items():
             signal.signal(number, handler)
 
