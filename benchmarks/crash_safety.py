@@ -265,7 +265,9 @@ def small_disk(place: Place, whole: dict[str, Any]) -> str:
         assert not (wrong := differences(run, whole)), f"these differ: {wrong}"
     finally:
         subprocess.run(["umount", str(disk)], check=True)
-    return "a disk that is too small is refused at once; one that filled up three times: a clear line each, all files equal"
+    return (
+        "a disk too small is refused at once; one that filled up three times: a clear line each, then all files equal"
+    )
 
 
 def fill(path: Path) -> None:
