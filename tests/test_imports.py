@@ -20,7 +20,7 @@ ORDER = [
     ["randomness"],
     ["plan"],
     ["store"],
-    ["records"],
+    ["records", "keeping"],
     ["paper"],
     ["plots", "report"],
     ["damage"],
@@ -40,7 +40,6 @@ ORDER = [
     ["bench"],
     ["executors"],
     ["progress"],
-    ["keeping"],
     ["scheduling"],
     ["running"],
     ["figure"],
@@ -80,7 +79,8 @@ def loaded_by(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "module", ["config", "plan", "store", "records", "paper.verify", "plots", "report.page", "cli"]
+    "module",
+    ["config", "plan", "store", "records", "paper.verify", "plots", "report.page", "damage", "repair", "doctor", "cli"],
 )
 def test_the_line_of_records_has_no_torch(module: str) -> None:
     assert "torch" not in loaded_by(f"import lth.{module}")
