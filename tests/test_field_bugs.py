@@ -47,7 +47,8 @@ def trained(run: Path, level: int, branch: str = "") -> dict[str, torch.Tensor]:
 
 def summary(run: Path, level: int, branch: str = "") -> dict[str, Any]:
     found = json.loads((run / f"trial-1/level-{level:02d}" / branch / "summary.json").read_text())
-    return {key: value for key, value in found.items() if key not in ("seconds", "seal")}
+    digests = ("seal", "files", "training", "made_from")  # which tell any two settings apart, also idle ones
+    return {key: value for key, value in found.items() if key not in ("seconds", *digests)}
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -282,6 +283,7 @@ CHANGED: dict[str, Any] = {
     "prune.rates": [0.3, 0.3],
     "prune.densities": [0.5, 0.4],
     "prune.scope": "global",
+    "store.keep": "tickets",
 }
 ELSEWHERE = {
     "name": "names the folder: test_cli.py",

@@ -138,6 +138,23 @@ def test_stopping_says_how_to_go_on(tiny: dict[str, Any], tmp_path: Path, sent: 
     assert has_checkpoint(tmp_path / "run")
 
 
+@pytest.mark.parametrize("seconds", [0.3, 1.0, 2.0])
+def test_ctrl_c_while_workers_start_is_no_traceback(tiny: dict[str, Any], tmp_path: Path, seconds: float) -> None:
+    """A terminal sends Ctrl-C to all processes of the group; workers that import torch are among them."""
+    tiny["recipe"]["iterations"] = 10**6
+    experiment = to_file(tiny | {"trials": 2}, tmp_path / "tiny.toml")
+    words = command(experiment, tmp_path / "run", "torch", 2)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True)
+    assert process.stdout
+    while "side by side" not in (line := process.stdout.readline()):
+        assert line or process.poll() is None
+    time.sleep(seconds)
+    os.killpg(process.pid, signal.SIGINT)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.startswith("lth: stopped; ") and "Traceback" not in errors, errors
+
+
 def test_what_cannot_stop_by_itself_is_left(tiny: dict[str, Any], tmp_path: Path) -> None:
     """As an evaluation of a large network, which nothing can interrupt; all that is stored is whole anyway."""
     experiment = to_file(tiny, tmp_path / "tiny.toml")

@@ -66,8 +66,10 @@ def processes(job: Job) -> Iterator[Workers]:
     with ProcessPoolExecutor(job.count, context, _set_up_process, set_up_args) as pool:
 
         def do(training: Training) -> dict[str, Any]:
+            with deaf_children():
+                future = pool.submit(_carry_out_in_process, training)  # which starts a process, while there are too few
             try:
-                return pool.submit(_carry_out_in_process, training).result()
+                return future.result()
             except BrokenProcessPool:
                 said = "a worker's process died, perhaps for lack of memory; try fewer --workers"
                 raise LthError(said) from None
@@ -92,6 +94,20 @@ def drain(news: Any) -> Callable[[], list[tuple[str, int]]]:
     return taken
 
 
+@contextmanager
+def deaf_children() -> Iterator[None]:
+    """Processes that are started inside never hear Ctrl-C: the parent does, and asks them to stop.
+
+    They would hear it while they import torch, before they can ignore it, and die with a traceback each. As it is blocked
+    and not ignored, one that comes just now still reaches the parent, a moment later.
+    """
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
 # ----------------------------------------------------------------------------------------- inside a worker's process
 
 _worker: dict[str, Any] = {}  # what _set_up_process made for the tasks of this process
@@ -100,7 +116,6 @@ _worker: dict[str, Any] = {}  # what _set_up_process made for the tasks of this 
 def _set_up_process(
     parent: int, experiment: Any, means: Means, folder: Any, data_root: Any, stop: Any, news: Any, places: Any
 ) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the parent hears Ctrl-C, and asks for the stop
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     news.cancel_join_thread()
     if means.device == "cuda":
