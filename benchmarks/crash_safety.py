@@ -209,7 +209,7 @@ def stops(place: Place, whole: dict[str, Any], count: int) -> str:
         waited.append(time.monotonic() - asked)
         assert process.returncode == 130, (sent, process.returncode, errors)
         assert "stopped; " in errors and "Traceback" not in errors, errors
-        assert wait_for(lambda: family_gone(process.pid), 5), "a worker outlives its parent"  # noqa: B023
+        assert wait_for(lambda: family_gone(process.pid), 30), "a worker outlives its parent"  # noqa: B023
     subprocess.run(place.words(run), check=True, capture_output=True)
     assert not (wrong := differences(run, whole)), f"these differ: {wrong}"
     return (

@@ -98,8 +98,8 @@ def drain(news: Any) -> Callable[[], list[tuple[str, int]]]:
 def deaf_children() -> Iterator[None]:
     """Processes that are started inside never hear Ctrl-C: the parent does, and asks them to stop.
 
-    They would hear it while they import torch, before they can ignore it, and die with a traceback each. As it is blocked
-    and not ignored, one that comes just now still reaches the parent, a moment later.
+    They would hear it while they import torch, before they can ignore it, and die with a traceback each. As it is
+    blocked and not ignored, one that comes just now still reaches the parent, a moment later.
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
     try:
