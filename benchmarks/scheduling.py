@@ -43,8 +43,8 @@ PER_TRIAL = 1 + 24 * 4  # levels 0 to 24; from level 1 on, 3 branches hang off e
 
 
 def experiment_of(count: int) -> Experiment:
-    """About as many trainings, in the shape of the paper's LeNet experiment."""
-    trials = max(1, round(count / PER_TRIAL))
+    """So many trainings at most, in the shape of the paper's LeNet experiment."""
+    trials = max(1, count // PER_TRIAL)
     return resolve("lenet", trials=trials, levels=24, branches="reinit:2,random-mask:1")
 
 

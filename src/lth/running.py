@@ -92,6 +92,11 @@ def run(
     `watch` serves the report on 127.0.0.1 meanwhile; `log="tensorboard"` writes event files into the run's folder;
     without `pictures`, there are no table, figures and report at the end.
     """
+    if executors.follows():
+        from lth.executors import torchrun
+
+        torchrun.follow()
+        return Run(Path())
     console = console or Console(stderr=True)
     settings = overrides if isinstance(overrides, Mapping) else list(overrides)
     wrong = wrong_options(engine, device, executor, workers, log)
@@ -335,7 +340,7 @@ def means_of(
     try:
         means = step.Means(**kept["means"])
         known = means.engine in step.ENGINES and means.device in ("cpu", "cuda")
-        if not known or type(means.threads) is not int or means.threads < 1:
+        if not known or not all(type(n) is int and n > 0 for n in (means.threads, means.processes)):
             raise ValueError
     except (KeyError, TypeError, ValueError):
         raise UsageError(
@@ -348,7 +353,15 @@ def means_of(
                 f"{folder} was begun with {option} {stored}, and its numbers must stay comparable; "
                 f"leave out {option}, or give another --out"
             )
-    executor.choose(experiment, shape, loaded.classes, means.engine, means.device)  # can it still be had?
+    again, _ = executor.choose(experiment, shape, loaded.classes, means.engine, means.device)  # can it still be had?
+    if again.processes != means.processes:
+        start = (
+            f"torchrun --nproc-per-node {means.processes} --no-python lth run ..." if means.processes > 1 else "lth run"
+        )
+        raise UsageError(
+            f"{folder} was begun with {means.processes} process{'es' * (means.processes > 1)} a training, and its "
+            f"numbers must stay comparable; start it by {start}, or give another --out"
+        )
     return means
 
 

@@ -34,6 +34,7 @@ from lth.starts import START_RULES, StartSource
 from lth.ticket import Ticket, from_bytes, load_tensors, read_metadata, save_tensors, to_bytes
 from lth.training import kernels, torch_engine
 from lth.training.batches import Key
+from lth.training.distributed import DistributedEngine
 from lth.training.loop import Checkpoint, Engine, Evaluation, Hooks, Outcome, train
 from lth.training.precision import resolve
 
@@ -55,6 +56,7 @@ class Means:
     device: str
     precision: str
     threads: int
+    processes: int = 1  # that share a training, under torchrun
 
 
 @dataclass(frozen=True)
@@ -192,8 +194,16 @@ def bench_of(
 # ------------------------------------------------------------------------------------------------------------- one step
 
 
-def carry_out(training: Training, bench: Bench, hooks: Hooks | None = None) -> dict[str, Any]:
-    """Do one training whose needs are stored in the run's folder, and store it there; its summary."""
+def carry_out(
+    training: Training,
+    bench: Bench,
+    hooks: Hooks | None = None,
+    before: Callable[[Mapping[str, bytes]], None] = lambda stored: None,
+) -> dict[str, Any]:
+    """Do one training whose needs are stored in the run's folder, and store it there; its summary.
+
+    `before` is told what `perform` will be given.
+    """
     keep_start(training.trial, bench)
     path = store.checkpoint_path(bench.folder, training.id)
     stored = needed(training, bench.folder)
@@ -203,6 +213,7 @@ def carry_out(training: Training, bench: Bench, hooks: Hooks | None = None) -> d
         load=lambda: from_checkpoint_bytes(store.read_if_there(path), identity),
         save=lambda checkpoint: store.write_file(path, checkpoint_bytes(checkpoint, identity)),
     )
+    before(stored)
     return keep(training, bench.folder, perform(training, bench, stored, on_disk))
 
 
@@ -249,15 +260,11 @@ def perform(training: Training, bench: Bench, stored: Mapping[str, bytes], hooks
 
     One that is stored already is done again, from its own ticket, for its trained weights alone (`store.keep`).
     """
-    model = bench.model()
-    again = own_ticket(training) in stored
-    ticket = (stored_ticket if again else make_ticket)(training, bench, model, stored)
-    key = (bench.experiment.seed, training.trial, training.id)
-    engine = engine_for(bench, model, ticket.start, ticket.mask, training.recipe, key)
+    ticket, engine = begin(training, bench, stored)
     outcome = train(engine, training.recipe, hooks)
     trained = {name: tensor.contiguous() for name, tensor in outcome.trained.items()}
     files = {store.TRAINED: save_tensors(trained, {"training": training.id})}
-    if again:
+    if own_ticket(training) in stored:
         return files
     files |= {
         store.TICKET: to_bytes(ticket),
@@ -293,9 +300,27 @@ def identity_of(training: Training, bench: Bench, stored: Mapping[str, bytes]) -
     return {"training": plan.digest(training, bench.experiment), "made_from": store.digests_of(stored)}
 
 
+def begin(training: Training, bench: Bench, stored: Mapping[str, bytes]) -> tuple[Ticket, Engine]:
+    """The ticket, and an engine before its first update."""
+    model = bench.model()
+    again = own_ticket(training) in stored
+    ticket = (stored_ticket if again else make_ticket)(training, bench, model, stored)
+    key = (bench.experiment.seed, training.trial, training.id)
+    return ticket, engine_for(bench, model, ticket.start, ticket.mask, training.recipe, key)
+
+
+def follow_training(training: Training, stored: Mapping[str, bytes], bench: Bench) -> None:
+    """Take part in a training that process 0 of torchrun performs."""
+    _, engine = begin(training, bench, stored)
+    assert isinstance(engine, DistributedEngine)
+    engine.follow()
+
+
 def engine_for(bench: Bench, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, key: Key) -> Engine:
     """The engine of the run, at the run's precision: `auto` was resolved once."""
     _, engine_class = ENGINES[bench.means.engine]
+    if bench.means.processes > 1:
+        engine_class = DistributedEngine
     recipe = recipe.model_copy(update={"precision": bench.means.precision})
     return engine_class(model, start, mask, recipe, bench.prepared, key, bench.means.device)
 

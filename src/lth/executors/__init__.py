@@ -9,6 +9,7 @@ executor's business. CONTRIBUTING.md says how to add one.
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ EXECUTORS = {  # name -> what it is; each is the module of that name, with a fun
     "local": "this machine: threads for the native engine, processes for torch on a CPU, one process a GPU",
     "ray": "a Ray cluster, or one that is started here; no shared file system is needed (pip install 'lth[ray]')",
     "slurm": "jobs of a Slurm cluster, on a file system that its nodes share (pip install 'lth[slurm]')",
+    "torchrun": "all processes that torchrun has started, on one training at a time",
 }
 ADDRESSED = ("ray",)  # those that take an address: NAME://ADDRESS
 
@@ -80,4 +82,20 @@ def executor(name: str) -> AbstractContextManager[Executor]:
     if wrong := wrong_name(name):
         raise UsageError(wrong)
     kind, _, _ = name.partition("://")
+    if processes() > 1:
+        if kind not in ("local", "torchrun"):
+            raise UsageError(f"--executor {name} and torchrun are two ways to spread a run; choose one of them")
+        kind = "torchrun"
+    elif kind == "torchrun":
+        raise UsageError("--executor torchrun: start it with torchrun --nproc-per-node N --no-python lth run ...")
     return import_module(f"lth.executors.{kind}").executor(name)
+
+
+def processes() -> int:
+    """How many processes torchrun has started for this run; 1 without it."""
+    return int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
+
+
+def follows() -> bool:
+    """Whether this process is one of torchrun's, but not the driver."""
+    return processes() > 1 and os.environ["RANK"] != "0"

@@ -41,16 +41,20 @@ def kept(key: int, update: int, layer: int, shape: tuple[int, int], p: float, de
 
 
 class CounterDropout(nn.Module):
-    """Inverted dropout with probability `p`; `key` and `update` are set by the engine before each update."""
+    """Inverted dropout with probability `p`; `key` and `update` are set by the engine before each update.
+
+    `row` is where in the batch its inputs begin: another number than 0 where several processes divide a batch.
+    """
 
     def __init__(self, p: float, layer: int) -> None:
         super().__init__()
-        self.p, self.layer, self.key, self.update = p, layer, 0, 0
+        self.p, self.layer, self.key, self.update, self.row = p, layer, 0, 0, 0
 
     def forward(self, x: Tensor) -> Tensor:
         if not self.training:
             return x
-        keep = kept(self.key, self.update, self.layer, (x.shape[0], x[0].numel()), self.p, x.device).reshape(x.shape)
+        shape = (self.row + x.shape[0], x.shape[1:].numel())
+        keep = kept(self.key, self.update, self.layer, shape, self.p, x.device)[self.row :].reshape(x.shape)
         return x * keep * (1 / (1 - self.p))
 
 
@@ -59,3 +63,10 @@ def set_counter(model: nn.Module, key: int, update: int) -> None:
     for module in model.modules():
         if isinstance(module, CounterDropout):
             module.key, module.update = key, update
+
+
+def set_row(model: nn.Module, row: int) -> None:
+    """Tell every dropout of `model` at which example of the batch its inputs begin."""
+    for module in model.modules():
+        if isinstance(module, CounterDropout):
+            module.row = row

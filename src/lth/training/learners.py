@@ -63,9 +63,14 @@ class Float32:
         self.masked = [(parameters[name], layer.to(device, parameters[name].dtype)) for name, layer in mask.items()]
 
     def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
+        loss = cross_entropy(self.outputs(x), y)
+        self.step(loss, lr)
+        return loss.detach()
+
+    def step(self, loss: Tensor, lr: float) -> None:
+        """Follow the gradient of a loss."""
         for group in self.optimizer.param_groups:
             group["lr"] = lr
-        loss = cross_entropy(self.outputs(x), y)
         self.optimizer.zero_grad()
         loss.backward()
         # a pruned weight starts at 0, and without a gradient neither momentum nor weight decay revives it
@@ -73,7 +78,6 @@ class Float32:
             if parameter.grad is not None:
                 parameter.grad.mul_(mask)
         self.optimizer.step()
-        return loss.detach()
 
     def outputs(self, x: Tensor) -> Tensor:
         return self.call(self.module, x)

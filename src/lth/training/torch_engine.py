@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
@@ -15,7 +15,7 @@ from lth.models.dropout import set_counter
 from lth.randomness import global_draws, seed_of
 from lth.training.augment import flip_and_crop
 from lth.training.batches import Key, batches
-from lth.training.learners import LEARNERS
+from lth.training.learners import LEARNERS, Learner
 from lth.training.precision import resolve
 from lth.training.schedule import lr_at
 
@@ -43,10 +43,11 @@ class TorchEngine:
     """One training of `model` from `start` under `mask`; `iteration` counts the updates done."""
 
     def __init__(
-        self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str
-    ) -> None:
+        self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str,
+        learner: Callable[..., Learner] | None = None,
+    ) -> None:  # fmt: skip
         precision, _ = resolve(recipe.precision, model, device)
-        self.learner = LEARNERS[precision](model, start, mask, recipe, device)
+        self.learner = (learner or LEARNERS[precision])(model, start, mask, recipe, device)
         self.module = self.learner.module
         self.recipe, self.data, self.key, self.iteration = recipe, data, key, 0
 
@@ -69,17 +70,27 @@ class TorchEngine:
                 self.iteration += 1
         return losses
 
-    @torch.no_grad()
     def evaluate(self, split: str) -> tuple[float, float]:
         """Mean loss and accuracy over a whole split; every example counts once, also those of a smaller last batch."""
+        return self.means(split, self.sums(split))
+
+    @torch.no_grad()
+    def sums(self, split: str, first: int = 0, step: int = 1) -> Tensor:
+        """Of a split, or of every `step`th batch of it from `first` on: the loss and the correct answers, summed."""
         images, labels = self.data[split]
         self.module.eval()
-        loss, correct = torch.zeros((2,), dtype=torch.float64, device=labels.device)  # read at the end: a GPU goes on
-        for x, y in zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True):
+        sums = torch.zeros((2,), dtype=torch.float64, device=labels.device)  # read at the end: a GPU goes on
+        batches = list(zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True))
+        for x, y in batches[first::step]:
             outputs = self.learner.outputs(pixels(x))
-            loss += cross_entropy(outputs, y, reduction="sum")
-            correct += (outputs.argmax(1) == y).sum()
-        return loss.item() / len(labels), int(correct) / len(labels)
+            sums[0] += cross_entropy(outputs, y, reduction="sum")
+            sums[1] += (outputs.argmax(1) == y).sum()
+        return sums
+
+    def means(self, split: str, sums: Tensor) -> tuple[float, float]:
+        """Of `sums`: mean loss, and accuracy."""
+        loss, correct = sums.tolist()
+        return loss / len(self.data[split][1]), correct / len(self.data[split][1])
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of all parameters and buffers, on the CPU, as the network has them whatever computes."""

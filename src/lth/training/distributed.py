@@ -1,0 +1,150 @@
+"""One training on all processes that torchrun has started: a network too large for one trial per GPU.
+
+Every process holds the network and does the same updates, each with its part of the batch. DistributedDataParallel adds
+up the gradients, batch norm sees the whole batch, dropout and augmentation draw for it; so the curve is that of one
+process within float32's rounding. The loop runs on process 0 alone; the others do what it says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+from torch.nn.functional import batch_norm, cross_entropy
+from torch.nn.modules.batchnorm import _BatchNorm
+from torch.nn.parallel import DistributedDataParallel
+
+from lth.config import Recipe
+from lth.masks import Mask, Weights
+from lth.models.dropout import set_row
+from lth.training.batches import Key
+from lth.training.learners import Float32
+from lth.training.torch_engine import Prepared, TorchEngine
+
+
+class DistributedEngine:
+    """One training of `model` on all processes. On process 0 it is an Engine; the others `follow` it."""
+
+    def __init__(
+        self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str
+    ) -> None:
+        self.engine = TorchEngine(model, start, mask, recipe, data, key, device, Distributed)
+
+    @property
+    def iteration(self) -> int:
+        return self.engine.iteration
+
+    def advance(self, until: int) -> list[Tensor]:
+        tell("advance", until)
+        return self.engine.advance(until)
+
+    def evaluate(self, split: str) -> tuple[float, float]:
+        tell("evaluate", split)
+        return self._evaluate(split)
+
+    def weights(self) -> dict[str, Tensor]:
+        return self.engine.weights()
+
+    def set_weights(self, weights: Weights) -> None:
+        tell("set_weights", weights)
+        self.engine.set_weights(weights)
+
+    def state(self) -> dict[str, Tensor]:
+        return self.engine.state()
+
+    def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:
+        tell("restore", state, iteration)
+        self.engine.restore(state, iteration)
+
+    def follow(self) -> None:
+        """Do what process 0 does, until the training ends there."""
+        obeyed = {
+            "advance": self.engine.advance,
+            "evaluate": self._evaluate,
+            "set_weights": self.engine.set_weights,
+            "restore": self.engine.restore,
+        }
+        while (said := hear())[0] != "end":
+            obeyed[said[0]](*said[1:])
+
+    def _evaluate(self, split: str) -> tuple[float, float]:
+        """Each process every so-manieth batch of the split."""
+        sums = self.engine.sums(split, dist.get_rank(), dist.get_world_size())
+        dist.all_reduce(sums)
+        return self.engine.means(split, sums)
+
+
+def tell(*said: Any) -> None:
+    """Process 0 to the others, which `hear` it."""
+    dist.broadcast_object_list([said], src=0)
+
+
+def hear() -> tuple[Any, ...]:
+    """What process 0 tells next."""
+    said = [None]
+    dist.broadcast_object_list(said, src=0)
+    assert isinstance(said[0], tuple)
+    return said[0]
+
+
+class Distributed:
+    """Weights and optimizer as `Float32` has them, a copy on each process; an update divides its batch among these."""
+
+    def __init__(self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str) -> None:
+        for module in model.modules():
+            if isinstance(module, _BatchNorm):
+                module.forward = partial(whole_batch_norm, module)  # pyright: ignore[reportAttributeAccessIssue]
+        self.own = Float32(model, start, mask, recipe, device)
+        self.module, self.outputs = self.own.module, self.own.outputs
+        self.weights, self.set_weights = self.own.weights, self.own.set_weights
+        self.state, self.restore = self.own.state, self.own.restore
+        self.parallel = DistributedDataParallel(self.module)
+
+    def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
+        """The loss returned is this process's share of the batch's mean."""
+        rank, count = dist.get_rank(), dist.get_world_size()
+        part = slice(len(x) * rank // count, len(x) * (rank + 1) // count)
+        set_row(self.module, part.start)
+        loss = cross_entropy(self.parallel(x[part]), y[part], reduction="sum") / len(x)
+        self.own.step(loss * count, lr)  # the gradients' mean over the processes is taken
+        return loss.detach()
+
+
+def whole_batch_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
+    """`norm` of this process's part of a batch, by the mean and variance of the whole."""
+    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
+    if not norm.training:
+        return batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+    across = [dimension for dimension in range(x.dim()) if dimension != 1]
+    shape = [-1 if dimension == 1 else 1 for dimension in range(x.dim())]
+    count = _Sum.apply(torch.full((1,), float(x.numel() // x.shape[1]), device=x.device))
+    mean = _Sum.apply(x.sum(across)) / count
+    centred = x - mean.reshape(shape)
+    variance = _Sum.apply(centred.square().sum(across)) / count
+    with torch.no_grad():
+        norm.running_mean.lerp_(mean, norm.momentum)
+        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
+        if norm.num_batches_tracked is not None:
+            norm.num_batches_tracked += 1
+    scale = norm.weight * (variance + norm.eps).rsqrt()
+    return centred * scale.reshape(shape) + norm.bias.reshape(shape)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, and of its gradients."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        whole = part.clone()
+        dist.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        whole = gradients[0].contiguous().clone()
+        dist.all_reduce(whole)
+        return whole
