@@ -59,7 +59,8 @@ def colour_images(path: Path) -> Path:
     rng = np.random.default_rng(0)
     labels = rng.integers(0, 4, 110)
     images = rng.integers(0, 120, (110, 3, 8, 8))
-    images[np.arange(110), labels % 3, 2 * (labels // 2) : 2 * (labels // 2) + 4] += 100
+    for image, label in zip(images, labels, strict=True):
+        image[label % 3, 4 * (label // 2) : 4 * (label // 2) + 4] += 100
     images = images.astype(np.uint8)
     np.savez(path, x_train=images[:80], y_train=labels[:80], x_test=images[80:], y_test=labels[80:])
     return path
@@ -67,24 +68,28 @@ def colour_images(path: Path) -> Path:
 
 @pytest.mark.parametrize("model", ["lenet", "resnet18"])
 def test_two_processes_have_the_curve_of_one(tiny: dict[str, Any], tmp_path: Path, local: Any, model: str) -> None:
-    """Dropout or batch norm and augmentation; the last batch is a single example, of which one process gets none."""
-    tiny["levels"] = 1
+    """A last batch of one example, of which one process gets none; or batch norm, of parts that are not equal.
+
+    Few updates with batch norm: sooner or later a ReLU falls on the other side of 0, and the curves part. In float64,
+    weights are equal to 1e-13 after 24 updates.
+    """
     if model == "lenet":
-        tiny["model"]["dropout"] = 0.2
+        tiny |= {"levels": 1, "model": tiny["model"] | {"dropout": 0.2}}
         tiny["recipe"] |= {"batch": 103, "iterations": 60}
     else:
-        tiny |= {"model": {"name": model}, "data": {"name": str(colour_images(tmp_path / "c.npz")), "validation": 19}}
+        images = str(colour_images(tmp_path / "images.npz"))
+        tiny |= {"levels": 0, "model": {"name": model}, "data": {"name": images, "validation": 17}}
         tiny["recipe"] |= {
-            "optimizer": "momentum", "momentum": 0.9, "lr": 0.01, "batch": 30, "iterations": 5, "eval_every": 1,
+            "optimizer": "momentum", "momentum": 0.9, "lr": 0.01, "batch": 21, "iterations": 6, "eval_every": 1,
             "weight_decay": 0.01, "augment": True, "precision": "float32",
         }  # fmt: skip
     said = complete(two_processes(to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "two"))
-    assert "torchrun, 2 processes a training" in said and said.count("[2/2]") == 1
+    assert "torchrun, 2 processes a training" in said and said.count(" early stop at ") == tiny["levels"] + 1
     local(tiny, out=tmp_path / "one", engine="torch", workers=1)
     one, two = (lth.Run(tmp_path / name).curves for name in ("one", "two"))
     assert list(one.iteration) == list(two.iteration)
     for column in ("val_loss", "test_loss"):
-        np.testing.assert_allclose(two[column], one[column], rtol=2e-4)
+        np.testing.assert_allclose(two[column], one[column], rtol=5e-4)
     for column in ("val_accuracy", "test_accuracy"):
         np.testing.assert_allclose(two[column], one[column], atol=0.04)
     assert not one.val_loss.equals(two.val_loss)  # so they did divide the work
@@ -116,7 +121,7 @@ def test_a_run_keeps_its_number_of_processes(tiny: dict[str, Any], tmp_path: Pat
     kept = json.loads(path.read_text())
     assert kept["means"]["processes"] == 1
     path.write_text(json.dumps(kept | {"means": kept["means"] | {"processes": 2}}))
-    with pytest.raises(UsageError, match="begun with 2 processes a training(.|\n)*torchrun --nproc-per-node 2"):
+    with pytest.raises(UsageError, match=r"begun with 2 processes a training(.|\n)*torchrun --nproc-per-node 2"):
         local(tiny, out=tmp_path / "run", workers=1)
     del kept["means"]["processes"]  # as earlier versions wrote it
     path.write_text(json.dumps(kept))
