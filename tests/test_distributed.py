@@ -98,14 +98,14 @@ def test_two_processes_have_the_curve_of_one(tiny: dict[str, Any], tmp_path: Pat
 
 def test_a_stopped_run_of_two_processes_goes_on_to_the_same_bits(tiny: dict[str, Any], tmp_path: Path) -> None:
     tiny["levels"] = 0
-    tiny["recipe"] |= {"iterations": 4000, "eval_every": 500}
+    tiny["recipe"] |= {"iterations": 1500, "eval_every": 500}
     experiment = to_file(tiny, tmp_path / "tiny.toml")
     process = two_processes(experiment, tmp_path / "stopped")
     until = time.monotonic() + 100
     while not (tmp_path / "stopped/trial-1/start.safetensors").exists():
         assert time.monotonic() < until and process.poll() is None, process.communicate()[0]
         time.sleep(0.02)
-    time.sleep(0.5)
+    time.sleep(0.2)
     process.send_signal(signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode != 0 and "To go on:" in said
