@@ -112,7 +112,7 @@ def lay_out(run: Path, path: Path) -> int:
     """The folder of a finished run, with all files that a report reads; the number of trainings."""
     whole = resolve(path)
     store.open_run(run, whole)
-    digests, draw = plan.digests(whole), np.random.default_rng(1)
+    digest_of, draw = plan.digests(whole), np.random.default_rng(1)
     start = {"fc1.weight": draw.normal(size=(300, 784)).astype(np.float32)}
     for training in plan.plan(whole):
         density = 0.8**training.level
@@ -127,14 +127,14 @@ def lay_out(run: Path, path: Path) -> int:
             "val_loss_at_early_stop": 0.07, "val_accuracy_at_early_stop": 0.979, "test_accuracy_at_early_stop": 0.98,
             "train_accuracy_at_early_stop": 0.999, "final_test_accuracy": 0.981, "final_train_accuracy": 1.0,
             "final_val_accuracy": 0.98, "iterations": 50_000, "engine": "native", "precision": "float32",
-            "seconds": 60.5, "device": "cpu", "threads": 1, "training": digests[training.id],
+            "seconds": 60.5, "device": "cpu", "threads": 1, "training": digest_of(training.id),
             "files": store.digests_of(files),
         }  # fmt: skip
         for name, content in {**files, store.SUMMARY: store.sealed_json(summary)}.items():
             target = run / training.id / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
-    return len(digests)
+    return len(plan.plan(whole))
 
 
 def curve_of(level: int, draw: np.random.Generator) -> str:

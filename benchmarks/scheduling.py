@@ -7,7 +7,7 @@ Each number of trainings (default: 1,000, 10,000 and 100,000) is run in a proces
 small files, as an executor without a shared file system does in the driver. Then the same run is begun once more, to
 see what finding out that all is done costs. Times are processor time of the driver, whatever else the machine does.
 
-- schedule: choosing, submitting, the display, asking the store; on the driver's main thread
+- schedule: choosing, submitting, the display, asking the store, looking for damage; on the driver's main thread
 - store: writing the trainings' folders, safely (fsync), on the threads that wait for the workers
 - tables: summary.csv and curves.csv, again and again while the run lasts and at its end
 - again: a second `lth run`, all being done
@@ -32,13 +32,15 @@ from typing import Any
 
 from rich.console import Console
 
-from lth import records, scheduling, store
+from lth import damage, records, scheduling, seals, store
 from lth.config import Experiment, resolve
 from lth.executors import Workers
 from lth.keeping import Keeping
-from lth.plan import Training, trainings
+from lth.plan import Training, digests, trainings
 from lth.progress import Display
 
+ENVIRONMENT = {"means": {"engine": "native", "precision": "float32"}}
+TENSORS = bytes(1000)  # in place of a ticket and of trained weights
 PER_TRIAL = 1 + 24 * 4  # levels 0 to 24; from level 1 on, 3 branches hang off each
 
 
@@ -60,8 +62,9 @@ class Meter:
             self.seconds[what] = self.seconds.get(what, 0.0) + seconds
 
 
-def simulated(folder: Path, seconds: float, meter: Meter) -> Workers:
+def simulated(folder: Path, experiment: Experiment, seconds: float, meter: Meter) -> Workers:
     """Workers that wait instead of training."""
+    digest_of = digests(experiment)
 
     def do(training: Training) -> dict[str, Any]:
         time.sleep(random.Random(training.id).expovariate(1 / seconds))
@@ -69,16 +72,21 @@ def simulated(folder: Path, seconds: float, meter: Meter) -> Workers:
         summary = summary_of(training)
         curve = "".join(f"{i},0.25,0.9375,0.25,0.9375\n" for i in range(1, 2000, 100))
         files = {
-            "ticket.safetensors": bytes(1000),
-            "trained.safetensors": bytes(1000),
+            store.TICKET: TENSORS,
+            store.TRAINED: TENSORS,
             "curve.csv": (",".join(records.EVALUATION) + "\n" + curve).encode(),
-            store.SUMMARY: store.json_bytes(summary),
         }
-        store.write_training(folder, training.id, files)
+        told = {"training": digest_of(training.id), "files": store.digests_of(files), "made_from": made_from(training)}
+        store.write_training(folder, training.id, files | {store.SUMMARY: store.sealed_json(summary | told)})
         meter.add("store", time.thread_time() - began)
         return summary
 
     return Workers(do, list, lambda: None)
+
+
+def made_from(training: Training) -> dict[str, str]:
+    named = [f"{need}/{store.TICKET}" for need in training.needs[:1]]
+    return dict.fromkeys(named, seals.digest(TENSORS))
 
 
 def summary_of(training: Training) -> dict[str, Any]:
@@ -108,13 +116,17 @@ def drive(experiment: Experiment, folder: Path, workers: int, seconds: float) ->
         began, clock = time.process_time(), time.monotonic()
         store.clear_unfinished(folder)
         store.open_run(folder, experiment)
+        damage.refuse(folder, experiment, ENVIRONMENT)
         done = total = 0
         keeping = Keeping(experiment, experiment, folder)
         for training in trainings(experiment):
             total += 1
             done += keeping.status(training.id) is not None
         display = Display(Console(file=shown), lambda training: 1.0, done, total, total - done)
-        scheduling.execute(trainings(experiment), keeping, simulated(folder, seconds, meter), workers, display)
+        scheduling.execute(
+            trainings(experiment), keeping, simulated(folder, experiment, seconds, meter), workers, display
+        )
+        damage.refuse(folder, experiment, ENVIRONMENT)
         spent = {"all": time.process_time() - began, "clock": time.monotonic() - clock}
     parts = {"store": 0.0, "tables": 0.0} | meter.seconds
     return {"trainings": total} | spent | parts | {"schedule": spent["all"] - sum(parts.values())}

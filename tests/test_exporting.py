@@ -14,7 +14,8 @@ import lth
 from lth import exporting, models
 from lth.config import Model
 from lth.errors import UsageError
-from lth.ticket import Ticket, load_tensors
+from lth.tensors import load_tensors
+from lth.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ONNX = [name for name in ("onnx", "onnxscript", "onnxruntime") if not find_spec(name)]

@@ -26,6 +26,7 @@ ORDER = [
     ["damage"],
     ["data"],
     ["masks"],
+    ["tensors"],
     ["models"],
     ["holding", "compacting"],
     ["callbacks"],

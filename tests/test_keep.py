@@ -124,5 +124,6 @@ def test_the_estimate_is_near(tiny: dict[str, Any], tmp_path: Path) -> None:
         loaded = data.load(experiment.data.name)
         bench = step.set_up(experiment, step.Means("torch", "cpu", "float32", 1), tmp_path, loaded)
         run(tiny, tmp_path / keep, keep)
+        ladder = step.check(experiment, loaded)
         size = sum(path.stat().st_size for path in (tmp_path / keep).rglob("*") if path.is_file())
-        assert 0.7 < sum(map(step.bytes_of(bench), plan(experiment))) / size < 1.6
+        assert 0.7 < sum(map(step.bytes_of(bench, ladder), plan(experiment))) / size < 1.6

@@ -12,7 +12,8 @@ import lth
 from lth import config, models
 from lth.config import Model
 from lth.errors import UsageError
-from lth.ticket import Ticket, load_tensors
+from lth.tensors import load_tensors
+from lth.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -18,7 +18,8 @@ import lth
 from conftest import tiny_arrays, tiny_experiment
 from lth import masks, models
 from lth.errors import UsageError
-from lth.ticket import Ticket, describe, load_tensors, read_metadata, save_tensors
+from lth.tensors import load_tensors, read_metadata, save_tensors
+from lth.ticket import Ticket, describe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

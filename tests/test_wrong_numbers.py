@@ -19,7 +19,7 @@ from lth.models import build
 from lth.models.init import draw
 from lth.randomness import generator
 from lth.report import words
-from lth.ticket import save_tensors
+from lth.tensors import save_tensors
 from lth.training.loop import train
 
 ENGINES = [

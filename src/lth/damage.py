@@ -7,7 +7,8 @@ training was made from. A file that is whole but of another run disagrees with w
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,8 @@ from lth.config import Experiment
 from lth.errors import UsageError
 from lth.report.anatomy import OPTIONAL
 
-MEANS = ("engine", "device", "precision", "threads")
+MEANS = ("engine", "device", "precision", "threads", "processes")
+AT_HAND = 1024  # summaries that several trainings were made from, and that are not read again for each
 Summaries = Mapping[str, Mapping[str, Any]]
 
 
@@ -31,20 +33,33 @@ class Link(NamedTuple):
 def refuse(folder: Path, experiment: Experiment, environment: Mapping[str, Any] | None) -> None:
     """Raise UsageError where what is stored does not belong together, naming all that is at fault.
 
-    Read are the summaries and the starts; other files are held against them when they are used.
+    Read are the summaries and the starts; other files are held against them when they are used. One summary after the
+    other, as there may be a hundred thousand; only where two disagree are all of them held side by side.
     """
-    summaries = {
-        name: summary
-        for name, digest in plan.digests(experiment).items()
-        if (summary := store.outcome(folder, name, digest)) is not None
-    }
-    if summaries and environment is None:
+    means = environment and environment.get("means")
+    at_hand = lru_cache(AT_HAND)(lambda name: store.outcome(folder, name))
+    some, agree = False, True
+    for name, summary in stored(folder, experiment):
+        some = True
+        links = links_of(folder, {name: summary}.items(), at_hand)
+        agree = agree and all(link.agrees for link in links) and not other_means({name: summary}, means)
+    if some and environment is None:
         raise UsageError(f"{folder / store.ENVIRONMENT} is missing; {store.mended_by(folder)}")
+    if agree:
+        return
+    summaries = dict(stored(folder, experiment))
     found = [f"{folder / name} is damaged: {fault}" for name, fault in strangers(folder, summaries).items()]
-    if environment and (other := other_means(summaries, environment.get("means"))):
+    if other := other_means(summaries, means):
         found.append(f"{folder / store.ENVIRONMENT} is damaged: {other[0]} was trained by other means than it tells of")
-    if found:
-        raise UsageError("\n".join([*found, store.mended_by(folder)]))
+    raise UsageError("\n".join([*found, store.mended_by(folder)]))
+
+
+def stored(folder: Path, experiment: Experiment) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The trainings of an experiment that are stored, and their summaries."""
+    digest_of = plan.digests(experiment)
+    for training in plan.trainings(experiment):
+        if (summary := store.outcome(folder, training.id, digest_of(training.id))) is not None:
+            yield training.id, summary
 
 
 def strangers(folder: Path, summaries: Summaries) -> dict[str, str]:
@@ -52,7 +67,7 @@ def strangers(folder: Path, summaries: Summaries) -> dict[str, str]:
 
     Of two that disagree, it is the one that disagrees with more, or agrees with fewer; where these are equal, both.
     """
-    links = list(links_of(folder, summaries))
+    links = list(links_of(folder, summaries.items(), summaries.get))
     found: dict[str, str] = {}
     while apart := [link for link in links if not link.agrees]:
         ranks = {name: _rank(name, links) for link in apart for name in link[:2]}
@@ -71,18 +86,25 @@ def _other(name: str, links: Iterable[Link]) -> Iterator[str]:
     return (link.training if link.source == name else link.source for link in links if name in link[:2])
 
 
-def links_of(folder: Path, summaries: Summaries) -> Iterator[Link]:
-    """What the stored trainings tell of the files that they were made from, beside what these are."""
+def links_of(
+    folder: Path,
+    summaries: Iterable[tuple[str, Mapping[str, Any]]],
+    find: Callable[[str], Mapping[str, Any] | None],
+) -> Iterator[Link]:
+    """What stored trainings tell of the files that they were made from, beside what these are.
+
+    `find` gives the summary of a source; None where it is no training that is stored.
+    """
     starts: dict[str, str | None] = {}
-    for name, summary in summaries.items():
+    for name, summary in summaries:
         for file, digest in store.told_of(summary, "made_from").items():
             source, _, own = file.rpartition("/")
-            if source in summaries:
-                there = store.told_of(summaries[source]).get(own)
-            elif own == "start.safetensors":
+            if own == "start.safetensors":
                 if file not in starts:
                     starts[file] = start_digest(folder / file)
                 source, there = file, starts[file]
+            elif found := find(source):
+                there = store.told_of(found).get(own)
             else:
                 continue
             if there is not None:
@@ -122,7 +144,7 @@ def own_files(path: Path) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
 
 
-def fault_of(folder: Path, name: str, digests: Mapping[str, str], keep: str = "all") -> str | None:
+def fault_of(folder: Path, name: str, digest_of: Callable[[str], str | None], keep: str = "all") -> str | None:
     """What is wrong with a training on disk, every file of it read; None where it is whole.
 
     `keep` is the experiment's `store.keep`: with another than "all", trained weights may be gone.
@@ -130,12 +152,12 @@ def fault_of(folder: Path, name: str, digests: Mapping[str, str], keep: str = "a
     path = folder / name
     dispensable = OPTIONAL if keep == "all" else (*OPTIONAL, store.TRAINED)
     try:
-        summary = store.outcome(folder, name, digests.get(name))
+        summary = store.outcome(folder, name, digest_of(name))
     except UsageError as error:
         return _reason(error)
     if summary is None:
         return f"it has no {store.SUMMARY}"
-    if name not in digests and "training" in summary:
+    if digest_of(name) is None and "training" in summary:
         return "the experiment has no such training"
     for file, digest in store.told_of(summary).items():
         try:

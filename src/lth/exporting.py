@@ -18,7 +18,8 @@ from lth.config import Model, nearest, shown
 from lth.errors import UsageError
 from lth.models import build
 from lth.plan import training_id
-from lth.ticket import Ticket, load_tensors
+from lth.tensors import load_tensors
+from lth.ticket import Ticket
 
 ENDINGS = (".safetensors", ".pt", ".onnx")
 WEIGHTS = ("trained", "start")

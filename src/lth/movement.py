@@ -48,7 +48,8 @@ def _stored(folder: Path) -> pd.DataFrame:
 
 
 def _rows(folder: Path, trial: int, level: int) -> Iterator[list]:
-    from lth.ticket import Ticket, load_tensors
+    from lth.tensors import load_tensors
+    from lth.ticket import Ticket
 
     names = [f"trial-{trial}/{name}" for name in ("start.safetensors", "level-00/trained.safetensors")]
     if missing := [name for name in names if not (folder / name).exists()]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 
 from lth.config import CONTINUED, Experiment, Recipe
 
@@ -29,10 +30,19 @@ class Training:
     sigma: float | None = None  # of start rule noise
 
 
-def digests(experiment: Experiment) -> dict[str, str]:
-    """`digest` of each training of an experiment, by id."""
-    of_level = {level: experiment.digest(level) for level in range(experiment.levels + 1)}
-    return {t.id: _digest(t, of_level[t.level]) for t in plan(experiment)}
+def digests(experiment: Experiment) -> Callable[[str], str | None]:
+    """A function from a training's id to its `digest`; None where the experiment has no such training."""
+    of_level = cache(experiment.digest)
+
+    def found(training_id: str) -> str | None:
+        if not re.fullmatch(r"trial-\d+/level-\d+(/.+)?", training_id):
+            return None
+        trial, level = place(training_id)
+        inside = 1 <= trial <= experiment.trials and level <= experiment.levels
+        of_it = [t for t in _at_level(experiment, trial, level) if t.id == training_id] if inside else []
+        return _digest(of_it[0], of_level(level)) if of_it else None
+
+    return found
 
 
 def digest(training: Training, experiment: Experiment) -> str:
@@ -49,6 +59,12 @@ def _digest(training: Training, of_level: str) -> str:
 def training_id(trial: int, level: int, branch: str = "ticket") -> str:
     folder = f"trial-{trial}/level-{level:02d}"
     return folder if branch == "ticket" else f"{folder}/{branch}"
+
+
+def place(training_id: str) -> tuple[int, int]:
+    """The trial and the level of a training."""
+    trial, level = re.findall(r"-(\d+)", training_id)[:2]
+    return int(trial), int(level)
 
 
 def plan(experiment: Experiment) -> list[Training]:
@@ -105,7 +121,7 @@ def reads_trained(training: Training) -> str | None:
 
 def readers(experiment: Experiment, training_id: str) -> Iterator[Training]:
     """The trainings that are made from the trained weights of this one."""
-    trial, level = (int(number) for number in re.findall(r"-(\d+)", training_id)[:2])
+    trial, level = place(training_id)
     last = experiment.levels if experiment.strategy == "oneshot" else min(level + 1, experiment.levels)
     for later in range(level + 1, last + 1):
         yield from (t for t in _at_level(experiment, trial, later) if reads_trained(t) == training_id)
@@ -114,7 +130,7 @@ def readers(experiment: Experiment, training_id: str) -> Iterator[Training]:
 def keeps_trained(experiment: Experiment, training_id: str) -> bool:
     """Whether its trained weights stay on disk when nothing reads them any more."""
     if experiment.store.keep == "last":
-        trial = int(re.findall(r"\d+", training_id)[0])
+        trial, _ = place(training_id)
         return training_id in _pruned(experiment, trial, experiment.levels + 1)
     return experiment.store.keep == "all"
 

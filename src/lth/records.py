@@ -99,12 +99,12 @@ def _write_tables(
 
     Raises UsageError naming a training that is damaged, or of another run.
     """
-    columns, known, count = summary_columns(experiment), digests(experiment), 0
+    columns, digest_of, count = summary_columns(experiment), digests(experiment), 0
     writer = csv.writer(summary, lineterminator="\n")
     writer.writerow(columns)
     curves.write(",".join(CURVES) + "\n")
     for place, path in found:
-        row = _row(path, place, known.get(training_id(*place)))
+        row = _row(path, place, digest_of(training_id(*place)))
         writer.writerow([row.get(name, "") for name in columns])
         curves.write(_prefixed(path / "curve.csv", "{},{},{},{},".format(*place, row.get("density", "")), row))
         count += 1

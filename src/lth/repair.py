@@ -46,7 +46,7 @@ def repair(folder: Path, yes: bool, say: Callable[[str], None]) -> None:
                 work.do()
         if yes and (rebuilt := stale_tables(folder, experiment)):
             store_tables(folder, rebuilt)
-    again = sum(name in plan.digests(experiment) for name in faults)
+    again = sum(1 for _ in filter(plan.digests(experiment), faults))
     say(conclusion(folder, bool(works), again, yes))
 
 
@@ -67,14 +67,14 @@ def conclusion(folder: Path, any_work: bool, again: int, yes: bool) -> str:
 
 def faults_of(folder: Path, experiment: Experiment) -> dict[str, str]:
     """What is wrong with each damaged training or trial's start, by its name; every stored file is read."""
-    digests = plan.digests(experiment)
+    digest_of = plan.digests(experiment)
     found = {}
     for path in sorted(folder.glob("trial-*/start.safetensors")):
         if fault := seals.tensors_fault(path.read_bytes()):
             found[path.relative_to(folder).as_posix()] = fault
     trainings = damage.on_disk(folder)
     found |= {
-        name: fault for name in trainings if (fault := damage.fault_of(folder, name, digests, experiment.store.keep))
+        name: fault for name in trainings if (fault := damage.fault_of(folder, name, digest_of, experiment.store.keep))
     }
     whole = {name: store.outcome(folder, name) or {} for name in trainings if name not in found}
     return found | {n: f for n, f in damage.strangers(folder, whole).items() if n not in found}
@@ -165,7 +165,8 @@ def start_from(folder: Path, level_0: str) -> Callable[[], None]:
     """Writes a trial's start: the start weights in the ticket of its level 0."""
 
     def write() -> None:
-        from lth.ticket import from_bytes, save_tensors
+        from lth.tensors import save_tensors
+        from lth.ticket import from_bytes
 
         trial = int(level_0.partition("/")[0].removeprefix("trial-"))
         ticket = from_bytes(store.read_file(folder, f"{level_0}/ticket.safetensors"))

@@ -245,7 +245,7 @@ def _run(
             store.write_file(folder / store.ENVIRONMENT, store.sealed_json(kept))
         keeping = Keeping(asked, whole, folder)
         shape, classes = tuple(loaded.train_x.shape[1:]), loaded.classes
-        bytes_of = step.bytes_of(step.bench_of(whole, means, folder, shape, classes))
+        bytes_of = step.bytes_of(step.bench_of(whole, means, folder, shape, classes), ladder)
         done, total, left, needed = 0, 0, 0.0, 0.0
         for training in trainings(asked):
             total += 1
@@ -419,7 +419,8 @@ def show_plan(
     loaded = data.load(asked.data.name, root, quiet)
     ladder = step.check(asked, loaded)
     means = means_of(kept, asked, loaded, engine, device, folder, executor, quiet)
-    todo = [t for t in plan(asked) if not store.is_done(folder, t.id)]
+    keeping = Keeping(asked, whole, folder)
+    todo = [t for t in plan(asked) if keeping.status(t.id) is None]
     bench = step.set_up(asked, means, folder, loaded)
     seconds = step.estimate_seconds(bench, {t.level: ladder.density(t.level) for t in todo}, todo)
     count = workers or executor.room(means)
@@ -430,7 +431,7 @@ def show_plan(
     console.print(
         f"{len(plan(asked))} trainings, {len(todo)} of them to do; engine {means.engine} on {means.device}; "
         f"about {duration(max(trunk, sum(seconds.values()) / count))} with {count} side by side, "
-        f"about {size_said(sum(map(step.bytes_of(bench), todo)))}, into {folder}",
+        f"about {size_said(sum(map(step.bytes_of(bench, ladder), todo)))}, into {folder}",
         highlight=False,
         soft_wrap=True,
     )

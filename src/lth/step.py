@@ -31,7 +31,8 @@ from lth.pruning import MASK_RULES, MaskSource, ladder
 from lth.randomness import generator
 from lth.report import anatomy
 from lth.starts import START_RULES, StartSource
-from lth.ticket import Ticket, from_bytes, load_tensors, read_metadata, save_tensors, to_bytes
+from lth.tensors import bytes_at, load_tensors, read_metadata, save_tensors
+from lth.ticket import Ticket, from_bytes, to_bytes
 from lth.training import kernels, torch_engine
 from lth.training.batches import Key
 from lth.training.distributed import DistributedEngine
@@ -501,13 +502,19 @@ def _pace(bench: Bench, density: float) -> tuple[float, float]:
     return (middle - began) / 10, time.perf_counter() - middle
 
 
-def bytes_of(bench: Bench) -> Callable[[Training], float]:
+def bytes_of(bench: Bench, ladder: Ladder) -> Callable[[Training], float]:
     """About what a training leaves on disk: start, mask and trained weights, and a line an evaluation, in two files.
 
     With another `store.keep` than all, trained weights are those of one training a trial at a time: the first is asked.
     """
-    tensors = sum(t.numel() * t.element_size() for t in bench.model().state_dict().values())
+    tensors = [t for t in bench.model().state_dict().values() if t.ndim]
     recipe = bench.experiment.recipe
     lines = cache(lambda iterations: len(evaluations(recipe.model_copy(update={"iterations": iterations}))))
-    trained = lambda training: bench.experiment.store.keep == "all" or training.needs == ()
-    return lambda training: (1.04 + trained(training)) * tensors + 8000 + 150 * lines(training.recipe.iterations)
+    weights = cache(lambda level: sum(bytes_at(t.numel(), ladder.density(level)) for t in tensors))
+    bits = sum(t.numel() for t in tensors) / 8
+
+    def about(training: Training) -> float:
+        files = 1 + (bench.experiment.store.keep == "all" or not training.needs)
+        return files * weights(training.level) + bits + 8000 + 150 * lines(training.recipe.iterations)
+
+    return about

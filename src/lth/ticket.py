@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import safetensors.torch
 import torch
-from safetensors import SafetensorError
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
@@ -20,6 +17,7 @@ from lth.holding import clear, find
 from lth.masks import Mask
 from lth.models import counted, everywhere, unwrapped
 from lth.store import write_file
+from lth.tensors import load_tensors, read_metadata, save_tensors
 
 FORMAT = 2
 FORMATS = (1, FORMAT)  # 1 had no seal
@@ -94,7 +92,7 @@ class Ticket:
 
 
 def to_bytes(ticket: Ticket) -> bytes:
-    """The file's bytes: `mask/NAME` packed, `start/NAME`, one key of sorted JSON. Equal tickets, equal bytes."""
+    """The file's bytes: `mask/NAME` packed, `start/NAME`, one key of sorted JSON; large weights as in `lth.tensors`."""
     tensors = {f"mask/{name}": masks.pack(layer) for name, layer in ticket.mask.items()}
     tensors |= {f"start/{n}": t.contiguous() for n, t in masks.apply(ticket.mask, ticket.start).items()}
     origin = ticket.origin | {"format": FORMAT, "counts": masks.alive(ticket.mask), "density": ticket.density}
@@ -122,16 +120,6 @@ def from_bytes(content: bytes) -> Ticket:
         if torch.any(start[name][~layer] != 0):
             raise ValueError(f"start/{name} has weights where mask/{name} has none")
     return Ticket(mask, start, origin)
-
-
-def save_tensors(tensors: dict[str, Tensor], facts: dict[str, Any]) -> bytes:
-    """A sealed safetensors file with `facts` in its metadata.
-
-    The metadata is a single key: with more, the order of the file's bytes would not be fixed.
-    """
-    text = json.dumps(facts | {seals.KEY: seals.BLANK}, sort_keys=True)
-    content = safetensors.torch.save(tensors, {"lth": text})
-    return seals.sealed(content, seals.head_of(content))
 
 
 def describe(ticket: Ticket) -> list[str]:
@@ -173,33 +161,3 @@ def _in_words(table: Any) -> str:
 def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
     path, _, own = name.rpartition(".")
     return unwrapped(model).get_submodule(path), own
-
-
-def metadata(value: dict[str, Any]) -> dict[str, str]:
-    """Safetensors metadata of a single key: with more, the order of the file's bytes would not be fixed."""
-    return {"lth": json.dumps(value, sort_keys=True)}
-
-
-def read_metadata(content: bytes) -> dict[str, Any]:
-    """The JSON of `metadata`, from a whole safetensors file."""
-    try:
-        value = json.loads(json.loads(content[8 : seals.head_of(content)])["__metadata__"]["lth"])
-    except (KeyError, TypeError, ValueError, RecursionError):
-        raise ValueError("it has no metadata of lth") from None
-    if not isinstance(value, dict):
-        raise ValueError("its metadata is no object")
-    return value
-
-
-def load_tensors(content: bytes) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, sorted by name; raises ValueError where it is none, or its seal is broken.
-
-    The library hands them out in an order that differs from call to call.
-    """
-    try:
-        tensors = dict(sorted(safetensors.torch.load(content).items()))
-    except SafetensorError as error:
-        raise ValueError(str(error)) from None
-    if fault := seals.tensors_fault(content):
-        raise ValueError(fault)
-    return tensors
