@@ -165,7 +165,8 @@ def test_environment_says_how_to_repeat_the_run_and_not_where(tiny_toml: Path, t
     assert ended.code == 0, ended
     text = Path("here of all places/environment.json").read_text()
     found = json.loads(text)
-    assert found["means"] == {"engine": "torch", "device": "cpu", "precision": "float32", "threads": 1}
+    means = {"engine": "torch", "device": "cpu", "precision": "float32", "threads": 1, "processes": 1}
+    assert found["means"] == means
     versions = found["versions"]
     assert {"lth", "torch", "numpy", "python"} <= {*versions} and versions["python"] == platform.python_version()
     assert versions["lth"] == lth.__version__
@@ -202,7 +203,7 @@ REFUSED = {
     "T --scale 1e9": "--scale takes a number above 0",
     "T --engine tourch": "--engine takes auto, native, torch; not 'tourch'; did you mean 'torch'?",
     "T --device gpu": "--device takes auto, cpu, cuda; not 'gpu'",
-    "T --executor rey": "--executor takes local, ray, slurm; not 'rey'; did you mean 'ray'?",
+    "T --executor rey": "--executor takes local, ray, slurm, torchrun; not 'rey'; did you mean 'ray'?",
     "T --workers 0": "--workers takes a number from 1 to 1024, not 0",
     "T --workers 99999999999999999999": "--workers takes a number from 1",
     "T --engine native --device cuda": "--device cuda",

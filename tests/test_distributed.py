@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -19,6 +20,7 @@ import torch.distributed as dist
 from torch import nn
 
 import lth
+from lth import store
 from lth.config import resolve
 from lth.errors import UsageError
 from lth.executors import executor, torchrun
@@ -120,11 +122,11 @@ def test_a_run_keeps_its_number_of_processes(tiny: dict[str, Any], tmp_path: Pat
     path = tmp_path / "run/environment.json"
     kept = json.loads(path.read_text())
     assert kept["means"]["processes"] == 1
-    path.write_text(json.dumps(kept | {"means": kept["means"] | {"processes": 2}}))
+    shutil.rmtree(tmp_path / "run/trial-1")  # begun, and nothing done
+    path.write_bytes(store.sealed_json(kept | {"means": kept["means"] | {"processes": 2}}))
     with pytest.raises(UsageError, match=r"begun with 2 processes a training(.|\n)*torchrun --nproc-per-node 2"):
         local(tiny, out=tmp_path / "run", workers=1)
-    del kept["means"]["processes"]  # as earlier versions wrote it
-    path.write_text(json.dumps(kept))
+    path.write_bytes(store.sealed_json(kept))
     local(tiny, out=tmp_path / "run", workers=1)
 
 
