@@ -26,6 +26,10 @@ bench: install
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
+# The experiments of results/NAME, and what is kept of them; stop it as you like, it resumes.
+results-%: install
+	$(BIN)/python results/make.py $*
+
 lint: install
 	$(BIN)/ruff check .
 	$(BIN)/pyright

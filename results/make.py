@@ -1,0 +1,130 @@
+"""Make a folder of results: run its experiments, then keep of them what is committed.
+
+    make results-lenet                                  # or: python results/make.py lenet
+    python results/make.py lenet --keep                 # keep what is stored so far, run nothing
+
+Runs go below RUNS (default: runs/results) and resume: stop them as you like, and type the same again. Kept are
+experiment.toml, environment.json, summary.csv, curves.csv.gz, the small CSVs of trial 1's tickets, the figures as
+pictures, the score card, and the commands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import gzip
+import os
+import shlex
+import shutil
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+from lth import figure, plots, records
+from lth.report import anatomy
+
+HERE = Path(__file__).parent
+CONTROLS = '[{name="reinit",count=3,levels="1-18"},{name="random-mask",count=1,levels="1-18"}]'
+SHORT = '[{name="reinit",count=1,levels="1-8",iterations=12000}]'
+RATES = ("", "-lr0.01", "-warmup")
+VGG = "[0.8,0.41,0.107,0.02]"  # four prunings down to 2%
+
+COMMANDS = {
+    "lenet": [f"lth run lenet 'branch={CONTROLS}' --out RUNS/lenet"],
+    "lenet-oneshot": ["lth run lenet-oneshot --trials 3 --out RUNS/lenet-oneshot"],
+    "lenet-continued": ["lth run lenet-continued --trials 3 --out RUNS/lenet-continued"],
+    "conv2": [f"lth run conv2 recipe.iterations=5000 'branch={SHORT}' --trials 2 --levels 10 --out RUNS/conv2"],
+    "conv4": [f"lth run conv4 recipe.iterations=5000 'branch={SHORT}' --trials 1 --levels 10 --out RUNS/conv4"],
+    "conv6": [f"lth run conv6 recipe.iterations=6000 'branch={SHORT}' --trials 1 --levels 10 --out RUNS/conv6"],
+    "appendix-g": [f"lth figure {n} --trials 3 --scale 0.4 --levels 14 --out RUNS/appendix-g" for n in range(26, 32)],
+    "resnet18": [
+        f"lth run resnet18{rate} --trials 1 --levels 4 --scale 0.2 --branches '' --out RUNS/resnet18/resnet18{rate}"
+        for rate in RATES
+    ],
+    "vgg19": [
+        f"lth run vgg19{rate} prune.densities={VGG} --trials 1 --levels 4 --scale 0.05 --branches ''"
+        f" --out RUNS/vgg19/vgg19{rate}"
+        for rate in RATES
+    ],
+}
+FIGURES = {  # drawn of what is stored below RUNS, over the paper's curves
+    "lenet": (1, 3, 4, 11, 12, 14),
+    "lenet-oneshot": (4,),
+    "lenet-continued": (9,),
+    "conv2": (5, 13),
+    "conv4": (5, 13),
+    "conv6": (5, 13),
+    "resnet18": (8,),
+    "vgg19": (7,),
+}
+
+
+def run(name: str, runs: Path) -> None:
+    for command in COMMANDS[name]:
+        words = [word.replace("RUNS", str(runs)) for word in shlex.split(command)]
+        subprocess.run([sys.executable, "-c", "from lth.cli import main; main()", *words[1:]], check=True)
+
+
+def keep(name: str, runs: Path) -> None:
+    """Copy what is committed of the runs below RUNS/NAME."""
+    target = HERE / name
+    shutil.rmtree(target, ignore_errors=True)
+    for path in sorted((runs / name).rglob("experiment.toml")):
+        keep_run(path.parent, target / path.parent.relative_to(runs / name))
+    for picture in sorted((runs / name).rglob("figures/figure-*.png")):
+        copy(picture, target / "figures" / picture.name)
+    for number in FIGURES.get(name, ()):
+        draw(number, runs, name, target / "figures")
+    commands = [command.replace("RUNS", "runs/results") for command in COMMANDS[name]]
+    (target / "command.sh").write_text("\n".join([f"# make results-{name}", *commands]) + "\n")
+
+
+def keep_run(folder: Path, target: Path) -> None:
+    for name in ("experiment.toml", "environment.json", "summary.csv"):
+        copy(folder / name, target / name)
+    with (target / "curves.csv.gz").open("wb") as file:
+        file.write(gzip.compress((folder / "curves.csv").read_bytes(), mtime=0))
+    for path in sorted(folder.glob("trial-1/level-*/*.csv")):
+        if path.name in anatomy.OPTIONAL:
+            copy(path, target / path.relative_to(folder))
+    plots.draw([records.load(folder)], target / "figures")
+    for path in (target / "figures").glob("*.svg"):
+        path.unlink()
+    for options, name in (([], "verify.txt"), (["--json"], "verify.json")):
+        command = [sys.executable, "-c", "from lth.cli import main; main()", "verify", str(folder), *options]
+        wide = os.environ | {"COLUMNS": "160"}
+        (target / name).write_bytes(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=wide).stdout)
+
+
+def draw(number: int, runs: Path, name: str, target: Path) -> None:
+    """Those panels and lines of a figure of which anything is stored."""
+    paths = [*runs.glob("*/experiment.toml"), *(runs / name).glob("*/experiment.toml")]
+    stored = {path.parent.name: path.parent for path in paths}
+    whole = figure.figure_of(number)
+    needed = figure.needed(whole, figure.Version(), Path())
+    found = {run.setup: records.load(stored[run.folder.name]) for run in needed if run.folder.name in stored}
+    panels = [replace(p, lines=tuple(line for line in p.lines if line.setup in found)) for p in whole.panels]
+    picture = figure.draw(replace(whole, panels=tuple(panel for panel in panels if panel.lines)), found)
+    for path in plots.save(picture, target / f"figure-{number:02}"):
+        if path.suffix == ".svg":
+            path.unlink()
+
+
+def copy(path: Path, target: Path) -> None:
+    target.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copyfile(path, target)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("name", choices=COMMANDS)
+    parser.add_argument("--keep", action="store_true", help="run nothing")
+    parser.add_argument("--runs", type=Path, default=Path("runs/results"))
+    given = parser.parse_args()
+    if not given.keep:
+        run(given.name, given.runs)
+    keep(given.name, given.runs)
+
+
+if __name__ == "__main__":
+    main()
