@@ -112,7 +112,7 @@ def test_a_disk_that_is_too_small_is_said_before_the_start(
     monkeypatch.setattr(shutil, "disk_usage", lambda path: usage(10**9, 10**9, 10_000))
     with pytest.raises(UsageError, match=r"run would take about \d+ MiB, and 0 MiB are free there; .* store.keep=last"):
         run(tiny | {"levels": 40, "prune": {"rate": 0.1}}, tmp_path / "run", "all")
-    assert not list((tmp_path / "run").glob("trial-*"))
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_estimate_is_near(tiny: dict[str, Any], tmp_path: Path) -> None:

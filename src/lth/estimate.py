@@ -18,11 +18,13 @@ from lth.config import Experiment, Model
 from lth.models import build
 from lth.native import available
 from lth.plan import Training, evaluations
+from lth.training import kernels
 from lth.training.precision import hardware
 
-# Of a matrix product's speed, training reaches about this share: half of it in float32 on the native engine (`lth
-# bench`), as much in the convolutions' bfloat16 (benchmarks/conv_speed.py). Batch norm and pooling cost besides.
-REACHED = 0.5
+# Arithmetic of a training, plainly counted, over that of a matrix product in the same time: above 1 where there is less
+# to do than counted. Measured by `lth bench` and benchmarks/conv_speed.py; without compiled kernels about half is left.
+REACHED = {"lenet": 1.0, "resnet18": 0.75}
+CONVOLUTIONS = 1.5  # the other networks
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
 VALIDATION, TEST = 5_000, 10_000
 SIZE = 768  # rows and columns of the product that is timed
@@ -37,9 +39,16 @@ def estimator(workers: int) -> Callable[[Experiment, Training], float]:
         precision = "float32" if wide else "bfloat16"
         if precision not in speeds:
             speeds[precision] = speed(precision)
-        return operations(experiment, training) / (REACHED * speeds[precision]) / workers
+        reached = share(experiment.model.name, precision)
+        return operations(experiment, training) / (reached * speeds[precision]) / workers
 
     return seconds
+
+
+def share(model: str, precision: str) -> float:
+    """Of a matrix product's speed, what the trainings of a model come to."""
+    compiled = available() if model == "lenet" else precision == "bfloat16" and kernels.core() is not None
+    return REACHED.get(model, CONVOLUTIONS) / (1 if compiled else 2)
 
 
 def operations(experiment: Experiment, training: Training) -> float:

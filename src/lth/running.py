@@ -237,39 +237,58 @@ def _run(
     count = workers or executor.room(means)
     cost_of = lambda training: cost(training, ladder.density(training.level), means.engine)
     write_events = lambda name: events.write(folder, name) if log else None
+    keeping = Keeping(asked, whole, folder)
+    bench = step.bench_of(whole, means, folder, tuple(loaded.train_x.shape[1:]), loaded.classes)
+    work = survey(asked, keeping, cost_of, step.bytes_of(bench, ladder))
+    check_room(work.bytes, folder, say)
     with store.lock(folder):  # here the first byte is written: whatever can be refused has been
         store.clear_unfinished(folder)
         store.open_run(folder, asked)
         if kept is None:
             kept = environment(asdict(means), whole, command) | {"data": facts_of(loaded.test_y)}
             store.write_file(folder / store.ENVIRONMENT, store.sealed_json(kept))
-        keeping = Keeping(asked, whole, folder)
-        shape, classes = tuple(loaded.train_x.shape[1:]), loaded.classes
-        bytes_of = step.bytes_of(step.bench_of(whole, means, folder, shape, classes), ladder)
-        done, total, left, needed = 0, 0, 0.0, 0.0
         for training in trainings(asked):
-            total += 1
-            if keeping.status(training.id):
-                done += 1
+            if store.is_done(folder, training.id):
                 write_events(training.id)
                 keeping.release(training.id)
-            else:
-                left += cost_of(training)
-                needed += bytes_of(training)
-        check_room(needed, folder, say)
-        say(f"{asked.name}: {total} training{'s' * (total > 1)}, {count} side by side, into {folder}")
+        total = f"{work.total} training{'s' * (work.total > 1)}"
+        say(f"{asked.name}: {total}, {count} side by side, into {folder}")
         with watched(folder, say) if watch else nullcontext():
             with executor.open(Job(whole, means, folder, loaded, root, count, say)) as workers_:
-                display = Display(console, cost_of, done, total, left)
+                display = Display(console, cost_of, work.done, work.total, work.left)
                 execute(trainings(asked), keeping, workers_, count, display, write_events)
             damage.refuse(folder, whole, kept)  # what was trained again has the bits that others were made from
             if pictures:
                 show_results(folder, console)
 
 
+@dataclass(frozen=True)
+class Work:
+    """What a call of `run` has to do: trainings, of which some are done; the cost of the others, and their disk."""
+
+    total: int
+    done: int
+    left: float
+    bytes: float
+
+
+def survey(
+    asked: Experiment, keeping: Keeping, cost_of: Callable[[Training], float], bytes_of: Callable[[Training], float]
+) -> Work:
+    total, done, left, needed = 0, 0, 0.0, 0.0
+    for training in trainings(asked):
+        total += 1
+        if keeping.status(training.id):
+            done += 1
+        else:
+            left += cost_of(training)
+            needed += bytes_of(training)
+    return Work(total, done, left, needed)
+
+
 def check_room(needed: float, folder: Path, say: Callable[[str], None]) -> None:
     """Raise UsageError where the disk has less room than a run is about to need; say it where that is much."""
-    free = shutil.disk_usage(folder).free
+    free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
     if needed > free:
         raise UsageError(
             f"{folder} would take about {size_said(needed)}, and {size_said(free)} are free there; "

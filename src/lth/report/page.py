@@ -9,6 +9,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import json
+from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from html import escape
 from importlib import metadata, resources
@@ -22,7 +23,7 @@ from lth import config, store
 from lth.plots import percent_said, run_names
 from lth.records import Records, trials_said
 from lth.report import charts, explorer, words
-from lth.report.beside import Beside, beside
+from lth.report.beside import VERDICTS, Beside, beside
 from lth.report.charts import Chart, Line
 
 FILE = "report.html"
@@ -129,21 +130,28 @@ def _finding(run: Records, name: str, several: bool) -> str:
     return f'<div class="finding">{head}<p class="headline">{headline}</p><p class="quiet">{said}</p></div>'
 
 
+CLAIM = "the paper's text", "the paper's figure", "this run", "verdict"
+
+
 def score_cards(names: Sequence[str], paper: Beside) -> str:
     """The paper's claims against each run that has a score card; nothing where none has."""
     cards = []
     for i, claims in paper.cards.items():
         rows = "".join(
-            f'<tr><th scope="row" class="left">{escape(claim.text)}</th><td class="left">{escape(claim.figure)}</td>'
-            f'<td class="left">{escape(claim.run)}</td>'
+            f'<tr><th scope="row" class="left">{escape(claim.text)}</th>'
+            f'<td class="left" data-head="{CLAIM[1]}">{escape(claim.figure)}</td>'
+            f'<td class="left" data-head="{CLAIM[2]}">{escape(claim.run)}</td>'
             f'<td class="left verdict {escape(claim.verdict.split()[0])}">{escape(claim.verdict)}</td></tr>'
             for claim in claims
         )
-        heads = _heads(("the paper's text", "the paper's figure", "this run", "verdict"), "left")
-        note = f'<p class="quiet small">{escape(paper.notes[i])}</p>' if i in paper.notes else ""
+        note = escape(paper.notes.get(i, ""))
+        note = note and f'<details><summary>How this is judged</summary><p class="quiet small">{note}</p></details>'
+        verdicts = Counter(claim.verdict for claim in claims)
+        counted = ", ".join(f"{verdict}: {verdicts[verdict]}" for verdict in VERDICTS)
+        head = f"<caption>{escape(names[i])}; {counted}</caption>{_heads(CLAIM, 'left')}"
         cards.append(
             f'<div class="card"><div class="scroll" tabindex="0" role="region" aria-label="score card">'
-            f"<table><caption>{escape(names[i])}</caption>{heads}<tbody>{rows}</tbody></table></div>{note}</div>"
+            f'<table class="claims">{head}<tbody>{rows}</tbody></table></div>{note}</div>'
         )
     return f'<section id="score"><h2>Beside the paper</h2>{"".join(cards)}</section>' if cards else ""
 
