@@ -23,7 +23,7 @@ from lth import config, store
 from lth.plots import percent_said, run_names
 from lth.records import Records, trials_said
 from lth.report import charts, explorer, words
-from lth.report.beside import VERDICTS, Beside, beside
+from lth.report.beside import VERDICTS, Beside, Claim, beside
 from lth.report.charts import Chart, Line
 
 FILE = "report.html"
@@ -137,23 +137,36 @@ def score_cards(names: Sequence[str], paper: Beside) -> str:
     """The paper's claims against each run that has a score card; nothing where none has."""
     cards = []
     for i, claims in paper.cards.items():
-        rows = "".join(
-            f'<tr><th scope="row" class="left">{escape(claim.text)}</th>'
-            f'<td class="left" data-head="{CLAIM[1]}">{escape(claim.figure)}</td>'
-            f'<td class="left" data-head="{CLAIM[2]}">{escape(claim.run)}</td>'
-            f'<td class="left verdict {escape(claim.verdict.split()[0])}">{escape(claim.verdict)}</td></tr>'
-            for claim in claims
-        )
-        note = escape(paper.notes.get(i, ""))
-        note = note and f'<details><summary>How this is judged</summary><p class="quiet small">{note}</p></details>'
         verdicts = Counter(claim.verdict for claim in claims)
         counted = ", ".join(f"{verdict}: {verdicts[verdict]}" for verdict in VERDICTS)
-        head = f"<caption>{escape(names[i])}; {counted}</caption>{_heads(CLAIM, 'left')}"
-        cards.append(
-            f'<div class="card"><div class="scroll" tabindex="0" role="region" aria-label="score card">'
-            f'<table class="claims">{head}<tbody>{rows}</tbody></table></div>{note}</div>'
-        )
+        judged = [claim for claim in claims if claim.verdict != VERDICTS[-1]]
+        open_ = [claim for claim in claims if claim.verdict == VERDICTS[-1]]
+        parts = [f"<p>{escape(names[i])}; {counted}</p>", claims_table(judged)]
+        parts.append(_folded("Claims that need more data", claims_table(open_)))
+        if i in paper.notes:
+            parts.append(_folded("How this is judged", f'<p class="quiet small">{escape(paper.notes[i])}</p>'))
+        cards.append(f'<div class="card">{"".join(parts)}</div>')
     return f'<section id="score"><h2>Beside the paper</h2>{"".join(cards)}</section>' if cards else ""
+
+
+def claims_table(claims: Sequence[Claim]) -> str:
+    if not claims:
+        return ""
+    rows = "".join(
+        f'<tr><th scope="row" class="left">{escape(claim.text)}</th>'
+        f'<td class="left" data-head="{CLAIM[1]}">{escape(claim.figure)}</td>'
+        f'<td class="left" data-head="{CLAIM[2]}">{escape(claim.run)}</td>'
+        f'<td class="left verdict {escape(claim.verdict.split()[0])}">{escape(claim.verdict)}</td></tr>'
+        for claim in claims
+    )
+    return (
+        '<div class="scroll" tabindex="0" role="region" aria-label="score card">'
+        f'<table class="claims">{_heads(CLAIM, "left")}<tbody>{rows}</tbody></table></div>'
+    )
+
+
+def _folded(summary: str, content: str) -> str:
+    return content and f"<details><summary>{summary}</summary>{content}</details>"
 
 
 def density_part(drawn: Sequence[tuple[Chart, Mapping[str, Sequence[Line]]]], runs: int) -> str:
