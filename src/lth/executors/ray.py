@@ -116,7 +116,9 @@ def _connect(name: str) -> None:
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
     given = os.environ.get("RAY_ADDRESS")
     try:
-        ray.init(name if "://" in name else given or "auto", **quiet)
+        with warnings.catch_warnings():  # what it warns of is said below, in a line
+            warnings.simplefilter("ignore")
+            ray.init(name if "://" in name else given or "auto", **quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if "://" in name or given:
             raise UsageError(
