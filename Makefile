@@ -12,7 +12,7 @@ $(INSTALLED): pyproject.toml constraints.txt setup.py $(wildcard src/lth/native/
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(INSTALLED)
 
-# The main job on real MNIST, scaled to about five minutes on two cores.
+# The main job on real MNIST, scaled to about three minutes on two cores.
 demo: install
 	$(BIN)/lth run lenet --trials 2 --levels 10 --scale 0.2
 
