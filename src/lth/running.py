@@ -288,7 +288,9 @@ def survey(
 
 def check_room(needed: float, folder: Path, say: Callable[[str], None]) -> None:
     """Raise UsageError where the disk has less room than a run is about to need; say it where that is much."""
-    free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists())).free
+    total, _, free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
+    if total == 0:  # no disk, such as /proc: writing says what is wrong with it
+        return
     if needed > free:
         raise UsageError(
             f"{folder} would take about {size_said(needed)}, and {size_said(free)} are free there; "
