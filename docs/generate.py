@@ -31,7 +31,7 @@ def commands() -> str:
         parts += [f"## {' '.join(words)}", f"    {' '.join([*words, *arguments, '[options]'])}", command.help or ""]
         rows = [_option(p) for p in command.params if p.name != "help"]
         if rows:
-            parts.append("\n".join(["| | |", "|---|---|", *rows]))
+            parts.append("\n".join(["| argument or option | meaning |", "|---|---|", *rows]))
     return "\n\n".join(parts) + "\n"
 
 
@@ -45,7 +45,7 @@ def _leaves(group: Any, words: list[str]) -> list[tuple[list[str], Any]]:
 
 def _option(parameter: Any) -> str:
     name = ", ".join(parameter.opts) if parameter.param_type_name == "option" else parameter.metavar or parameter.name
-    return f"| `{_cell(name)}` | {_cell(parameter.help or '')} |"
+    return f"| `{name}` | {_cell(parameter.help or '')} |"  # between backticks a pipe is no border
 
 
 def settings() -> str:
