@@ -127,3 +127,10 @@ def test_the_estimate_is_near(tiny: dict[str, Any], tmp_path: Path) -> None:
         ladder = step.check(experiment, loaded)
         size = sum(path.stat().st_size for path in (tmp_path / keep).rglob("*") if path.is_file())
         assert 0.7 < sum(map(step.bytes_of(bench, ladder), plan(experiment))) / size < 1.6
+
+
+def test_weights_that_were_not_kept_are_not_exported(tiny: dict[str, Any], tmp_path: Path) -> None:
+    run(tiny, tmp_path / "run", "tickets")
+    with pytest.raises(UsageError, match=r"store.keep.*--weights start .*; lth run --ticket .*level-01/ticket.safetens"):
+        lth.export(tmp_path / "run", 1, 1, tmp_path / "weights.pt")
+    lth.export(tmp_path / "run", 1, 1, tmp_path / "weights.pt", weights="start", say=print)

@@ -155,6 +155,11 @@ def _there(folder: Path) -> str:
 def _trained(path: Path) -> dict[str, Tensor]:
     try:
         return load_tensors(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path} is not there: the run keeps no trained weights of it (store.keep). --weights start exports its start; "
+            f"lth run --ticket {path.with_name(store.TICKET)} trains it again"
+        ) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     except ValueError as error:
