@@ -157,7 +157,7 @@ def _trained(path: Path) -> dict[str, Tensor]:
         return load_tensors(path.read_bytes())
     except FileNotFoundError:
         raise UsageError(
-            f"{path} is not there: the run keeps no trained weights of it (store.keep). --weights start exports its start; "
+            f"{path} is not there: no trained weights of it are kept (store.keep). --weights start exports the start; "
             f"lth run --ticket {path.with_name(store.TICKET)} trains it again"
         ) from None
     except OSError as error:
