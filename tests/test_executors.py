@@ -303,6 +303,20 @@ def test_every_executor_is_a_module() -> None:
     assert executor("local")
 
 
+@pytest.mark.parametrize("there", [False, True])
+@needs_ray
+def test_the_token_of_a_cluster_is_shown_where_there_is_one(
+    there: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "environ", {"HOME": str(tmp_path)})
+    monkeypatch.setattr(Path, "home", lambda: tmp_path)
+    if there:
+        (tmp_path / ".ray").mkdir()
+        (tmp_path / ".ray/auth_token").write_text("secret")
+    on_ray.library()
+    assert os.environ.get("RAY_AUTH_MODE") == ("token" if there else None)
+
+
 def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_ray, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'lth\[ray\]'"), executor("ray"):

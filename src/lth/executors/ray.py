@@ -57,6 +57,7 @@ LOOK_SECONDS = 0.5  # between two looks of the driver into the box
 KEPT_FILES = 16  # stored files that stay in the object store after their last use
 BEGUN = -1  # what a task tells first, in place of an iteration
 LOOPBACK = "127.0.0.1"
+TOKEN = ".ray/auth_token"  # in the home folder: `ray start --head` makes it
 
 
 @dataclass(frozen=True)
@@ -98,10 +99,13 @@ def executor(name: str) -> Iterator[Executor]:
 def library() -> Any:
     """Ray itself, imported when it is used.
 
-    It reads two variables then. The second, in spite of its name, keeps what is started here on the loopback.
+    It reads some variables then. The second, in spite of its name, keeps what is started here on the loopback; with the
+    third it shows the token that a cluster asks for, where there is one here.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ} or (Path.home() / TOKEN).exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
     return import_module("ray")
 
 
@@ -123,7 +127,8 @@ def _connect(name: str) -> None:
         if "://" in name or given:
             raise UsageError(
                 f"no Ray cluster answers at {name if '://' in name else f'RAY_ADDRESS={given}'}: "
-                f"{str(error).partition(chr(10))[0]}; start one there (ray start --head), or give another address"
+                f"{str(error).partition(chr(10))[0]}; start one there (ray start --head), copy its ~/{TOKEN} here, or "
+                "give another address"
             ) from None
         ray.init("local", include_dashboard=False, num_cpus=cores(Means("torch", "cpu", "float32", 1)), **quiet)
         if (listening := ray.nodes()[0]["NodeManagerAddress"]) != LOOPBACK:
