@@ -104,6 +104,7 @@ def draw(number: int, runs: Path, name: str, target: Path) -> None:
     needed = figure.needed(whole, figure.Version(), Path())
     found = {run.setup: records.load(stored[run.folder.name]) for run in needed if run.folder.name in stored}
     panels = [replace(p, lines=tuple(line for line in p.lines if line.setup in found)) for p in whole.panels]
+    target.mkdir(parents=True, exist_ok=True)
     picture = figure.draw(replace(whole, panels=tuple(panel for panel in panels if panel.lines)), found)
     for path in plots.save(picture, target / f"figure-{number:02}"):
         if path.suffix == ".svg":

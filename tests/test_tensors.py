@@ -68,6 +68,8 @@ def test_the_metadata_is_what_was_given() -> None:
         {"shapes": None},
         {"shapes": {"w": [1024, 10**12]}},
         {"shapes": {"w": [1024, -1]}},
+        {"shapes": {"w": [10**30]}},
+        {"shapes": {"w": [2**40, 2**40]}, "survivors/w": torch.zeros(0, dtype=torch.uint8), "w": torch.zeros(0)},
         {"shapes": {"w": "1024"}},
         {"shapes": [1]},
     ],
@@ -79,7 +81,7 @@ def test_what_does_not_fit_together_is_refused(change: dict[str, Any], monkeypat
     facts = {"shapes": parts.pop("shapes")}
     monkeypatch.setattr(tensors, "LARGE", 10**9)  # written as they are
     forged = save_tensors({name: part for name, part in parts.items() if part is not None}, facts)
-    with pytest.raises(ValueError, match=r"survivors/w|packed mask"):
+    with pytest.raises(ValueError, match="survivors/w"):
         load_tensors(forged)
 
 

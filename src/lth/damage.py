@@ -41,7 +41,7 @@ def refuse(folder: Path, experiment: Experiment, environment: Mapping[str, Any] 
     some, agree = False, True
     for name, summary in stored(folder, experiment):
         some = True
-        links = links_of(folder, {name: summary}.items(), at_hand)
+        links = links_of(folder, {name: summary}, at_hand)
         agree = agree and all(link.agrees for link in links) and not other_means({name: summary}, means)
     if some and environment is None:
         raise UsageError(f"{folder / store.ENVIRONMENT} is missing; {store.mended_by(folder)}")
@@ -51,7 +51,8 @@ def refuse(folder: Path, experiment: Experiment, environment: Mapping[str, Any] 
     found = [f"{folder / name} is damaged: {fault}" for name, fault in strangers(folder, summaries).items()]
     if other := other_means(summaries, means):
         found.append(f"{folder / store.ENVIRONMENT} is damaged: {other[0]} was trained by other means than it tells of")
-    raise UsageError("\n".join([*found, store.mended_by(folder)]))
+    if found:
+        raise UsageError("\n".join([*found, store.mended_by(folder)]))
 
 
 def stored(folder: Path, experiment: Experiment) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -67,7 +68,7 @@ def strangers(folder: Path, summaries: Summaries) -> dict[str, str]:
 
     Of two that disagree, it is the one that disagrees with more, or agrees with fewer; where these are equal, both.
     """
-    links = list(links_of(folder, summaries.items(), summaries.get))
+    links = list(links_of(folder, summaries, summaries.get))
     found: dict[str, str] = {}
     while apart := [link for link in links if not link.agrees]:
         ranks = {name: _rank(name, links) for link in apart for name in link[:2]}
@@ -86,17 +87,13 @@ def _other(name: str, links: Iterable[Link]) -> Iterator[str]:
     return (link.training if link.source == name else link.source for link in links if name in link[:2])
 
 
-def links_of(
-    folder: Path,
-    summaries: Iterable[tuple[str, Mapping[str, Any]]],
-    find: Callable[[str], Mapping[str, Any] | None],
-) -> Iterator[Link]:
+def links_of(folder: Path, summaries: Summaries, find: Callable[[str], Mapping[str, Any] | None]) -> Iterator[Link]:
     """What stored trainings tell of the files that they were made from, beside what these are.
 
     `find` gives the summary of a source; None where it is no training that is stored.
     """
     starts: dict[str, str | None] = {}
-    for name, summary in summaries:
+    for name, summary in summaries.items():
         for file, digest in store.told_of(summary, "made_from").items():
             source, _, own = file.rpartition("/")
             if own == "start.safetensors":

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from math import prod
 from typing import Any
 
 import safetensors.torch
@@ -60,8 +61,8 @@ def bytes_at(elements: int, density: float) -> float:
 def load_tensors(content: bytes) -> dict[str, Tensor]:
     """The tensors of a safetensors file, sorted by name; raises ValueError where it is none, or its seal is broken.
 
-    The library hands them out in an order that differs from call to call. At most 32 times the file's size is read into
-    memory.
+    The library hands them out in an order that differs from call to call. What it returns has at most 64 times the
+    file's size: a place takes a bit there, and a number of 8 bytes here.
     """
     try:
         tensors = dict(sorted(safetensors.torch.load(content).items()))
@@ -81,6 +82,8 @@ def load_tensors(content: bytes) -> dict[str, Tensor]:
 def _whole(name: str, values: Tensor | None, packed: Tensor, shape: Any) -> Tensor:
     if values is None or not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
         raise ValueError(f"{SURVIVORS}{name} has no numbers, or no shape")
+    if packed.numel() != (prod(shape) + 7) // 8:  # before torch multiplies them, in 64 bits
+        raise ValueError(f"{SURVIVORS}{name} has {packed.numel()} bytes, which is not a bit for each place of {shape}")
     there = masks.unpack(packed, torch.Size(shape))
     if values.shape != (int(there.sum()),):
         raise ValueError(f"{name} has {values.numel()} numbers, where {SURVIVORS}{name} has {int(there.sum())} places")
