@@ -85,8 +85,8 @@ def papers_run(preset: str, trials: int = 3, **changes: Any) -> Records:
     return make(Setup(preset), papers_values(Setup(preset)), trials, evaluations=evaluations, **changes)
 
 
-def scores(run: Records) -> dict[str, Score]:
-    return {score.claim.id: score for score in verify.card(run).scores}
+def scores(run: Records, *beside: Records) -> dict[str, Score]:
+    return {score.claim.id: score for score in verify.card(run, beside).scores}
 
 
 def verdicts(run: Records) -> dict[str, str]:
@@ -204,8 +204,21 @@ def test_all_that_two_trainings_lack_is_said() -> None:
 
 
 def test_claims_about_two_runs_name_the_other() -> None:
-    assert scores(papers_run("lenet"))["C2.14"].missing == "another run, `lth run lenet-oneshot`: a card reads one"
-    assert "`lth run conv2`" in scores(papers_run("conv2-dropout"))["C3.8"].missing
+    assert scores(papers_run("lenet"))["C2.14"].missing == "another run, `lth run lenet-oneshot`: give its folder too"
+    assert "`lth run conv2`" in scores(papers_run("conv2-dropout"), papers_run("lenet"))["C3.8"].missing
+
+
+def test_claims_about_two_runs_read_both() -> None:
+    """The paper's iteratively found tickets are ahead at 5%; with the runs' trials paired, in each of them."""
+    lenet, oneshot = papers_run("lenet"), papers_run("lenet-oneshot")
+    for card in (scores(lenet, oneshot), scores(oneshot, lenet, oneshot)):
+        assert card["C2.14"].verdict == "agrees"
+        assert card["C2.14"].judged[0].run.mean == pytest.approx(card["C2.14"].judged[0].figure)
+    values = papers_values(Setup("lenet-oneshot"))
+    values[38, "ticket"] = values[38, "ticket"] | {TEST: 0.99}
+    assert scores(lenet, make(Setup("lenet-oneshot"), values))["C2.14"].verdict == "differs"
+    del values[38, "ticket"]
+    assert "level 38" in scores(lenet, make(Setup("lenet-oneshot"), values))["C2.14"].missing
 
 
 def test_a_mean_outside_with_an_interval_that_reaches_in_needs_more_trials() -> None:
@@ -471,6 +484,13 @@ def test_the_command_prints_the_card(folder: Path) -> None:
         and "Winning level: " in done.output
     )
     assert sorted(path.name for path in folder.iterdir()) == before
+
+
+def test_the_command_reads_further_runs(folder: Path) -> None:
+    done = CliRunner().invoke(app, ["verify", str(folder), str(folder), "--json"])
+    assert done.exit_code == 0 and json.loads(done.stdout)["run"] == "lenet"
+    done = CliRunner().invoke(app, ["verify", str(folder), str(folder / "summary.csv")])
+    assert getattr(done.exception, "exit_code", 0) == 2 and "no run's folder" in str(done.exception)
 
 
 def test_json_stands_alone(folder: Path) -> None:

@@ -127,6 +127,9 @@ def report(
 @app.command()
 def verify(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
+    beside: Annotated[
+        list[Path] | None, typer.Argument(metavar="[OTHER]...", help="runs that claims about two experiments read too")
+    ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON alone, instead of tables")] = False,
 ) -> None:
     """The score card: the paper's claims and curves against this run, and what it says by itself."""
@@ -137,7 +140,7 @@ def verify(
     from lth import records
     from lth.paper import verify as paper
 
-    card = paper.card(records.load(run))
+    card = paper.card(records.load(run), [records.load(other) for other in beside or ()])
     if as_json:
         typer.echo(json.dumps(paper.as_json(card), indent=2, ensure_ascii=False, allow_nan=False))
     else:

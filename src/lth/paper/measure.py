@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
 import numpy as np
@@ -112,13 +112,17 @@ FROM_CURVES: dict[str, tuple[str, Callable[[np.ndarray, np.ndarray], float]]] = 
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """A run as measures read it: its summary with each training's family and role, diverged trainings left out."""
+    """A run as measures read it: its summary with each training's family and role, diverged trainings left out.
+
+    `beside`: other runs, for claims about two experiments; trials of one number are paired.
+    """
 
     experiment: Experiment
     fit: Fit
     table: pd.DataFrame
     rows: Mapping[tuple[str, int], Sequence[Mapping[str, Any]]]  # those of the table, by family and level
     roles: Mapping[str, str]  # of each family; "" where it plays none of the paper's
+    beside: Mapping[Setup, Trials] = field(default_factory=dict)
 
 
 def trials(run: Records, fit: Fit) -> Trials:
@@ -149,7 +153,9 @@ def _from_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
 def read(run: Trials, term: Term) -> dict[int, float] | Missing:
     """The value of a term in each trial, its mean over the levels; or what is missing. Only trials with all levels."""
     if term.of and term.of != run.fit.setup:
-        return Missing(f"another run, `{term.of.command}`: a card reads one")
+        if other := run.beside.get(term.of):
+            return read(other, term)
+        return Missing(f"another run, `{term.of.command}`: give its folder too")
     if run.fit.iterations and not curves.comparable(term.column, True, run.fit.scheduled):
         theirs, ours = run.fit.iterations
         return Missing(f"trainings of {theirs:,} iterations; these have {ours:,}")

@@ -1,6 +1,6 @@
 """The score card of a run: the paper's claims and curves against it, and what it says by itself.
 
-card(run)     the card as a value, made of the run's tables alone
+card(run)     the card as a value, made of tables alone: the run's, and further runs' for claims about two experiments
 as_json(card) plain lists and dicts
 render(card)  tables for a terminal
 """
@@ -10,8 +10,8 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import cache
 from typing import Any
 
@@ -179,9 +179,10 @@ class Card:
         return any(judged.run for score in self.scores for judged in score.judged)
 
 
-def card(run: Records) -> Card:
-    """The score card of a run, from its experiment and tables alone."""
-    table = trials(run, fit(run.experiment, known_setups()))
+def card(run: Records, beside: Iterable[Records] = ()) -> Card:
+    """The score card of a run, from its experiment and tables alone; claims about two experiments read `beside` too."""
+    others = [_trials(other) for other in beside]
+    table = replace(_trials(run), beside={other.fit.setup: other for other in others if other.fit.setup})
     drawn = tuple(against(table))
     return Card(
         name=run.experiment.name,
@@ -194,6 +195,10 @@ def card(run: Records) -> Card:
         counts=tuple(counts(table)),
         method=method(table),
     )
+
+
+def _trials(run: Records) -> Trials:
+    return trials(run, fit(run.experiment, known_setups()))
 
 
 @cache

@@ -37,7 +37,7 @@ class Beside:
 
 def beside(runs: Sequence[Records]) -> Beside:
     """What the paper has to say to these runs; nothing where it has nothing."""
-    cards = {i: card for i, run in enumerate(runs) if (card := verify.card(run)).measured}
+    cards = {i: card for i, run in enumerate(runs) if (card := verify.card(run, runs)).measured}
     columns = dict.fromkeys(str(column) for run in runs for column in run.summary)
     lines = {column: [_line(*found) for found in curves.behind_runs(runs, column)] for column in columns}
     return Beside(
