@@ -12,13 +12,14 @@ from __future__ import annotations
 
 import argparse
 import gzip
-import os
 import shlex
 import shutil
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
+
+import score
 
 from lth import figure, plots, records
 from lth.report import anatomy
@@ -91,10 +92,6 @@ def keep_run(folder: Path, target: Path) -> None:
     plots.draw([records.load(folder)], target / "figures")
     for path in (target / "figures").glob("*.svg"):
         path.unlink()
-    for options, name in (([], "verify.txt"), (["--json"], "verify.json")):
-        command = [sys.executable, "-c", "from lth.cli import main; main()", "verify", str(folder), *options]
-        wide = os.environ | {"COLUMNS": "160"}
-        (target / name).write_bytes(subprocess.run(command, check=True, stdout=subprocess.PIPE, env=wide).stdout)
 
 
 def draw(number: int, runs: Path, name: str, target: Path) -> None:
@@ -126,6 +123,7 @@ def main() -> None:
     if not given.keep:
         run(given.name, given.runs)
     keep(given.name, given.runs)
+    score.main()
 
 
 if __name__ == "__main__":

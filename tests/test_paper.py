@@ -181,7 +181,7 @@ def test_roles_are_played_by_rules_and_not_by_names() -> None:
     roles = {branch.name: role_of(run, branch.name, curves.roles()) for branch in run.branch}
     assert roles == {
         "reinit": None, "anew": "reinit", "random-mask": "random-mask", "noise-0.5": "noise-0.5", "loud": "noise-3",
-        "noise-0.7": None, "sampled": "sampled", "prune-at-0": None, "mine": None,
+        "noise-0.7": None, "sampled": "sampled", "prune-at-0": "prune-at-0", "mine": None,
     }  # fmt: skip
 
 

@@ -140,7 +140,7 @@ def test_figures_and_files(tmp_path: Path) -> None:
     with Image.open(paths[0]) as image:
         assert image.width >= 1800
     for figure in plots.figures([run]).values():
-        assert "lenet: mean (min-max) of 3 trials, at scale 0.1 of the full iterations" in " ".join(
+        assert "lenet: mean (min-max) of 3 trials, 50,000 iterations, at scale 0.1 of the full iterations" in " ".join(
             texts(figure).split()
         )
 
@@ -193,7 +193,9 @@ def test_unfinished_runs_draw_what_there_is(tmp_path: Path) -> None:
     assert ends[1] == pytest.approx([1111, 1911])  # without the diverged trial
     assert ends[3] == pytest.approx([1131, 1131])
     said = drawn["early-stop-iteration"].get_supxlabel()
-    assert "mean (min-max) of 1 to 3 trials; diverged and left out: 1 of 9 trainings" in " ".join(said.split())
+    assert "mean (min-max) of 1 to 3 trials, 50,000 iterations; diverged and left out: 1 of 9 trainings" in " ".join(
+        said.split()
+    )
 
 
 @pytest.mark.parametrize(("trials", "levels"), [(1, 0), (2, 0), (1, 1)])
@@ -235,8 +237,11 @@ def test_resetting_beside_continued_training(tmp_path: Path) -> None:
     assert series["lenet-continued: ticket"][0][:, 1] == pytest.approx([5151] * 3)
     assert series["lenet-continued: continued"][0][:, 1] == pytest.approx([6151] * 2)
     assert [a.get_title() for a in drawn["test-loss-by-iteration"].axes] == ["lenet", "lenet-continued"]
-    caption = drawn["early-stop-iteration"].get_supxlabel()
-    assert caption == "lenet: mean (min-max) of 3 trials\nlenet-continued: mean (min-max) of 2 trials"
+    caption = " ".join(drawn["early-stop-iteration"].get_supxlabel().split())
+    assert caption == (
+        "lenet: mean (min-max) of 3 trials, 50,000 iterations "
+        "lenet-continued: mean (min-max) of 2 trials, 50,000 iterations"
+    )
     alone = plots.figures([records.load(folder)])["early-stop-iteration"]
     assert list(bars(alone.axes[0])) == ["ticket", "continued"]
 

@@ -394,6 +394,32 @@ def test_a_training_that_ends_before_its_early_stop_has_none() -> None:
     assert 9 in against(run).left_out and 15 in against(run).left_out and 7 in against(run).levels
 
 
+def test_a_branch_of_another_length_is_compared_at_its_early_stops() -> None:
+    """Conv-2's tickets for 5,000 iterations and its reinits for 6,000: the paper's end by 4,601 at level 8."""
+    values = {place: own for place, own in papers_values(Setup("conv2")).items() if place[0] <= 9}
+    recipe = experiment(Setup("conv2")).recipe.model_dump() | {"iterations": 5_000}
+    reinit = {"name": "reinit", "count": 1, "levels": "1-9"}
+    for length, whole, left_out in ((6_000, 9, ()), (4_700, 8, (9,))):
+        run = make(Setup("conv2"), values, recipe=recipe, branch=[reinit | {"iterations": length}])
+        run.summary.loc[run.summary["branch"].str.startswith("reinit"), "iterations"] = length
+        (entry,) = (e for e in verify.card(run).curves if (e.curve.role, e.curve.column) == ("reinit", ES))
+        assert (entry.levels, entry.left_out, entry.share) == (tuple(range(1, whole + 1)), left_out, 1)
+        (behind,) = (c for c in curves.behind(run.experiment, ES) if c.role == "reinit")
+        assert max(behind.level) == (10 if length == 6_000 else 8)
+        assert not [c for c in curves.behind(run.experiment, LAST) if c.role == "reinit"]
+        assert all("early_stop" in e.curve.column for e in verify.card(run).curves)
+
+
+def test_the_last_iteration_of_a_branch_of_another_length_is_not_compared() -> None:
+    values = papers_values(Setup("lenet"))
+    branch = [{"name": "reinit", "count": 3, "iterations": 30_000}]
+    run = make(Setup("lenet"), values, branch=branch)
+    run.summary.loc[run.summary["branch"].str.startswith("reinit"), "iterations"] = 30_000
+    assert scores(run)["CD.1"].missing == "trainings of reinit that are as long as the tickets'"
+    assert scores(run)["C2.8"].verdict == "agrees"
+    assert not [e for e in verify.card(run).curves if (e.curve.role, e.curve.column) == ("reinit", LAST)]
+
+
 def test_a_scaled_run_with_a_schedule_is_not_compared() -> None:
     run = make(Setup("resnet18"), papers_values(Setup("resnet18")))
     scaled = config.resolve(run.experiment.model_dump(), scale=0.1)

@@ -24,7 +24,7 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
 from lth.paper.curves import behind_runs
-from lth.records import PLACE, Records, aggregate, branch_order, family, scale_said, trials_said, winning_level
+from lth.records import PLACE, Records, aggregate, branch_order, family, length_said, trials_said, winning_level
 from lth.store import failures_named
 
 # Okabe and Ito's colours, told apart by the colour-blind; no grey, which is the paper's curves'. Each with a marker.
@@ -391,7 +391,7 @@ def caption_of(runs: Sequence[Records], width: float) -> str:
         counted = (run.summary["branch"] == "ticket") & (run.summary["status"] != "diverged")
         trials = trials_said(list(Counter(run.summary.loc[counted, "level"]).values()))
         left_out = f"; diverged and left out: {diverged} of {len(run.summary)} trainings" if diverged else ""
-        lines.setdefault(f"{trials}{scale_said(run.experiment)}{left_out}", []).append(name)
+        lines.setdefault(f"{trials}, {length_said(run.experiment)}{left_out}", []).append(name)
     return "\n".join(
         textwrap.fill(f"{', '.join(names)}: {what}", int(13 * width), break_on_hyphens=False)
         for what, names in lines.items()

@@ -472,6 +472,17 @@ def trials_said(counts: Sequence[int]) -> str:
     return f"mean (min-max) of {high if low == high else f'{low} to {high}'} trials"
 
 
+def length_said(experiment: Experiment) -> str:
+    """How long the trainings of a run are, and its branches' where it differs: `5,000 iterations (reinit 6,000)`."""
+    apart = [
+        f"{b.name} {b.iterations:,}"
+        for b in experiment.branch
+        if b.iterations not in (None, experiment.recipe.iterations)
+    ]
+    branches = f" ({', '.join(apart)})" if apart else ""
+    return f"{experiment.recipe.iterations:,} iterations{branches}{scale_said(experiment)}"
+
+
 def scale_said(experiment: Experiment) -> str:
     """The end of a caption: nothing, or that the iterations were scaled."""
     return "" if experiment.scale == 1 else f", at scale {experiment.scale:g} of the full iterations"

@@ -293,12 +293,16 @@ def behind(experiment: Experiment, column: str, figure: str | None = None) -> li
     found = fit(experiment, setups())
     if found.setup is None or not comparable(column, found.iterations is not None, found.scheduled):
         return []
-    known = by_density((figure,) if figure else ORDER)
-    names = ["ticket", *(branch.name for branch in experiment.branch)]
-    played = dict.fromkeys(role_of(experiment, name, roles()) for name in names)
-    drawn = [known[key] for role in played if role and (key := Key(found.setup, role, column)) in known]
-    if found.shorter:
-        drawn = [_ended_by(curve, experiment.recipe.iterations) for curve in drawn]
+    known, recipe = by_density((figure,) if figure else ORDER), experiment.recipe
+    scheduled = bool(recipe.warmup or recipe.drops)
+    played = {"ticket": recipe.iterations}  # how long the trainings of each role are
+    for branch in experiment.branch:
+        length, role = branch.iterations or recipe.iterations, role_of(experiment, branch.name, roles())
+        if role and comparable(column, length != recipe.iterations, scheduled):
+            played.setdefault(role, length)
+    theirs = found.iterations[0] if found.iterations else recipe.iterations
+    drawn = [(known[key], n) for role, n in played.items() if (key := Key(found.setup, role, column)) in known]
+    drawn = [(_ended_by(curve, length) if length < theirs else curve) for curve, length in drawn]
     return [curve for curve in drawn if curve.x]
 
 

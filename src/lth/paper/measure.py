@@ -17,7 +17,7 @@ from typing import Any, Literal, NamedTuple
 import numpy as np
 import pandas as pd
 
-from lth.config import Experiment
+from lth.config import Experiment, Recipe
 from lth.paper import curves
 from lth.paper.curves import Key
 from lth.paper.setups import Fit, Setup, plays, role_of
@@ -130,6 +130,7 @@ def trials(run: Records, fit: Fit) -> Trials:
     families = {label: family(label) for label in kept["branch"].unique()}
     roles = {name: role_of(run.experiment, name, curves.roles()) or "" for name in families.values()}
     table = kept.assign(family=kept["branch"].map(families), role=kept["branch"].map(families).map(roles))
+    table = _blanked(table, run.experiment.recipe)
     if fit.setup and any(not curve.level and curve.setup == fit.setup for curve in curves.curves()):
         tickets = run.curves.loc[run.curves["branch"] == "ticket"]
         table = table.merge(_from_curves(tickets), "left", list(PLACE))
@@ -137,6 +138,15 @@ def trials(run: Records, fit: Fit) -> Trials:
     for row in table.to_dict("records"):
         rows.setdefault((row["family"], row["level"]), []).append({str(key): value for key, value in row.items()})
     return Trials(run.experiment, fit, table, rows, roles)
+
+
+def _blanked(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
+    """Without what cannot be compared of trainings that are longer or shorter than the tickets'."""
+    columns = [name for name in table if "accuracy" in name or "loss" in name or "early_stop" in name]
+    scheduled = bool(recipe.warmup or recipe.drops)
+    lost = [name for name in columns if not curves.comparable(name, True, scheduled)]
+    apart = table["iterations"] != recipe.iterations
+    return table.assign(**{name: table[name].mask(apart) for name in lost})
 
 
 def _from_curves(evaluations: pd.DataFrame) -> pd.DataFrame:
@@ -167,6 +177,8 @@ def read(run: Trials, term: Term) -> dict[int, float] | Missing:
         return Missing(_levels_missing(run.experiment, term.role, absent))
     rows = [row for rows in by_level.values() for row in rows if not math.isnan(row.get(term.column, math.nan))]
     if not rows:
+        if any(row["iterations"] != run.experiment.recipe.iterations for own in by_level.values() for row in own):
+            return Missing(f"trainings of {term.role} that are as long as the tickets'")
         return Missing(f"{term.column}, which is blank here")
     if any(too_short(run, term.role, level, own) for level, own in by_level.items()):
         return Missing(f"longer trainings: {run.experiment.recipe.iterations:,} iterations may end before early stop")
@@ -184,22 +196,26 @@ def by_trial(rows: Iterable[Mapping[str, Any]], column: str, levels: Collection[
 
 
 def too_short(run: Trials, role: str, level: int, rows: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether a run's trainings, shorter than the paper's, may have ended before their early stop.
+    """Whether trainings that are shorter than the paper's may have ended before their early stop.
 
     So it is where the paper's own early stops come later than these end, and where the least validation loss of one of
     the `rows` is its last: to leave that one out alone would make the mean of the others too small.
     """
-    if not run.fit.shorter or run.fit.setup is None:
+    if run.fit.setup is None:
         return False
-    beyond = curves.latest_early_stop(run.fit.setup, role, level) > run.experiment.recipe.iterations
-    return beyond or any(row["early_stop_iteration"] >= row["iterations"] for row in rows)
+    theirs = run.fit.iterations[0] if run.fit.iterations else run.experiment.recipe.iterations
+    latest = curves.latest_early_stop(run.fit.setup, role, level)
+    return any(
+        row["iterations"] < theirs and (latest > row["iterations"] or row["early_stop_iteration"] >= row["iterations"])
+        for row in rows
+    )
 
 
 def _branch_missing(experiment: Experiment, role: str) -> str:
     if role == "ticket":
         return "tickets: nothing is trained yet"
     if any(plays(branch, role) for branch in experiment.branch):
-        return f"trainings of {role}, and those as long as the tickets'"
+        return f"trainings of {role}"
     return f"the branch {role}: `--branches {role}{':3' * (role == 'reinit')}`"
 
 

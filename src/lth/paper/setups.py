@@ -156,10 +156,10 @@ def plays(branch: Branch, role: str) -> bool:
 
 
 def role_of(run: Experiment, name: str, roles: Iterable[str]) -> str | None:
-    """The role that the branch `name` of a run plays; none where its trainings are of another length."""
+    """The role that the branch `name` of a run plays, however long its trainings are."""
     if name == "ticket":
         return "ticket"
     for branch in run.branch:
-        if branch.name == name and branch.iterations in (None, run.recipe.iterations):
+        if branch.name == name:
             return next((role for role in roles if role != "ticket" and plays(branch, role)), None)
     return None

@@ -119,6 +119,19 @@ class Against:
     def share(self) -> float:
         return len(self.within) / len(self.levels)
 
+    @property
+    def of(self) -> str:
+        return f"{self.curve.role}: {self.curve.column.replace('_', ' ')}"
+
+    @property
+    def furthest(self) -> str:
+        """The largest departure in words."""
+        percent = self.curve.x[self.curve.level.index(self.level)]
+        theirs, ours = self.means
+        if self.curve.column == ES:
+            return f"{self.departure:+.0%} at {percent:.3g}%: {ours:,.0f}, the paper's {theirs:,.0f}"
+        return f"{100 * self.departure:+.2f} points at {percent:.3g}%: {100 * ours:.2f}, the paper's {100 * theirs:.2f}"
+
 
 @dataclass(frozen=True)
 class Statement:
@@ -551,18 +564,8 @@ def _summary(scores: tuple[Score, ...]) -> str:
 def _curves_table(entries: tuple[Against, ...]) -> Table:
     table = _table("the paper's curve", "figure", "within", "levels", "largest departure", right=("within", "levels"))
     for entry in entries:
-        curve = entry.curve
-        of = f"{curve.role}: {curve.column.replace('_', ' ')}"
-        table.add_row(of, curve.figure, f"{entry.share:.0%}", str(len(entry.levels)), _departure_said(entry))
+        table.add_row(entry.of, entry.curve.figure, f"{entry.share:.0%}", str(len(entry.levels)), entry.furthest)
     return table
-
-
-def _departure_said(entry: Against) -> str:
-    percent = entry.curve.x[entry.curve.level.index(entry.level)]
-    theirs, ours = entry.means
-    if entry.curve.column == ES:
-        return f"{entry.departure:+.0%} at {percent:.3g}%: {ours:,.0f}, the paper's {theirs:,.0f}"
-    return f"{100 * entry.departure:+.2f} points at {percent:.3g}%: {100 * ours:.2f}, the paper's {100 * theirs:.2f}"
 
 
 def _own_table(statements: tuple[Statement, ...]) -> Table:

@@ -1,0 +1,125 @@
+"""Hold every kept run against the paper: its score card beside it, and the tables of README.md, here and above.
+
+    python results/score.py
+
+Reads what is committed here and nothing else: experiment.toml, summary.csv, curves.csv.gz. A claim about two
+experiments reads both, where both are kept.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import re
+from collections import Counter
+from pathlib import Path
+
+from rich.console import Console
+
+from lth import records
+from lth.paper import verify
+from lth.records import Records
+
+HERE = Path(__file__).parent
+PAGES = (HERE / "README.md", HERE.parent / "README.md")
+
+
+def kept() -> dict[str, Records]:
+    """The runs that are committed, by folder."""
+    found = sorted(HERE.rglob("experiment.toml"))
+    return {path.parent.relative_to(HERE).as_posix(): records.load(path.parent) for path in found}
+
+
+def cards(runs: dict[str, Records]) -> dict[str, verify.Card]:
+    return {name: verify.card(run, runs.values()) for name, run in runs.items()}
+
+
+def files(card: verify.Card) -> dict[str, str]:
+    """A card as it is written beside its run."""
+    page = Console(file=io.StringIO(), width=160)
+    page.print(verify.render(card))
+    assert isinstance(page.file, io.StringIO)
+    table = "".join(f"{line.rstrip()}\n" for line in page.file.getvalue().splitlines())
+    return {
+        "verify.txt": table,
+        "verify.json": json.dumps(verify.as_json(card), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+    }
+
+
+def claims(found: dict[str, verify.Card]) -> list[tuple[verify.Score, str]]:
+    """What the runs have numbers for, with the folder, in the paper's order; one told by two runs alike stands once."""
+    told = {
+        (score.claim.id, score.claim.text, score.run): (score, name)
+        for name, card in reversed(found.items())
+        for score in card.scores
+        if any(judged.run for judged in score.judged)
+    }
+    order = [claim.id for claim in verify.CLAIMS]
+    return sorted(told.values(), key=lambda pair: (order.index(pair[0].claim.id), pair[1]))
+
+
+def blocks(found: dict[str, verify.Card]) -> dict[str, str]:
+    """What stands between the marks of the pages, by name."""
+    measured = claims(found)
+    verdicts = Counter(score.verdict for score, _ in measured)
+    curves = [(name, entry) for name, card in found.items() for entry in card.curves]
+    levels, within = sum(len(e.levels) for _, e in curves), sum(len(e.within) for _, e in curves)
+    return {
+        "summary": (
+            f"Of the {len(measured)} of the paper's claims that these runs have numbers for, {verdicts['agrees']} "
+            f"agree, {verdicts['differs']} differ, and {verdicts['not enough data']} need more trials or longer runs. "
+            f"Of {levels:,} points on {len(curves)} of its curves, {within / max(levels, 1):.0%} are within its error "
+            "bars or the tolerance.\n"
+        ),
+        "claims": _table(
+            ["claim", "the paper's text", "its figure", "measured", "verdict", "run"],
+            [
+                [
+                    score.claim.id,
+                    f"{score.claim.text} ({verify.place(score.claim)})",
+                    score.figure,
+                    score.run,
+                    f"{score.verdict}: {score.missing}" if score.missing else f"**{score.verdict}**",
+                    f"[{name}]({name})",
+                ]
+                for score, name in measured
+            ],
+        ),
+        "curves": _table(
+            ["run", "the paper's curve", "its points", "within", "largest departure of each"],
+            [
+                [f"[{name}]({name})", entry.of, str(len(entry.levels)), f"{entry.share:.0%}", entry.furthest]
+                for name, entry in curves
+            ],
+        ),
+    }
+
+
+def _table(heads: list[str], rows: list[list[str]]) -> str:
+    line = lambda cells: f"| {' | '.join(cells)} |\n"
+    return line(heads) + line(["---"] * len(heads)) + "".join(map(line, rows))
+
+
+def fill(page: str, given: dict[str, str]) -> str:
+    """`page` with each of `given` between its marks, where it has them."""
+    for name, text in given.items():
+        page = re.sub(
+            rf"(<!-- {name} -->\n).*?(<!-- end -->)",
+            lambda found, text=text: found[1] + text + found[2],
+            page,
+            flags=re.S,
+        )
+    return page
+
+
+def main() -> None:
+    found = cards(kept())
+    for name, card in found.items():
+        for file, text in files(card).items():
+            (HERE / name / file).write_text(text)
+    for page in PAGES:
+        page.write_text(fill(page.read_text(), blocks(found)))
+
+
+if __name__ == "__main__":
+    main()
