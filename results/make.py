@@ -30,6 +30,12 @@ CONTROLS = '[{name="reinit",count=3,levels="1-18"},{name="random-mask",count=1,l
 SHORT, LONGER = (f'[{{name="reinit",count=1,levels="1-8",iterations={n}}}]' for n in (6000, 9000))
 RATES = ("", "-lr0.01", "-warmup")
 VGG = "[0.8,0.41,0.107,0.02]"  # four prunings down to 2%
+SWEEP = "--trials 3 --scale 0.4"
+DEEPER = [  # further than figure 29 has them: until a layer would be left without a weight
+    f"lth run lenet name=lenet-rate{rate} prune.rate={rate} {SWEEP} --levels {levels} --branches ''"
+    f" --out RUNS/appendix-g/scale0.4-trials3-levels14/lenet-rate{rate}"
+    for rate, levels in ((0.6, 11), (0.8, 6))
+]
 
 COMMANDS = {
     "lenet": [f"lth run lenet 'branch={CONTROLS}' --out RUNS/lenet"],
@@ -38,7 +44,7 @@ COMMANDS = {
     "conv2": [f"lth run conv2 recipe.iterations=5000 'branch={SHORT}' --trials 2 --levels 10 --out RUNS/conv2"],
     "conv4": [f"lth run conv4 recipe.iterations=5000 'branch={SHORT}' --trials 1 --levels 10 --out RUNS/conv4"],
     "conv6": [f"lth run conv6 recipe.iterations=6000 'branch={LONGER}' --trials 1 --levels 10 --out RUNS/conv6"],
-    "appendix-g": [f"lth figure {n} --trials 3 --scale 0.4 --levels 14 --out RUNS/appendix-g" for n in range(26, 32)],
+    "appendix-g": [*DEEPER, *(f"lth figure {n} {SWEEP} --levels 14 --out RUNS/appendix-g" for n in range(26, 32))],
     "resnet18": [
         f"lth run resnet18{rate} --trials 1 --levels 4 --scale 0.2 --branches '' --out RUNS/resnet18/resnet18{rate}"
         for rate in RATES

@@ -66,7 +66,7 @@ def blocks(found: dict[str, verify.Card]) -> dict[str, str]:
     levels, within = sum(len(e.levels) for _, e in curves), sum(len(e.within) for _, e in curves)
     return {
         "summary": (
-            f"Of the {len(measured)} of the paper's claims that these runs have numbers for, {verdicts['agrees']} "
+            f"Of {len(measured)} claims of the paper that these runs have numbers for, {verdicts['agrees']} "
             f"agree, {verdicts['differs']} differ, and {verdicts['not enough data']} need more trials or longer runs. "
             f"Of {levels:,} points on {len(curves)} of its curves, {within / max(levels, 1):.0%} are within its error "
             "bars or the tolerance.\n"

@@ -1,0 +1,101 @@
+"""What is committed below results/ is what its commands made, and what its pages say is computed from it."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+import shlex
+import sys
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from lth import config, figure, plan, records
+from lth.cli import app
+from lth.config import Experiment
+
+RESULTS = Path(__file__).parents[1] / "results"
+
+
+def module(name: str) -> ModuleType:
+    """A script of results/, which is no package."""
+    if name not in sys.modules:
+        spec = importlib.util.spec_from_file_location(name, RESULTS / f"{name}.py")
+        assert spec and spec.loader
+        sys.modules[name] = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(sys.modules[name])
+    return sys.modules[name]
+
+
+score = module("score")
+make = module("make")
+RUNS = score.kept()
+FOLDERS = sorted({Path(name).parts[0] for name in RUNS})
+pytestmark = pytest.mark.skipif(not RUNS, reason="no results are committed yet")
+
+
+@pytest.fixture(scope="module")
+def cards():
+    return score.cards(RUNS)
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_score_card_is_of_its_tables(name: str, cards) -> None:
+    for file, text in score.files(cards[name]).items():
+        assert (RESULTS / name / file).read_text() == text
+    assert json.loads((RESULTS / name / "verify.json").read_text())["run"] == RUNS[name].experiment.name
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_run_is_whole(name: str) -> None:
+    """A row for each training that its experiment asks for, and where it was made."""
+    run = RUNS[name]
+    rows = {tuple(row) for row in run.summary[[*records.PLACE]].itertuples(index=False)}
+    assert rows == {(t.trial, t.level, t.branch) for t in plan.trainings(run.experiment)} and len(rows) == len(
+        run.summary
+    )
+    assert {"versions", "machine", "means"} <= {*(run.environment or {})}
+
+
+@pytest.mark.parametrize("folder", FOLDERS)
+def test_its_commands_make_its_experiments(folder: str) -> None:
+    """The experiments that the commands beside a folder's runs ask for are those that it holds."""
+    wanted: dict[str, Experiment] = {}
+    for command in make.COMMANDS[folder]:
+        _, name, *arguments = shlex.split(command)
+        group = typer.main.get_command(app)
+        given = group.commands[name].make_context(name, arguments).params  # type: ignore[attr-defined]
+        if name == "figure":
+            version = figure.Version(given["trials"], given["levels"], given["branches"], given["scale"])
+            for run in figure.needed(figure.figure_of(given["number"]), version, Path(given["out"])):
+                wanted.setdefault(run.folder.name, run.experiment)  # unless a command before made it with more levels
+        else:
+            known = {key: given[key] for key in ("trials", "levels", "branches", "scale")}
+            (settings,) = config.sweep(given["settings"] or ())
+            wanted[Path(given["out"]).name] = config.resolve(given["source"], settings, **known)
+    assert wanted == {Path(name).name: run.experiment for name, run in RUNS.items() if Path(name).parts[0] == folder}
+    assert (RESULTS / folder / "command.sh").read_text().startswith(f"# make results-{folder}\n")
+
+
+def test_pages_say_what_the_tables_do(cards) -> None:
+    blocks = score.blocks(cards)
+    for page in score.PAGES:
+        assert page.read_text() == score.fill(page.read_text(), blocks), "python results/score.py"
+    assert all(f"<!-- {name} -->" in score.PAGES[0].read_text() for name in blocks)
+
+
+def test_a_page_is_filled_between_its_marks() -> None:
+    page = "a\n<!-- claims -->\nold\n<!-- end -->\nb\n<!-- curves -->\n<!-- end -->\n"
+    filled = score.fill(page, {"claims": "new \\1\n", "curves": "x\n", "summary": "nowhere"})
+    assert filled == "a\n<!-- claims -->\nnew \\1\n<!-- end -->\nb\n<!-- curves -->\nx\n<!-- end -->\n"
+
+
+def test_a_folder_is_enough_for_a_report(tmp_path: Path) -> None:
+    name = next(iter(RUNS))
+    done = CliRunner().invoke(app, ["report", str(RESULTS / name), "--out", str(tmp_path)])
+    assert done.exit_code == 0, done.output
+    assert (tmp_path / "report.html").stat().st_size > 100_000
+    assert records.load(RESULTS / name).experiment == RUNS[name].experiment
