@@ -17,7 +17,7 @@ from pathlib import Path
 from rich.console import Console
 
 from lth import records
-from lth.paper import verify
+from lth.paper import setups, verify
 from lth.records import Records
 
 HERE = Path(__file__).parent
@@ -58,7 +58,23 @@ def claims(found: dict[str, verify.Card]) -> list[tuple[verify.Score, str]]:
     return sorted(told.values(), key=lambda pair: (order.index(pair[0].claim.id), pair[1]))
 
 
-def blocks(found: dict[str, verify.Card]) -> dict[str, str]:
+def made(name: str, run: Records) -> list[str]:
+    """A run's row: what it is, its size beside the paper's, and the command and machine that made it."""
+    own, environment = run.experiment, run.environment or {}
+    lengths = setups.fit(own, verify.known_setups()).iterations
+    size = f"{own.trials} trial{'s' * (own.trials > 1)}, levels 0 to {own.levels}, {records.length_said(own)}"
+    means, machine = environment["means"], environment["machine"]
+    return [
+        f"[{name}]({name})",
+        own.about,
+        f"{size}; the paper's {lengths[0]:,}" if lengths else size,
+        f"{len(run.summary):,}",
+        f"{means['engine']}, {means['precision']}, {machine['cores']} cores of {machine['processor']}",
+        f"`make results-{Path(name).parts[0]}`",
+    ]
+
+
+def blocks(runs: dict[str, Records], found: dict[str, verify.Card]) -> dict[str, str]:
     """What stands between the marks of the pages, by name."""
     measured = claims(found)
     verdicts = Counter(score.verdict for score, _ in measured)
@@ -70,6 +86,10 @@ def blocks(found: dict[str, verify.Card]) -> dict[str, str]:
             f"agree, {verdicts['differs']} differ, and {verdicts['not enough data']} need more trials or longer runs. "
             f"Of {levels:,} points on {len(curves)} of its curves, {within / max(levels, 1):.0%} are within its error "
             "bars or the tolerance.\n"
+        ),
+        "runs": _table(
+            ["run", "what it is", "its size", "trainings", "made by", "again"],
+            [made(name, run) for name, run in runs.items()],
         ),
         "claims": _table(
             ["claim", "the paper's text", "its figure", "measured", "verdict", "run"],
@@ -113,12 +133,13 @@ def fill(page: str, given: dict[str, str]) -> str:
 
 
 def main() -> None:
-    found = cards(kept())
+    runs = kept()
+    found = cards(runs)
     for name, card in found.items():
         for file, text in files(card).items():
             (HERE / name / file).write_text(text)
     for page in PAGES:
-        page.write_text(fill(page.read_text(), blocks(found)))
+        page.write_text(fill(page.read_text(), blocks(runs, found)))
 
 
 if __name__ == "__main__":

@@ -81,7 +81,7 @@ def test_its_commands_make_its_experiments(folder: str) -> None:
 
 
 def test_pages_say_what_the_tables_do(cards) -> None:
-    blocks = score.blocks(cards)
+    blocks = score.blocks(RUNS, cards)
     for page in score.PAGES:
         assert page.read_text() == score.fill(page.read_text(), blocks), "python results/score.py"
     assert all(f"<!-- {name} -->" in score.PAGES[0].read_text() for name in blocks)
