@@ -105,6 +105,28 @@ def test_what_is_started_here_listens_on_the_loopback_alone(tiny: dict[str, Any]
         assert not [pid for pid in family if Path(f"/proc/{pid}/fd").exists() and open_files(pid)]
 
 
+@pytest.mark.parametrize(("refusals", "joined"), [(0, True), (3, True), (4, False)])
+def test_a_cluster_that_is_not_ready_is_asked_again(
+    refusals: int, joined: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+
+    def init(address: str, **_: Any) -> None:
+        asked.append(address)
+        if len(asked) <= refusals:
+            raise ConnectionAbortedError("Initialization failure from server:\nTraceback\nTimeoutError: no agent yet\n")
+
+    monkeypatch.setattr(on_ray, "library", lambda: SimpleNamespace(init=init))
+    monkeypatch.setattr(on_ray, "PAUSE_SECONDS", 0.0)
+    monkeypatch.delenv("RAY_ADDRESS", raising=False)
+    if joined:
+        on_ray._connect("ray://there:1")
+    else:
+        with pytest.raises(UsageError, match=r"answers at ray://there:1: TimeoutError: no agent yet; start one there"):
+            on_ray._connect("ray://there:1")
+    assert asked == ["ray://there:1"] * min(refusals + 1, on_ray.TRIES)
+
+
 @needs_ray
 @pytest.mark.parametrize(("engine", "name"), [("torch", "ray"), (ENGINE, f"ray://127.0.0.1:{CLIENT_PORT}")])
 def test_ray_gives_the_same_bits(

@@ -56,6 +56,8 @@ TELL_SECONDS = 1.0  # between two messages of a task
 LOOK_SECONDS = 0.5  # between two looks of the driver into the box
 KEPT_FILES = 16  # stored files that stay in the object store after their last use
 BEGUN = -1  # what a task tells first, in place of an iteration
+TRIES = 4  # of joining a cluster that answers and is not ready
+PAUSE_SECONDS = 5.0  # between them
 LOOPBACK = "127.0.0.1"
 TOKEN = ".ray/auth_token"  # in the home folder: `ray start --head` makes it
 
@@ -114,6 +116,17 @@ def lost() -> tuple[type[Exception], ...]:
     return library().exceptions.RayError, ConnectionError
 
 
+def _join(ray: Any, address: str, options: dict[str, Any]) -> None:
+    """Join a cluster. One that answers and gives up is asked again: just after its start it is not ready for clients."""
+    for _ in range(TRIES - 1):
+        try:
+            ray.init(address, **options)
+            return
+        except ConnectionAbortedError:
+            time.sleep(PAUSE_SECONDS)
+    ray.init(address, **options)
+
+
 def _connect(name: str) -> None:
     ray = library()
 
@@ -122,13 +135,14 @@ def _connect(name: str) -> None:
     try:
         with warnings.catch_warnings():  # what it warns of is said below, in a line
             warnings.simplefilter("ignore")
-            ray.init(name if "://" in name else given or "auto", **quiet)
+            _join(ray, name if "://" in name else given or "auto", quiet)
     except (ConnectionError, ValueError, RuntimeError) as error:
         if "://" in name or given:
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            why = said[-1] if said[0].endswith(":") else said[0]  # a heading tells less than the end of its traceback
             raise UsageError(
-                f"no Ray cluster answers at {name if '://' in name else f'RAY_ADDRESS={given}'}: "
-                f"{str(error).partition(chr(10))[0]}; start one there (ray start --head), copy its ~/{TOKEN} here, or "
-                "give another address"
+                f"no Ray cluster answers at {name if '://' in name else f'RAY_ADDRESS={given}'}: {why}; "
+                f"start one there (ray start --head), copy its ~/{TOKEN} here, or give another address"
             ) from None
         ray.init("local", include_dashboard=False, num_cpus=cores(Means("torch", "cpu", "float32", 1)), **quiet)
         if (listening := ray.nodes()[0]["NodeManagerAddress"]) != LOOPBACK:
