@@ -117,7 +117,7 @@ def lost() -> tuple[type[Exception], ...]:
 
 
 def _join(ray: Any, address: str, options: dict[str, Any]) -> None:
-    """Join a cluster. One that answers and gives up is asked again: just after its start it is not ready for clients."""
+    """Join a cluster. One that answers and gives up is asked again: just after its start it is not ready."""
     for _ in range(TRIES - 1):
         try:
             ray.init(address, **options)
