@@ -65,7 +65,7 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
         monkeypatch.setattr(kernels, "core", lambda: None)
     elif kernels.core() is None:
         pytest.skip("the kernels are not built, or not for this processor")
-    monkeypatch.setattr(kernels, "LEAST_TILES", 1)
+    monkeypatch.setattr(kernels, "LEAST_TILES", dict.fromkeys(kernels.LEAST_TILES, 1))
     return request.param
 
 

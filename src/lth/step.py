@@ -120,8 +120,8 @@ def choose(experiment: Experiment, shape: tuple[int, ...], classes: int, engine:
         precision, why = "float32", "the network is one's own"
     else:
         precision, why = resolve(asked, model, device)
-    if precision == "bfloat16" and device == "cpu" and (lacking := kernels.why_not()):
-        why += f", without compiled kernels: {lacking}"
+    if precision == "bfloat16" and device == "cpu":
+        why += f", {kernels.said()}"
     return Means(chosen, device, precision, threads=1), f"{reason}; {precision}: {why}"
 
 

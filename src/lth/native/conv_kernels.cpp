@@ -12,6 +12,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <type_traits>
 #include <utility>
 
 #include "aligned.hpp"
@@ -20,13 +21,20 @@ namespace lth::conv {
 
 namespace {
 
-constexpr int lanes = 16;      // floats in a vector
-constexpr int64_t block = 96;  // tiles at a time: their patches and products stay in the cache
+constexpr int lanes = 16;  // floats in a vector
 
-// From one position to the next: a cache line more than a block's, so that the sixteen do not fall into one set of the
-// cache.
-template <class T>
-constexpr int64_t plane(int64_t channels) { return block * channels + int64_t(64 / sizeof(T)); }
+// Products are of numbers N: pairs of bfloat16 that one instruction multiplies and adds, or single floats.
+template <class N>
+constexpr int terms = std::is_same_v<N, bf16> ? 2 : 1;
+
+// Tiles at a time: their patches and products stay in the cache.
+template <class N>
+constexpr int64_t block = 96 / int64_t(sizeof(N) / sizeof(bf16));
+
+// From one position of a block's T to the next: a cache line more than they take, so that the sixteen do not fall into
+// one set of the cache.
+template <class N, class T>
+constexpr int64_t plane(int64_t channels) { return block<N> * channels + int64_t(64 / sizeof(T)); }
 
 int64_t tiles_per_image(const Shape& s, int64_t side) { return (s.height / side) * (s.width / side); }
 
@@ -50,23 +58,52 @@ inline void narrow(bf16* p, __m512 x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
 }
 
+template <class T>
+T* at_least(Aligned<T>& array, int64_t size) {
+    if (int64_t(array.size()) < size) array.resize(size);
+    return array.data();
+}
+
+inline void put(bf16* p, __m512 x) { narrow(p, x); }
+inline void put(float* p, __m512 x) { _mm512_storeu_ps(p, x); }
+
+inline void put_one(bf16* p, float x) {
+    const auto narrowed = _mm_cvtneps_pbh(_mm_set_ss(x));
+    std::memcpy(p, &narrowed, sizeof(bf16));
+}
+inline void put_one(float* p, float x) { *p = x; }
+
 // ------------------------------------------------------------------------------------------------- matrix products
 
-// Rows r of A and steps s of two terms each: A(r, s) is the pair at a[r * a_row + s * a_step].
+// Rows r of A and steps s of one term or a pair of them each: A(r, s) is at a[r * row + s * step].
+template <class N>
 struct Left {
-    const bf16* a;
+    const N* a;
     int64_t row, step;
 };
 
-// B(s, column) is a pair; the columns of a step lie side by side.
+// B(s, column) is a term or a pair; the columns of a step lie side by side.
+template <class N>
 struct Right {
-    const bf16* b;
+    const N* b;
     int64_t step;
 };
 
+// A vector of terms or pairs, and their products added up.
+inline __m512 load(const float* p) { return _mm512_loadu_ps(p); }
+inline __m512bh load(const bf16* p) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p)); }
+inline __m512 everywhere(const float* p) { return _mm512_set1_ps(*p); }
+inline __m512bh everywhere(const bf16* p) {
+    int32_t pair;
+    std::memcpy(&pair, p, 4);
+    return reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+}
+inline __m512 add_product(__m512 sum, __m512 a, __m512 b) { return _mm512_fmadd_ps(a, b, sum); }
+inline __m512 add_product(__m512 sum, __m512bh a, __m512bh b) { return _mm512_dpbf16_ps(sum, a, b); }
+
 // The sums stay in registers only if every loop over them is unrolled.
-template <int R, int V>
-void product(Left left, Right right, int64_t steps, float* out, int64_t out_row, bool add) {
+template <int R, int V, class N>
+void product(Left<N> left, Right<N> right, int64_t steps, float* out, int64_t out_row, bool add) {
     __m512 sum[R][V];
 #pragma GCC unroll 8
     for (int r = 0; r < R; ++r) {
@@ -74,16 +111,14 @@ void product(Left left, Right right, int64_t steps, float* out, int64_t out_row,
         for (int v = 0; v < V; ++v) sum[r][v] = _mm512_setzero_ps();
     }
     for (int64_t s = 0; s < steps; ++s) {
-        __m512bh b[V];
+        decltype(load(right.b)) b[V];
 #pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) b[v] = reinterpret_cast<__m512bh>(_mm512_loadu_si512(right.b + s * right.step + v * 2 * lanes));
+        for (int v = 0; v < V; ++v) b[v] = load(right.b + s * right.step + v * terms<N> * lanes);
 #pragma GCC unroll 8
         for (int r = 0; r < R; ++r) {
-            int32_t pair;
-            std::memcpy(&pair, left.a + r * left.row + s * left.step, 4);
-            const auto a = reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
+            const auto a = everywhere(left.a + r * left.row + s * left.step);
 #pragma GCC unroll 8
-            for (int v = 0; v < V; ++v) sum[r][v] = _mm512_dpbf16_ps(sum[r][v], a, b[v]);
+            for (int v = 0; v < V; ++v) sum[r][v] = add_product(sum[r][v], a, b[v]);
         }
     }
 #pragma GCC unroll 8
@@ -96,8 +131,8 @@ void product(Left left, Right right, int64_t steps, float* out, int64_t out_row,
     }
 }
 
-template <int V>
-void multiply(int64_t rows, Left left, Right right, int64_t steps, float* out, int64_t out_row, bool add) {
+template <int V, class N>
+void multiply(int64_t rows, Left<N> left, Right<N> right, int64_t steps, float* out, int64_t out_row, bool add) {
     constexpr int R = 6;  // 6 x 4 sums leave 8 of 32 registers for operands
     for (; rows >= R; rows -= R, left.a += R * left.row, out += R * out_row) product<R, V>(left, right, steps, out, out_row, add);
     switch (rows) {
@@ -113,7 +148,8 @@ void multiply(int64_t rows, Left left, Right right, int64_t steps, float* out, i
 int vectors(int64_t channels) { return channels % 64 == 0 ? 4 : channels % 32 == 0 ? 2 : 1; }
 
 // Columns in panels of `vectors` vectors, so that a panel's numbers are read in one stream.
-void multiply(int panel, int64_t rows, Left left, Right right, int64_t steps, float* out, int64_t out_row, bool add) {
+template <class N>
+void multiply(int panel, int64_t rows, Left<N> left, Right<N> right, int64_t steps, float* out, int64_t out_row, bool add) {
     if (panel == 4) multiply<4>(rows, left, right, steps, out, out_row, add);
     if (panel == 2) multiply<2>(rows, left, right, steps, out, out_row, add);
     if (panel == 1) multiply<1>(rows, left, right, steps, out, out_row, add);
@@ -134,6 +170,15 @@ void pair_rows(const bf16* in, int64_t rows, int64_t columns, bf16* out) {
         }
         for (; c < columns; ++c) out[2 * c] = in[c], out[2 * c + 1] = in[columns + c];
     }
+}
+
+// [rows, columns] as the terms of products that sum over the rows; of the pairs, a row of zeros makes the last whole.
+const float* by_rows(float* in, int64_t, int64_t, Aligned<float>&) { return in; }
+const bf16* by_rows(bf16* in, int64_t rows, int64_t columns, Aligned<bf16>& room) {
+    if (rows % 2) std::fill_n(in + rows * columns, columns, bf16(0));
+    bf16* const out = at_least(room, (rows + 1) * columns);
+    pair_rows(in, rows + rows % 2, columns, out);
+    return out;
 }
 
 // ------------------------------------------------------------------------------------------------------- transforms
@@ -232,10 +277,10 @@ inline void both_sides(const __m512 (&x)[M::columns][M::columns], __m512 (&out)[
 }
 
 // B' d B of the patches of tiles first to first + count, to v[position][tile][channel].
-template <class F>
-void patches(const Shape& s, const bf16* x, int64_t first, int64_t count, const bf16* zeros, bf16* v) {
+template <class F, class N>
+void patches(const Shape& s, const bf16* x, int64_t first, int64_t count, const bf16* zeros, N* v) {
     constexpr int n = F::patch;
-    const int64_t channels = s.inputs, stride = plane<bf16>(channels);
+    const int64_t channels = s.inputs, stride = plane<N, N>(channels);
     for (int64_t t = 0; t < count; ++t) {
         const Pixels at = pixels(s, F::side, first + t);
         const bf16* from[n][n];
@@ -252,7 +297,7 @@ void patches(const Shape& s, const bf16* x, int64_t first, int64_t count, const 
                 for (int j = 0; j < n; ++j) d[i][j] = widen(from[i][j] + c);
             }
             both_sides<Plain<typename F::InputT>>(d, found);
-            for (int p = 0; p < n * n; ++p) narrow(v + p * stride + t * channels + c, found[p / n][p % n]);
+            for (int p = 0; p < n * n; ++p) put(v + p * stride + t * channels + c, found[p / n][p % n]);
         }
     }
 }
@@ -273,10 +318,9 @@ inline void largest(const __m512 (&window)[2][2], __m512 shift, bf16* y, uint8_t
 }
 
 // Bias, pooling and ReLU of `columns` channels from `first_channel` on, of the tiles first to first + count.
-void finish(const Shape& s, const float* m, int64_t columns, int64_t first_channel, const float* bias, int64_t first,
-            int64_t count, bf16* y, uint8_t* chosen) {
+void finish(const Shape& s, const float* m, int64_t stride, int64_t columns, int64_t first_channel, const float* bias,
+            int64_t first, int64_t count, bf16* y, uint8_t* chosen) {
     const __m512 zero = _mm512_setzero_ps();
-    const int64_t stride = plane<float>(columns);
     for (int64_t t = 0; t < count; ++t) {
         const Pixels at = pixels(s, Two::side, first + t);
         for (int64_t k = 0; k < columns; k += lanes) {
@@ -337,28 +381,28 @@ inline void before(const Shape& s, const bf16* gradient, const bf16* y, const ui
 }
 
 // A g A' of the tiles first to first + count, to d[position][tile][channel].
-template <class F>
+template <class F, class N>
 void spread(const Shape& s, const bf16* gradient, const bf16* y, const uint8_t* chosen, int64_t first, int64_t count,
-            bf16* d, float* bias_gradient) {
+            N* d, float* bias_gradient) {
     constexpr int n = F::patch;
-    const int64_t channels = s.outputs, stride = plane<bf16>(channels);
+    const int64_t channels = s.outputs, stride = plane<N, N>(channels);
     for (int64_t t = 0; t < count; ++t) {
         const Pixels at = pixels(s, F::side, first + t);
         for (int64_t k = 0; k < channels; k += lanes) {
             __m512 g[F::side][F::side], found[n][n];
             before<F::side>(s, gradient, y, chosen, at, k, bias_gradient, g);
             both_sides<Turned<typename F::OutputT>>(g, found);
-            for (int p = 0; p < n * n; ++p) narrow(d + p * stride + t * channels + k, found[p / n][p % n]);
+            for (int p = 0; p < n * n; ++p) put(d + p * stride + t * channels + k, found[p / n][p % n]);
         }
     }
 }
 
 // Adds B m B' of each tile to its patch of the images, which have a border of one pixel.
 template <class F>
-void scatter(const Shape& s, const float* m, int64_t columns, int64_t first_channel, int64_t first, int64_t count,
-             int64_t first_image, float* images) {
+void scatter(const Shape& s, const float* m, int64_t stride, int64_t columns, int64_t first_channel, int64_t first,
+             int64_t count, int64_t first_image, float* images) {
     constexpr int n = F::patch;
-    const int64_t width = s.width + 2, height = s.height + 2, stride = plane<float>(columns);
+    const int64_t width = s.width + 2, height = s.height + 2;
     for (int64_t t = 0; t < count; ++t) {
         const Pixels at = pixels(s, F::side, first + t);
         const int64_t corner = ((at.image - first_image) * height + at.row) * width + at.column;
@@ -390,24 +434,29 @@ inline void kernel_patches(const float* w, int64_t stride, __m512 (&u)[F::patch]
     both_sides<Plain<typename F::Kernel>>(kernel, u);
 }
 
-// Kernels as the right side of products that sum over `depth` channels: [panel][position][depth / 2][column][2].
-template <class F>
-void pack_kernels(const float* w, int64_t depth, int64_t depth_stride, int64_t columns, int64_t column_stride, bf16* out) {
+// Kernels as the right side of products that sum over `depth` channels: [panel][position][step][column][term].
+template <class F, class N>
+void pack_kernels(const float* w, int64_t depth, int64_t depth_stride, int64_t columns, int64_t column_stride, N* out) {
     constexpr int n = F::patch;
     const int64_t panel = vectors(columns) * lanes;
     const auto bits = [](__m512 x) {  // rounded, in the lower half of each lane
         return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
     };
     for (int64_t k = 0; k < columns; k += lanes) {
-        for (int64_t c = 0; c < depth; c += 2) {
-            __m512 even[n][n], odd[n][n];
-            const float* from = w + k * column_stride + c * depth_stride;
-            kernel_patches<F>(from, column_stride, even);
-            kernel_patches<F>(from + depth_stride, column_stride, odd);
+        for (int64_t c = 0; c < depth; c += terms<N>) {
+            __m512 u[terms<N>][n][n];
+            for (int i = 0; i < terms<N>; ++i) {
+                kernel_patches<F>(w + k * column_stride + (c + i) * depth_stride, column_stride, u[i]);
+            }
             for (int p = 0; p < n * n; ++p) {
-                const __m512i pairs = _mm512_or_si512(bits(even[p / n][p % n]), _mm512_slli_epi32(bits(odd[p / n][p % n]), 16));
-                const int64_t row = ((k / panel) * n * n + p) * (depth / 2) + c / 2;
-                _mm512_storeu_si512(out + (row * panel + k % panel) * 2, pairs);
+                const int64_t row = ((k / panel) * n * n + p) * (depth / terms<N>) + c / terms<N>;
+                N* const to = out + (row * panel + k % panel) * terms<N>;
+                if constexpr (terms<N> == 2) {
+                    const __m512i even = bits(u[0][p / n][p % n]), odd = bits(u[1][p / n][p % n]);
+                    _mm512_storeu_si512(to, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+                } else {
+                    put(to, u[0][p / n][p % n]);
+                }
             }
         }
     }
@@ -432,17 +481,18 @@ void kernel_gradient(const float* u, int64_t inputs, int64_t outputs, float* gra
 }
 
 struct Workspace {
-    Aligned<bf16> patch, gradient, patch_pairs, gradient_pairs, zeros;
+    Aligned<bf16> zeros, around;
     Aligned<float> products, kernels, images;
 };
 
-template <class T>
-T* at_least(Aligned<T>& array, int64_t size) {
-    if (int64_t(array.size()) < size) array.resize(size);
-    return array.data();
-}
+template <class N>
+struct Operands {
+    Aligned<N> patch, gradient, patch_rows, gradient_rows;
+};
 
 thread_local Workspace workspace;
+template <class N>
+thread_local Operands<N> operands;
 
 const bf16* zero_row(int64_t channels) { return at_least(workspace.zeros, channels); }
 
@@ -451,19 +501,17 @@ using Forward = Two;
 
 bool by_four(int64_t height, int64_t width) { return height % 4 == 0 && width % 4 == 0; }
 
-template <class F>
-void backward_by(const Shape& s, const bf16* x, const bf16* transformed, const bf16* y, const uint8_t* chosen,
+template <class F, class N>
+void backward_by(const Shape& s, const bf16* x, const N* transformed, const bf16* y, const uint8_t* chosen,
                  const bf16* y_gradient, bf16* x_gradient, float* weight_gradient, float* bias_gradient) {
     constexpr int positions = F::patch * F::patch;
     const int panel = vectors(s.inputs), output_panel = vectors(s.outputs);
     const int64_t columns = panel * lanes, output_columns = output_panel * lanes;
-    const int64_t v_plane = plane<bf16>(s.inputs), d_plane = plane<bf16>(s.outputs), m_plane = plane<float>(columns);
+    const int64_t v_plane = plane<N, N>(s.inputs), d_plane = plane<N, N>(s.outputs), m_plane = plane<N, float>(columns);
     const int64_t per_image = tiles_per_image(s, F::side), pixels_with_border = (s.height + 2) * (s.width + 2);
-    const int64_t group = std::max<int64_t>(1, block / per_image);  // images whose gradients are made together
-    bf16* const v = at_least(workspace.patch, positions * v_plane);
-    bf16* const d = at_least(workspace.gradient, positions * d_plane);
-    bf16* const v_pairs = at_least(workspace.patch_pairs, block * s.inputs);
-    bf16* const d_pairs = at_least(workspace.gradient_pairs, block * s.outputs);
+    const int64_t group = std::max<int64_t>(1, block<N> / per_image);  // images whose gradients are made together
+    N* const v = at_least(operands<N>.patch, positions * v_plane);
+    N* const d = at_least(operands<N>.gradient, positions * d_plane);
     float* const m = at_least(workspace.products, positions * m_plane);
     float* const u = at_least(workspace.kernels, positions * s.inputs * s.outputs);
     float* const images = at_least(workspace.images, group * pixels_with_border * s.inputs);
@@ -472,29 +520,25 @@ void backward_by(const Shape& s, const bf16* x, const bf16* transformed, const b
     for (int64_t image = 0; image < s.images; image += group) {
         const int64_t here = std::min(group, s.images - image), end = (image + here) * per_image;
         if (x_gradient) std::fill_n(images, here * pixels_with_border * s.inputs, 0.0f);
-        for (int64_t first = image * per_image; first < end; first += block) {
-            const int64_t count = std::min(block, end - first), even = count + count % 2;
+        for (int64_t first = image * per_image; first < end; first += block<N>) {
+            const int64_t count = std::min(block<N>, end - first);
             patches<F>(s, x, first, count, zero_row(s.inputs), v);
             spread<F>(s, y_gradient, y, chosen, first, count, d, bias_gradient);
             for (int64_t c = 0; x_gradient && c < s.inputs; c += columns) {
-                const bf16* w = transformed + positions * c * s.outputs;
+                const N* w = transformed + positions * c * s.outputs;
                 for (int p = 0; p < positions; ++p, w += columns * s.outputs) {
-                    multiply(panel, count, {d + p * d_plane, s.outputs, 2}, {w, 2 * columns}, s.outputs / 2,
-                             m + p * m_plane, columns, false);
+                    multiply<N>(panel, count, {d + p * d_plane, s.outputs, terms<N>}, {w, terms<N> * columns},
+                                s.outputs / terms<N>, m + p * m_plane, columns, false);
                 }
-                scatter<F>(s, m, columns, c, first, count, image, images);
+                scatter<F>(s, m, m_plane, columns, c, first, count, image, images);
             }
-            for (int p = 0; p < positions; ++p) {
-                bf16 *const vp = v + p * v_plane, *const dp = d + p * d_plane;
-                if (even > count) {  // a row of zeros makes the last pair; a block is even, so there is room
-                    std::fill_n(vp + count * s.inputs, s.inputs, bf16(0));
-                    std::fill_n(dp + count * s.outputs, s.outputs, bf16(0));
-                }
-                pair_rows(vp, even, s.inputs, v_pairs);
-                pair_rows(dp, even, s.outputs, d_pairs);
+            for (int p = 0; p < positions; ++p) {  // a block is even: there is room for a row of zeros
+                const N* const vp = by_rows(v + p * v_plane, count, s.inputs, operands<N>.patch_rows);
+                const N* const dp = by_rows(d + p * d_plane, count, s.outputs, operands<N>.gradient_rows);
                 for (int64_t k = 0; k < s.outputs; k += output_columns) {
-                    multiply(output_panel, s.inputs, {v_pairs, 2, 2 * s.inputs}, {d_pairs + 2 * k, 2 * s.outputs}, even / 2,
-                             u + p * s.inputs * s.outputs + k, s.outputs, add);
+                    multiply<N>(output_panel, s.inputs, {vp, terms<N>, terms<N> * s.inputs},
+                                {dp + terms<N> * k, terms<N> * s.outputs}, (count + terms<N> - 1) / terms<N>,
+                                u + p * s.inputs * s.outputs + k, s.outputs, add);
                 }
             }
             add = true;
@@ -511,39 +555,43 @@ void backward_by(const Shape& s, const bf16* x, const bf16* transformed, const b
 
 bool built() { return true; }
 
-void transform_forward(const float* weight, int64_t inputs, int64_t outputs, bf16* out) {
-    pack_kernels<Forward>(weight, inputs, 9, outputs, 9 * inputs, out);
+template <class N>
+void transform_forward(const float* weight, int64_t inputs, int64_t outputs, N* out) {
+    pack_kernels<Forward, N>(weight, inputs, 9, outputs, 9 * inputs, out);
 }
 
-void transform_backward(const Shape& s, const float* weight, bf16* out) {
-    const auto go = by_four(s.height, s.width) ? pack_kernels<Four> : pack_kernels<Two>;
+template <class N>
+void transform_backward(const Shape& s, const float* weight, N* out) {
+    const auto go = by_four(s.height, s.width) ? pack_kernels<Four, N> : pack_kernels<Two, N>;
     go(weight, s.outputs, 9 * s.inputs, s.inputs, 9, out);
 }
 
-void forward(const Shape& s, const bf16* x, const bf16* transformed, const float* bias, bf16* y, uint8_t* chosen) {
+template <class N>
+void forward(const Shape& s, const bf16* x, const N* transformed, const float* bias, bf16* y, uint8_t* chosen) {
     constexpr int positions = Forward::patch * Forward::patch;
     const int panel = vectors(s.outputs);
     const int64_t columns = panel * lanes, tiles = s.images * tiles_per_image(s, Forward::side);
-    const int64_t v_plane = plane<bf16>(s.inputs), m_plane = plane<float>(columns);
-    bf16* const v = at_least(workspace.patch, positions * v_plane);
+    const int64_t v_plane = plane<N, N>(s.inputs), m_plane = plane<N, float>(columns);
+    N* const v = at_least(operands<N>.patch, positions * v_plane);
     float* const m = at_least(workspace.products, positions * m_plane);
-    for (int64_t first = 0; first < tiles; first += block) {
-        const int64_t count = std::min(block, tiles - first);
+    for (int64_t first = 0; first < tiles; first += block<N>) {
+        const int64_t count = std::min(block<N>, tiles - first);
         patches<Forward>(s, x, first, count, zero_row(s.inputs), v);
         for (int64_t k = 0; k < s.outputs; k += columns) {
-            const bf16* u = transformed + positions * k * s.inputs;
+            const N* u = transformed + positions * k * s.inputs;
             for (int p = 0; p < positions; ++p, u += columns * s.inputs) {
-                multiply(panel, count, {v + p * v_plane, s.inputs, 2}, {u, 2 * columns}, s.inputs / 2, m + p * m_plane,
-                         columns, false);
+                multiply<N>(panel, count, {v + p * v_plane, s.inputs, terms<N>}, {u, terms<N> * columns},
+                            s.inputs / terms<N>, m + p * m_plane, columns, false);
             }
-            finish(s, m, columns, k, bias, first, count, y, chosen);
+            finish(s, m, m_plane, columns, k, bias, first, count, y, chosen);
         }
     }
 }
 
-void backward(const Shape& s, const bf16* x, const bf16* transformed, const bf16* y, const uint8_t* chosen,
+template <class N>
+void backward(const Shape& s, const bf16* x, const N* transformed, const bf16* y, const uint8_t* chosen,
               const bf16* y_gradient, bf16* x_gradient, float* weight_gradient, float* bias_gradient) {
-    const auto go = by_four(s.height, s.width) ? backward_by<Four> : backward_by<Two>;
+    const auto go = by_four(s.height, s.width) ? backward_by<Four, N> : backward_by<Two, N>;
     go(s, x, transformed, y, chosen, y_gradient, x_gradient, weight_gradient, bias_gradient);
 }
 
@@ -570,10 +618,19 @@ void surroundings(const Shape& s, const bf16* image, int64_t first_row, int64_t 
     }
 }
 
+// The surroundings as numbers of products: what was read itself, or a copy.
+bf16* as_numbers(bf16* around, int64_t, Aligned<bf16>&) { return around; }
+float* as_numbers(bf16* around, int64_t count, Aligned<float>& room) {
+    float* const out = at_least(room, count);
+    for (int64_t i = 0; i < count; i += lanes) put(out + i, widen(around + i));
+    return out;
+}
+
+template <class N>
 struct Thin {
     int64_t depth, rows, pixels;  // of a pixel's surroundings, padded to whole pairs of vectors; of a block
 
-    explicit Thin(const Shape& s) : depth((9 * s.inputs + 31) / 32 * 32), rows(std::max<int64_t>(1, block / s.width)) {
+    explicit Thin(const Shape& s) : depth((9 * s.inputs + 31) / 32 * 32), rows(std::max<int64_t>(1, block<N> / s.width)) {
         rows = std::min(rows, s.height);
         pixels = (rows * s.width + 1) / 2 * 2;
     }
@@ -581,19 +638,20 @@ struct Thin {
 
 }  // namespace
 
+template <class N>
 void thin_forward(const Shape& s, const bf16* x, const float* weight, const float* bias, bf16* y) {
-    const Thin size(s);
+    const Thin<N> size(s);
     const int panel = vectors(s.outputs);
-    const int64_t columns = panel * lanes, used = (9 * s.inputs + 1) / 2;  // pairs that are not padding
-    bf16* const around = at_least(workspace.patch, size.pixels * size.depth + 2 * lanes);
-    bf16* const kernels = at_least(workspace.patch_pairs, size.depth * s.outputs);
+    const int64_t columns = panel * lanes, used = (9 * s.inputs + terms<N> - 1) / terms<N>;  // steps that are not padding
+    bf16* const around = at_least(workspace.around, size.pixels * size.depth + 2 * lanes);
+    N* const kernels = at_least(operands<N>.patch_rows, size.depth * s.outputs);
     float* const m = at_least(workspace.products, size.pixels * columns);
-    std::fill_n(kernels, size.depth * s.outputs, bf16(0));
+    std::fill_n(kernels, size.depth * s.outputs, N(0));
     for (int64_t k = 0; k < s.outputs; ++k) {
         for (int64_t i = 0; i < 9 * s.inputs; ++i) {  // i: (row, column, channel); the weights stand by channel first
-            const auto narrowed = _mm_cvtneps_pbh(_mm_set_ss(weight[(k * s.inputs + i % s.inputs) * 9 + i / s.inputs]));
-            bf16* const to = kernels + ((k / columns * used + i / 2) * columns + k % columns) * 2 + i % 2;
-            std::memcpy(to, &narrowed, sizeof(bf16));
+            const float w = weight[(k * s.inputs + i % s.inputs) * 9 + i / s.inputs];
+            const int64_t step = (k / columns * used + i / terms<N>) * columns + k % columns;
+            put_one(kernels + step * terms<N> + i % terms<N>, w);
         }
     }
     const __m512 zero = _mm512_setzero_ps();
@@ -601,8 +659,10 @@ void thin_forward(const Shape& s, const bf16* x, const float* weight, const floa
         for (int64_t row = 0; row < s.height; row += size.rows) {
             const int64_t rows = std::min(size.rows, s.height - row), pixels = rows * s.width;
             surroundings(s, x + n * s.height * s.width * s.inputs, row, rows, size.depth, around);
+            const N* const a = as_numbers(around, pixels * size.depth, operands<N>.patch);
             for (int64_t k = 0; k < s.outputs; k += columns) {
-                multiply(panel, pixels, {around, size.depth, 2}, {kernels + k * used * 2, 2 * columns}, used, m, columns, false);
+                multiply<N>(panel, pixels, {a, size.depth, terms<N>}, {kernels + k * used * terms<N>, terms<N> * columns},
+                            used, m, columns, false);
                 bf16* const out = y + ((n * s.height + row) * s.width) * s.outputs + k;
                 for (int64_t i = 0; i < pixels; ++i) {
                     for (int64_t c = 0; c < columns; c += lanes) {
@@ -616,21 +676,20 @@ void thin_forward(const Shape& s, const bf16* x, const float* weight, const floa
     }
 }
 
+template <class N>
 void thin_backward(const Shape& s, const bf16* x, const bf16* y, const bf16* y_gradient, float* weight_gradient,
                    float* bias_gradient) {
-    const Thin size(s);
+    const Thin<N> size(s);
     const int panel = vectors(s.outputs);
-    const int64_t columns = panel * lanes, terms = 9 * s.inputs;
-    bf16* const around = at_least(workspace.patch, size.pixels * size.depth + 2 * lanes);
-    bf16* const around_pairs = at_least(workspace.patch_pairs, size.pixels * size.depth);
-    bf16* const g = at_least(workspace.gradient, size.pixels * s.outputs);
-    bf16* const g_pairs = at_least(workspace.gradient_pairs, size.pixels * s.outputs);
-    float* const u = at_least(workspace.kernels, terms * s.outputs);
+    const int64_t columns = panel * lanes, depth = 9 * s.inputs;
+    bf16* const around = at_least(workspace.around, size.pixels * size.depth + 2 * lanes);
+    N* const g = at_least(operands<N>.gradient, size.pixels * s.outputs);
+    float* const u = at_least(workspace.kernels, depth * s.outputs);
     std::fill_n(bias_gradient, s.outputs, 0.0f);
-    std::fill_n(u, terms * s.outputs, 0.0f);
+    std::fill_n(u, depth * s.outputs, 0.0f);
     for (int64_t n = 0; n < s.images; ++n) {
         for (int64_t row = 0; row < s.height; row += size.rows) {
-            const int64_t rows = std::min(size.rows, s.height - row), pixels = rows * s.width, even = pixels + pixels % 2;
+            const int64_t rows = std::min(size.rows, s.height - row), pixels = rows * s.width;
             const int64_t from = ((n * s.height + row) * s.width) * s.outputs;
             surroundings(s, x + n * s.height * s.width * s.inputs, row, rows, size.depth, around);
             for (int64_t k = 0; k < s.outputs; k += lanes) {
@@ -638,25 +697,23 @@ void thin_backward(const Shape& s, const bf16* x, const bf16* y, const bf16* y_g
                 for (int64_t i = 0; i < pixels; ++i) {
                     const int64_t at = i * s.outputs + k;
                     const __m512 alive = alive_gradient(s, y_gradient + from + at, y + from + at);
-                    narrow(g + at, alive);
+                    put(g + at, alive);
                     sum += alive;
                 }
                 add_to(bias_gradient + k, sum);
             }
-            if (even > pixels) {
-                std::fill_n(around + pixels * size.depth, size.depth, bf16(0));
-                std::fill_n(g + pixels * s.outputs, s.outputs, bf16(0));
-            }
-            pair_rows(around, even, size.depth, around_pairs);
-            pair_rows(g, even, s.outputs, g_pairs);
+            N* const a = as_numbers(around, pixels * size.depth, operands<N>.patch);
+            const N* const a_rows = by_rows(a, pixels, size.depth, operands<N>.patch_rows);
+            const N* const g_rows = by_rows(g, pixels, s.outputs, operands<N>.gradient_rows);
             for (int64_t k = 0; k < s.outputs; k += columns) {
-                multiply(panel, terms, {around_pairs, 2, 2 * size.depth}, {g_pairs + 2 * k, 2 * s.outputs}, even / 2, u + k,
-                         s.outputs, true);
+                multiply<N>(panel, depth, {a_rows, terms<N>, terms<N> * size.depth},
+                            {g_rows + terms<N> * k, terms<N> * s.outputs}, (pixels + terms<N> - 1) / terms<N>, u + k,
+                            s.outputs, true);
             }
         }
     }
     for (int64_t k = 0; k < s.outputs; ++k) {
-        for (int64_t i = 0; i < terms; ++i) weight_gradient[(k * s.inputs + i % s.inputs) * 9 + i / s.inputs] = u[i * s.outputs + k];
+        for (int64_t i = 0; i < depth; ++i) weight_gradient[(k * s.inputs + i % s.inputs) * 9 + i / s.inputs] = u[i * s.outputs + k];
     }
 }
 
@@ -756,11 +813,17 @@ void update(const Update& how, int64_t count, const void* gradient, bool narrow,
 namespace lth::conv {
 
 bool built() { return false; }
-void transform_forward(const float*, int64_t, int64_t, bf16*) {}
-void transform_backward(const Shape&, const float*, bf16*) {}
-void forward(const Shape&, const bf16*, const bf16*, const float*, bf16*, uint8_t*) {}
-void backward(const Shape&, const bf16*, const bf16*, const bf16*, const uint8_t*, const bf16*, bf16*, float*, float*) {}
+template <class N>
+void transform_forward(const float*, int64_t, int64_t, N*) {}
+template <class N>
+void transform_backward(const Shape&, const float*, N*) {}
+template <class N>
+void forward(const Shape&, const bf16*, const N*, const float*, bf16*, uint8_t*) {}
+template <class N>
+void backward(const Shape&, const bf16*, const N*, const bf16*, const uint8_t*, const bf16*, bf16*, float*, float*) {}
+template <class N>
 void thin_forward(const Shape&, const bf16*, const float*, const float*, bf16*) {}
+template <class N>
 void thin_backward(const Shape&, const bf16*, const bf16*, const bf16*, float*, float*) {}
 void pool(const Shape&, const bf16*, bf16*, uint8_t*) {}
 void unpool(const Shape&, const bf16*, const uint8_t*, const bf16*, bf16*) {}
@@ -769,3 +832,18 @@ void update(const Update&, int64_t, const void*, bool, const uint8_t*, float*, f
 }  // namespace lth::conv
 
 #endif
+
+namespace lth::conv {
+
+#define LTH_PRODUCTS_OF(N)                                                                                             \
+    template void transform_forward(const float*, int64_t, int64_t, N*);                                               \
+    template void transform_backward(const Shape&, const float*, N*);                                                  \
+    template void forward(const Shape&, const bf16*, const N*, const float*, bf16*, uint8_t*);                         \
+    template void backward(const Shape&, const bf16*, const N*, const bf16*, const uint8_t*, const bf16*, bf16*,       \
+                           float*, float*);                                                                            \
+    template void thin_forward<N>(const Shape&, const bf16*, const float*, const float*, bf16*);                       \
+    template void thin_backward<N>(const Shape&, const bf16*, const bf16*, const bf16*, float*, float*);
+LTH_PRODUCTS_OF(bf16)
+LTH_PRODUCTS_OF(float)
+
+}  // namespace lth::conv

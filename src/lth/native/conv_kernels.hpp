@@ -5,6 +5,9 @@
 // 16 products in place of 36; a tile is also a window of pooling, so bias, pooling and ReLU are applied before anything
 // is written. The gradients come from the adjoint formulas, on 4x4 tiles in 36 products in place of 144 where the image
 // is made of such tiles. Rounding costs about 0.35% of a result's norm forward and 1% back; plainly in bfloat16, 0.25%.
+//
+// The products are of pairs of bfloat16 or, for processors whose float units are the faster ones, of floats: N says which.
+// Activations are bfloat16 either way.
 #pragma once
 
 #include <cstdint>
@@ -22,21 +25,26 @@ struct Shape {
 };
 
 // Kernels [output, input, 3, 3] as the two ways need them: 16, and 16 or 36, numbers for each.
-constexpr int64_t transformed_size = 36;
-void transform_forward(const float* weight, int64_t inputs, int64_t outputs, bf16* transformed);
-void transform_backward(const Shape&, const float* weight, bf16* transformed);
+template <class N>
+void transform_forward(const float* weight, int64_t inputs, int64_t outputs, N* transformed);
+template <class N>
+void transform_backward(const Shape&, const float* weight, N* transformed);
 
 // `bias` may be null. With pooling, `y` has half the height and width, and `chosen` gets the position of each window's
 // maximum, 2 * row + column, the first on a tie; else `chosen` is not touched.
-void forward(const Shape&, const bf16* x, const bf16* transformed, const float* bias, bf16* y, uint8_t* chosen);
+template <class N>
+void forward(const Shape&, const bf16* x, const N* transformed, const float* bias, bf16* y, uint8_t* chosen);
 
 // `y_gradient` is of the shape of `y`. `x_gradient` may be null: the first layer has none. The others are overwritten.
-void backward(const Shape&, const bf16* x, const bf16* transformed, const bf16* y, const uint8_t* chosen,
+template <class N>
+void backward(const Shape&, const bf16* x, const N* transformed, const bf16* y, const uint8_t* chosen,
               const bf16* y_gradient, bf16* x_gradient, float* weight_gradient, float* bias_gradient);
 
 // The same for few input channels, of any number, and images of any size; plain products, no pooling, and no gradient of x:
 // the first layer has none.
+template <class N>
 void thin_forward(const Shape&, const bf16* x, const float* weight, const float* bias, bf16* y);
+template <class N>
 void thin_backward(const Shape&, const bf16* x, const bf16* y, const bf16* y_gradient, float* weight_gradient,
                    float* bias_gradient);
 

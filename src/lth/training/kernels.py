@@ -1,8 +1,8 @@
 """The compiled bfloat16 kernels as torch functions: 3x3 convolutions with what follows them, pooling, and updates.
 
 They need AVX512_BF16 (native/conv_kernels.hpp says what they do). oneDNN's convolutions already run at that
-instruction's limit, so these do fewer products instead; processors with AMX are several times as fast at the plain
-products and keep to oneDNN.
+instruction's limit, so these do fewer products instead, and products of floats where those are faster, as on Intel's
+processors. Processors with AMX are several times as fast at the plain products and keep to oneDNN.
 """
 
 from __future__ import annotations
@@ -21,9 +21,11 @@ from lth import native
 from lth.training.precision import hardware, processor_flags
 
 AFTER = {(): 0, ("relu",): 1, ("pool", "relu"): 2}  # what can be applied to a convolution's output, in this order
-LEAST_TILES = 512  # a batch's 2x2 tiles below which the kernels' transforms cost more than they save
 MOST_THIN = 4  # channels of pictures
-GAINS = 32, 256  # input channels between which fewer products outweigh the transforms, measured on Resnet-18 and VGG-19
+# By the numbers of the products, where fewer of them outweigh the transforms, as measured on Resnet-18 and VGG-19: the
+# input channels between which, and a batch's 2x2 tiles below which not.
+GAINS = {torch.bfloat16: (32, 256), torch.float32: (16, 512)}
+LEAST_TILES = {torch.bfloat16: 512, torch.float32: 64}
 
 
 @lru_cache(maxsize=1)
@@ -34,6 +36,16 @@ def core() -> Any:
     except ImportError:
         return None
     return found if found.runs() else None
+
+
+def products() -> torch.dtype:
+    """Of which numbers this processor computes the products of convolutions: whichever are faster."""
+    matrix_unit = "amx" in (hardware("cpu") or "")
+    return torch.float32 if core().floats_are_faster() and not matrix_unit else torch.bfloat16
+
+
+def _convolutions(numbers: torch.dtype) -> Any:
+    return getattr(core(), str(numbers).removeprefix("torch."))
 
 
 def why_not() -> str | None:
@@ -47,13 +59,21 @@ def why_not() -> str | None:
     return f"they are not built: {text}"
 
 
+def said() -> str:
+    """How bfloat16 is computed on this machine, in a clause."""
+    if lacking := why_not():
+        return f"without compiled kernels: {lacking}"
+    return f"with compiled kernels whose products are {str(products()).removeprefix('torch.')}"
+
+
 def fits(conv: nn.Conv2d) -> bool:
     """Whether the compiled convolution can take the place of `conv`, and gains."""
     if core() is None or "amx" in (hardware("cpu") or ""):
         return False
     shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
     usual = shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
-    channels = thin(conv) or (GAINS[0] <= conv.in_channels <= GAINS[1] and conv.in_channels % 16 == 0)
+    least, most = GAINS[products()]
+    channels = thin(conv) or (least <= conv.in_channels <= most and conv.in_channels % 16 == 0)
     return usual and channels and conv.out_channels % 16 == 0
 
 
@@ -74,9 +94,9 @@ class Winograd(torch.autograd.Function):
         n, c, h, w = x.shape
         k, code = weight.shape[0], AFTER[after]
         y, chosen = _outputs(n, k, h, w, pooled=code == 2)
-        transformed = torch.empty(16 * c * k, dtype=torch.bfloat16)
-        core().transform_forward(c, k, weight.data_ptr(), transformed.data_ptr())
-        core().forward(
+        convolutions, transformed = _convolutions(products()), torch.empty(16 * c * k, dtype=products())
+        convolutions.transform_forward(c, k, weight.data_ptr(), transformed.data_ptr())
+        convolutions.forward(
             n, h, w, c, k, code, x.data_ptr(), transformed.data_ptr(), 0 if bias is None else bias.data_ptr(),
             y.data_ptr(), chosen.data_ptr(),
         )  # fmt: skip
@@ -93,9 +113,9 @@ class Winograd(torch.autograd.Function):
         k = len(weight)
         x_gradient = torch.empty_like(x) if ctx.needs_input_grad[0] else None
         weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty(k)
-        transformed = torch.empty(36 * c * k, dtype=torch.bfloat16)
-        core().transform_backward(h, w, c, k, weight.data_ptr(), transformed.data_ptr())
-        core().backward(
+        convolutions, transformed = _convolutions(products()), torch.empty(36 * c * k, dtype=products())
+        convolutions.transform_backward(h, w, c, k, weight.data_ptr(), transformed.data_ptr())
+        convolutions.backward(
             n, h, w, c, k, ctx.code, x.data_ptr(), transformed.data_ptr(), y.data_ptr(), chosen.data_ptr(),
             gradient.data_ptr(), 0 if x_gradient is None else x_gradient.data_ptr(), weight_gradient.data_ptr(),
             bias_gradient.data_ptr(),
@@ -112,8 +132,9 @@ class Thin(torch.autograd.Function):
         n, c, h, w = x.shape
         k, code = len(weight), AFTER[after]
         y, _ = _outputs(n, k, h, w, pooled=False)
-        bias_at = 0 if bias is None else bias.data_ptr()
-        core().thin_forward(n, h, w, c, k, code, x.data_ptr(), weight.data_ptr(), bias_at, y.data_ptr())
+        _convolutions(products()).thin_forward(
+            n, h, w, c, k, code, x.data_ptr(), weight.data_ptr(), 0 if bias is None else bias.data_ptr(), y.data_ptr()
+        )
         ctx.save_for_backward(x, weight, y)
         ctx.code, ctx.biased = code, bias is not None
         return y
@@ -126,7 +147,7 @@ class Thin(torch.autograd.Function):
         n, c, h, w = x.shape
         k = len(weight)
         weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty(k)
-        core().thin_backward(
+        _convolutions(products()).thin_backward(
             n, h, w, c, k, ctx.code, x.data_ptr(), y.data_ptr(), gradient.data_ptr(), weight_gradient.data_ptr(),
             bias_gradient.data_ptr(),
         )  # fmt: skip
@@ -177,7 +198,7 @@ class Conv(nn.Module):
         n, c, h, w = x.shape
         if c <= MOST_THIN and "pool" not in self.after and not x.requires_grad:
             return Thin.apply(x, self.weight, self.bias, self.after)  # pyright: ignore[reportReturnType]
-        if c % 16 == h % 2 == w % 2 == 0 and n * h * w >= 4 * LEAST_TILES:
+        if c % 16 == h % 2 == w % 2 == 0 and n * h * w >= 4 * LEAST_TILES[products()]:
             return Winograd.apply(x, self.weight, self.bias, self.after)  # pyright: ignore[reportReturnType]
         bias = None if self.bias is None else self.bias.to(x.dtype)
         y = F.conv2d(x, self.weight.to(x.dtype, memory_format=torch.channels_last), bias, padding=1)
