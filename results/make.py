@@ -76,7 +76,6 @@ def run(name: str, runs: Path) -> None:
 def keep(name: str, runs: Path) -> None:
     """Copy what is committed of the runs below RUNS/NAME."""
     target = HERE / name
-    shutil.rmtree(target, ignore_errors=True)
     for path in sorted((runs / name).rglob("experiment.toml")):
         keep_run(path.parent, target / path.parent.relative_to(runs / name))
     for picture in sorted((runs / name).rglob("figures/figure-*.png")):
@@ -88,6 +87,7 @@ def keep(name: str, runs: Path) -> None:
 
 
 def keep_run(folder: Path, target: Path) -> None:
+    shutil.rmtree(target, ignore_errors=True)
     for name in ("experiment.toml", "environment.json", "summary.csv"):
         copy(folder / name, target / name)
     with (target / "curves.csv.gz").open("wb") as file:

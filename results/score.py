@@ -58,20 +58,31 @@ def claims(found: dict[str, verify.Card]) -> list[tuple[verify.Score, str]]:
     return sorted(told.values(), key=lambda pair: (order.index(pair[0].claim.id), pair[1]))
 
 
-def made(name: str, run: Records) -> list[str]:
-    """A run's row: what it is, its size beside the paper's, and the command and machine that made it."""
-    own, environment = run.experiment, run.environment or {}
+def made(folder: str, runs: list[Records]) -> list[str]:
+    """A folder's row: what its runs are, their size beside the paper's, and the command and machine that made them."""
+    alike = lambda say: "; ".join(dict.fromkeys(map(say, runs)))  # what all say stands once
+    count = f": {len(runs)} experiments" if len(runs) > 1 else ""
+    return [
+        f"[{folder}]({folder}){count}",
+        alike(lambda run: run.experiment.about),
+        alike(_size),
+        f"{sum(len(run.summary) for run in runs):,}",
+        alike(_machine),
+        f"`make results-{folder}`",
+    ]
+
+
+def _size(run: Records) -> str:
+    own = run.experiment
     lengths = setups.fit(own, verify.known_setups()).iterations
     size = f"{own.trials} trial{'s' * (own.trials > 1)}, levels 0 to {own.levels}, {records.length_said(own)}"
+    return f"{size} (the paper's {lengths[0]:,})" if lengths else size
+
+
+def _machine(run: Records) -> str:
+    environment = run.environment or {}
     means, machine = environment["means"], environment["machine"]
-    return [
-        f"[{name}]({name})",
-        own.about,
-        f"{size}; the paper's {lengths[0]:,}" if lengths else size,
-        f"{len(run.summary):,}",
-        f"{means['engine']}, {means['precision']}, {machine['cores']} cores of {machine['processor']}",
-        f"`make results-{Path(name).parts[0]}`",
-    ]
+    return f"{means['engine']}, {means['precision']}, {machine['cores']} cores of {machine['processor']}"
 
 
 def blocks(runs: dict[str, Records], found: dict[str, verify.Card]) -> dict[str, str]:
@@ -89,7 +100,7 @@ def blocks(runs: dict[str, Records], found: dict[str, verify.Card]) -> dict[str,
         ),
         "runs": _table(
             ["run", "what it is", "its size", "trainings", "made by", "again"],
-            [made(name, run) for name, run in runs.items()],
+            [made(folder, group) for folder, group in _folders(runs).items()],
         ),
         "claims": _table(
             ["claim", "the paper's text", "its figure", "measured", "verdict", "run"],
@@ -113,6 +124,13 @@ def blocks(runs: dict[str, Records], found: dict[str, verify.Card]) -> dict[str,
             ],
         ),
     }
+
+
+def _folders(runs: dict[str, Records]) -> dict[str, list[Records]]:
+    found: dict[str, list[Records]] = {}
+    for name, run in runs.items():
+        found.setdefault(Path(name).parts[0], []).append(run)
+    return found
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
