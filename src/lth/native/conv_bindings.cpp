@@ -1,4 +1,4 @@
-// The Python face of the convolutions. Tensors come as addresses: lth/training/winograd.py has checked their types,
+// The Python face of the convolutions. Tensors come as addresses: lth/training/kernels.py has checked their types,
 // shapes and layouts, and keeps them alive.
 #include <pybind11/pybind11.h>
 
@@ -42,7 +42,9 @@ conv::Shape shape(int64_t images, int64_t height, int64_t width, int64_t inputs,
 }
 
 conv::Shape thin_shape(int64_t images, int64_t height, int64_t width, int64_t inputs, int64_t outputs, int after) {
-    if (outputs % 16 || after < 0 || after > 1) throw std::invalid_argument("outputs must be a multiple of 16, unpooled");
+    if (inputs > 4 || outputs % 16 || after < 0 || after > 1) {
+        throw std::invalid_argument("inputs must be at most 4, outputs a multiple of 16, unpooled");
+    }
     return {images, height, width, inputs, outputs, conv::After(after)};
 }
 

@@ -7,7 +7,7 @@
 // is made of such tiles. Rounding costs about 0.35% of a result's norm forward and 1% back; plainly in bfloat16, 0.25%.
 //
 // The products are of pairs of bfloat16 or, for processors whose float units are the faster ones, of floats: N says which.
-// Activations are bfloat16 either way.
+// Activations are bfloat16 either way; the figures above are of bfloat16's products.
 #pragma once
 
 #include <cstdint>
@@ -40,7 +40,7 @@ template <class N>
 void backward(const Shape&, const bf16* x, const N* transformed, const bf16* y, const uint8_t* chosen,
               const bf16* y_gradient, bf16* x_gradient, float* weight_gradient, float* bias_gradient);
 
-// The same for few input channels, of any number, and images of any size; plain products, no pooling, and no gradient of x:
+// The same for few input channels, at most 4, and images of any size; plain products, no pooling, and no gradient of x:
 // the first layer has none.
 template <class N>
 void thin_forward(const Shape&, const bf16* x, const float* weight, const float* bias, bf16* y);

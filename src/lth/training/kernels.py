@@ -40,11 +40,15 @@ def core() -> Any:
 
 def products() -> torch.dtype:
     """Of which numbers this processor computes the products of convolutions: whichever are faster."""
-    matrix_unit = "amx" in (hardware("cpu") or "")
-    return torch.float32 if core().floats_are_faster() and not matrix_unit else torch.bfloat16
+    return torch.float32 if core().floats_are_faster() and not _matrix_unit() else torch.bfloat16
+
+
+def _matrix_unit() -> bool:
+    return "amx" in (hardware("cpu") or "")
 
 
 def _convolutions(numbers: torch.dtype) -> Any:
+    """The compiled convolutions whose products are of `numbers`."""
     return getattr(core(), str(numbers).removeprefix("torch."))
 
 
@@ -63,12 +67,14 @@ def said() -> str:
     """How bfloat16 is computed on this machine, in a clause."""
     if lacking := why_not():
         return f"without compiled kernels: {lacking}"
-    return f"with compiled kernels whose products are {str(products()).removeprefix('torch.')}"
+    if _matrix_unit():
+        return "convolutions by oneDNN, the rest by compiled kernels"
+    return f"convolutions by compiled kernels, from products of {str(products()).removeprefix('torch.')}"
 
 
 def fits(conv: nn.Conv2d) -> bool:
     """Whether the compiled convolution can take the place of `conv`, and gains."""
-    if core() is None or "amx" in (hardware("cpu") or ""):
+    if core() is None or _matrix_unit():
         return False
     shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
     usual = shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
