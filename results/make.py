@@ -16,12 +16,14 @@ import shlex
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 
 import score
 
 from lth import figure, plots, records
+from lth.records import Records
 from lth.report import anatomy
 
 HERE = Path(__file__).parent
@@ -74,39 +76,45 @@ def run(name: str, runs: Path) -> None:
 
 
 def keep(name: str, runs: Path) -> None:
-    """Copy what is committed of the runs below RUNS/NAME."""
-    target = HERE / name
-    for path in sorted((runs / name).rglob("experiment.toml")):
+    """Copy what is committed of the runs below RUNS/NAME, and draw the figures anew that they are in."""
+    found, target = sorted((runs / name).rglob("experiment.toml")), HERE / name
+    if not found:
+        sys.exit(f"nothing is stored below {runs / name}; type: python results/make.py {name} --runs {runs}")
+    for path in found:
         keep_run(path.parent, target / path.parent.relative_to(runs / name))
     for picture in sorted((runs / name).rglob("figures/figure-*.png")):
         copy(picture, target / "figures" / picture.name)
-    for number in FIGURES.get(name, ()):
-        draw(number, runs, name, target / "figures")
+    kept = score.kept()
+    for folder, numbers in FIGURES.items():
+        of = {Path(run).name: kept[run] for run in kept if Path(run).parent in (Path(), Path(folder))}
+        for number in numbers if (HERE / folder).exists() else ():
+            draw(number, of, HERE / folder / "figures")
     commands = [command.replace("RUNS", "runs/results") for command in COMMANDS[name]]
     (target / "command.sh").write_text("\n".join([f"# make results-{name}", *commands]) + "\n")
 
 
 def keep_run(folder: Path, target: Path) -> None:
-    shutil.rmtree(target, ignore_errors=True)
-    for name in ("experiment.toml", "environment.json", "summary.csv"):
-        copy(folder / name, target / name)
-    with (target / "curves.csv.gz").open("wb") as file:
-        file.write(gzip.compress((folder / "curves.csv").read_bytes(), mtime=0))
-    for path in sorted(folder.glob("trial-1/level-*/*.csv")):
-        if path.name in anatomy.OPTIONAL:
-            copy(path, target / path.relative_to(folder))
-    plots.draw([records.load(folder)], target / "figures")
-    for path in (target / "figures").glob("*.svg"):
-        path.unlink()
+    """Copy what is committed of a run. What is there stays until all of it could be read."""
+    with tempfile.TemporaryDirectory() as place:
+        new = Path(place) / "run"
+        for name in ("experiment.toml", "environment.json", "summary.csv"):
+            copy(folder / name, new / name)
+        (new / "curves.csv.gz").write_bytes(gzip.compress((folder / "curves.csv").read_bytes(), mtime=0))
+        for path in sorted(folder.glob("trial-1/level-*/*.csv")):
+            if path.name in anatomy.OPTIONAL:
+                copy(path, new / path.relative_to(folder))
+        plots.draw([records.load(folder)], new / "figures")
+        for path in (new / "figures").glob("*.svg"):
+            path.unlink()
+        shutil.rmtree(target, ignore_errors=True)
+        shutil.copytree(new, target)
 
 
-def draw(number: int, runs: Path, name: str, target: Path) -> None:
-    """Those panels and lines of a figure of which anything is stored."""
-    paths = [*runs.glob("*/experiment.toml"), *(runs / name).glob("*/experiment.toml")]
-    stored = {path.parent.name: path.parent for path in paths}
+def draw(number: int, kept: dict[str, Records], target: Path) -> None:
+    """Those panels and lines of a figure of which anything is kept, by the folder's name."""
     whole = figure.figure_of(number)
     needed = figure.needed(whole, figure.Version(), Path())
-    found = {run.setup: records.load(stored[run.folder.name]) for run in needed if run.folder.name in stored}
+    found = {run.setup: kept[run.folder.name] for run in needed if run.folder.name in kept}
     panels = [replace(p, lines=tuple(line for line in p.lines if line.setup in found)) for p in whole.panels]
     target.mkdir(parents=True, exist_ok=True)
     picture = figure.draw(replace(whole, panels=tuple(panel for panel in panels if panel.lines)), found)

@@ -18,6 +18,7 @@ from rich.console import Console
 
 from lth import records
 from lth.paper import setups, verify
+from lth.paper.measure import Verdict, worst
 from lth.records import Records
 
 HERE = Path(__file__).parent
@@ -36,7 +37,7 @@ def cards(runs: dict[str, Records]) -> dict[str, verify.Card]:
 
 def files(card: verify.Card) -> dict[str, str]:
     """A card as it is written beside its run."""
-    page = Console(file=io.StringIO(), width=160)
+    page = Console(file=io.StringIO(), width=160, force_terminal=False, color_system=None)
     page.print(verify.render(card))
     assert isinstance(page.file, io.StringIO)
     table = "".join(f"{line.rstrip()}\n" for line in page.file.getvalue().splitlines())
@@ -80,23 +81,27 @@ def _size(run: Records) -> str:
 
 
 def _machine(run: Records) -> str:
-    environment = run.environment or {}
-    means, machine = environment["means"], environment["machine"]
+    assert run.environment
+    means, machine = run.environment["means"], run.environment["machine"]
     return f"{means['engine']}, {means['precision']}, {machine['cores']} cores of {machine['processor']}"
 
 
 def blocks(runs: dict[str, Records], found: dict[str, verify.Card]) -> dict[str, str]:
     """What stands between the marks of the pages, by name."""
     measured = claims(found)
-    verdicts = Counter(score.verdict for score, _ in measured)
+    told: dict[str, list[Verdict]] = {}  # a claim that two runs share is as good as the worse of them
+    for one, _ in measured:
+        told.setdefault(one.claim.id, []).append(one.verdict)
+    verdicts, every = Counter(map(worst, told.values())), len({claim.id for claim in verify.CLAIMS})
     curves = [(name, entry) for name, card in found.items() for entry in card.curves]
-    levels, within = sum(len(e.levels) for _, e in curves), sum(len(e.within) for _, e in curves)
+    count = lambda of: sum(len(of(entry)) for _, entry in curves)
+    levels, within, inside = count(lambda e: e.levels), count(lambda e: e.within), count(lambda e: e.inside)
     return {
         "summary": (
-            f"Of {len(measured)} claims of the paper that these runs have numbers for, {verdicts['agrees']} "
-            f"agree, {verdicts['differs']} differ, and {verdicts['not enough data']} need more trials or longer runs. "
-            f"Of {levels:,} points on {len(curves)} of its curves, {within / max(levels, 1):.0%} are within its error "
-            "bars or the tolerance.\n"
+            f"Of the paper's {every} claims, these runs have numbers for {len(told)}: {verdicts['agrees']} agree, "
+            f"{verdicts['differs']} differ, and {verdicts['not enough data']} need more trials or longer runs. Of "
+            f"{levels:,} points on {len(curves)} of its curves, {within / levels:.0%} are within its error bars or the "
+            f"tolerance, {inside / levels:.0%} within the bars alone.\n"
         ),
         "runs": _table(
             ["run", "what it is", "its size", "trainings", "made by", "again"],
@@ -155,9 +160,9 @@ def main() -> None:
     found = cards(runs)
     for name, card in found.items():
         for file, text in files(card).items():
-            (HERE / name / file).write_text(text)
+            (HERE / name / file).write_text(text, encoding="utf-8")
     for page in PAGES:
-        page.write_text(fill(page.read_text(), blocks(runs, found)))
+        page.write_text(fill(page.read_text(encoding="utf-8"), blocks(runs, found)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gzip
 import importlib.util
 import json
 import shlex
+import shutil
 import sys
 from pathlib import Path
 from types import ModuleType
@@ -91,6 +93,37 @@ def test_a_page_is_filled_between_its_marks() -> None:
     page = "a\n<!-- claims -->\nold\n<!-- end -->\nb\n<!-- curves -->\n<!-- end -->\n"
     filled = score.fill(page, {"claims": "new \\1\n", "curves": "x\n", "summary": "nowhere"})
     assert filled == "a\n<!-- claims -->\nnew \\1\n<!-- end -->\nb\n<!-- curves -->\nx\n<!-- end -->\n"
+
+
+@pytest.fixture
+def stored(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """A run as a command leaves it, made of what is committed of it; what is kept goes into a folder beside."""
+    monkeypatch.setattr(make, "HERE", tmp_path / "kept")
+    monkeypatch.setattr(score, "HERE", tmp_path / "kept")
+    stored = tmp_path / "runs" / "lenet-continued"
+    shutil.copytree(RESULTS / "lenet-continued", stored)
+    (stored / "curves.csv").write_bytes(gzip.decompress((stored / "curves.csv.gz").read_bytes()))
+    return stored
+
+
+def test_what_is_kept_of_a_run_is_what_is_committed(stored: Path) -> None:
+    make.keep("lenet-continued", stored.parent)
+    paths = lambda folder: {path.relative_to(folder): path for path in folder.rglob("*") if path.is_file()}
+    kept, committed = paths(make.HERE / "lenet-continued"), paths(RESULTS / "lenet-continued")
+    cards = {Path("verify.txt"), Path("verify.json")}
+    assert {*kept} == {*committed} - cards
+    assert all(kept[p].read_bytes() == committed[p].read_bytes() for p in kept if p.suffix != ".png")
+
+
+def test_what_cannot_be_read_replaces_nothing(stored: Path) -> None:
+    kept = make.HERE / "lenet-continued" / "summary.csv"
+    make.copy(stored / "summary.csv", kept)
+    (stored / "curves.csv").unlink()
+    with pytest.raises(FileNotFoundError, match=r"curves\.csv"):
+        make.keep("lenet-continued", stored.parent)
+    assert kept.exists()
+    with pytest.raises(SystemExit, match="nothing is stored below"):
+        make.keep("lenet", stored.parent)
 
 
 def test_a_folder_is_enough_for_a_report(tmp_path: Path) -> None:

@@ -109,6 +109,7 @@ class Against:
     curve: Curve
     levels: tuple[int, ...]  # compared
     within: tuple[int, ...]  # of them
+    inside: tuple[int, ...]  # of these, those inside the bar itself
     level: int  # of the largest departure
     departure: float  # there: of an early stop as a share of the paper's, of an accuracy as a difference
     means: tuple[float, float]  # there, the paper's and the run's
@@ -276,17 +277,15 @@ def _against(run: Trials, curve: Curve) -> Against | None:
     departures = {level: _departure(curve, i, ours[level][0]) for level, i in points.items()}
     worst_level = max(departures, key=lambda level: abs(departures[level]))
     tolerance = EARLY_STOP if curve.column == ES else ACCURACY[run.experiment.data.name]
-    within = [
-        level
-        for level, i in points.items()
-        if curve.low[i] - ROUNDING <= ours[level][0] <= curve.high[i] + ROUNDING
-        or abs(departures[level]) <= tolerance + ROUNDING
+    inside = [
+        level for level, i in points.items() if curve.low[i] - ROUNDING <= ours[level][0] <= curve.high[i] + ROUNDING
     ]
+    within = [level for level in points if level in inside or abs(departures[level]) <= tolerance + ROUNDING]
     means = (curve.mean[points[worst_level]], ours[worst_level][0])
     left_out = tuple(level for level in short if level in curve.level)
     n = tuple(ours[level][1] for level in points)
     furthest = (worst_level, departures[worst_level], means)
-    return Against(curve, tuple(points), tuple(within), *furthest, n, left_out)
+    return Against(curve, tuple(points), tuple(within), tuple(inside), *furthest, n, left_out)
 
 
 def _departure(curve: Curve, i: int, ours: float) -> float:
