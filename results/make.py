@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import score
+from PIL import Image
 
 from lth import figure, plots, records
 from lth.records import Records
@@ -46,7 +47,7 @@ COMMANDS = {
     "conv2": [f"lth run conv2 recipe.iterations=5000 'branch={SHORT}' --trials 2 --levels 10 --out RUNS/conv2"],
     "conv4": [f"lth run conv4 recipe.iterations=5000 'branch={SHORT}' --trials 1 --levels 10 --out RUNS/conv4"],
     "conv6": [f"lth run conv6 recipe.iterations=6000 'branch={LONGER}' --trials 1 --levels 10 --out RUNS/conv6"],
-    "appendix-g": [*DEEPER, *(f"lth figure {n} {SWEEP} --levels 14 --out RUNS/appendix-g" for n in range(26, 32))],
+    "appendix-g": [*DEEPER, *(f"lth figure {n} {SWEEP} --levels 14 --out RUNS/appendix-g" for n in (26, 27))],
     "resnet18": [
         f"lth run resnet18{rate} --trials 1 --levels 4 --scale 0.2 --branches '' --out RUNS/resnet18/resnet18{rate}"
         for rate in RATES
@@ -84,6 +85,7 @@ def keep(name: str, runs: Path) -> None:
         keep_run(path.parent, target / path.parent.relative_to(runs / name))
     for picture in sorted((runs / name).rglob("figures/figure-*.png")):
         copy(picture, target / "figures" / picture.name)
+        shrink(target / "figures" / picture.name)
     kept = score.kept()
     for folder, numbers in FIGURES.items():
         of = {Path(run).name: kept[run] for run in kept if Path(run).parent in (Path(), Path(folder))}
@@ -104,8 +106,7 @@ def keep_run(folder: Path, target: Path) -> None:
             if path.name in anatomy.OPTIONAL:
                 copy(path, new / path.relative_to(folder))
         plots.draw([records.load(folder)], new / "figures")
-        for path in (new / "figures").glob("*.svg"):
-            path.unlink()
+        finish(new / "figures")
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(new, target)
 
@@ -118,9 +119,23 @@ def draw(number: int, kept: dict[str, Records], target: Path) -> None:
     panels = [replace(p, lines=tuple(line for line in p.lines if line.setup in found)) for p in whole.panels]
     target.mkdir(parents=True, exist_ok=True)
     picture = figure.draw(replace(whole, panels=tuple(panel for panel in panels if panel.lines)), found)
-    for path in plots.save(picture, target / f"figure-{number:02}"):
-        if path.suffix == ".svg":
-            path.unlink()
+    plots.save(picture, target / f"figure-{number:02}")
+    finish(target)
+
+
+def finish(figures: Path) -> None:
+    """Leave the pictures alone, and those small."""
+    for path in figures.glob("*.svg"):
+        path.unlink()
+    for path in figures.glob("*.png"):
+        shrink(path)
+
+
+def shrink(picture: Path) -> None:
+    """To 64 colours: a quarter of the bytes, and nothing that an eye sees."""
+    with Image.open(picture) as image:
+        if image.mode != "P":
+            image.convert("RGB").quantize(64, dither=Image.Dither.NONE).save(picture, optimize=True)
 
 
 def copy(path: Path, target: Path) -> None:

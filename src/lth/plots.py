@@ -27,8 +27,8 @@ from lth.paper.curves import behind_runs
 from lth.records import PLACE, Records, aggregate, branch_order, family, length_said, trials_said, winning_level
 from lth.store import failures_named
 
-# Okabe and Ito's colours, told apart by the colour-blind, then dark ones of Tol's for the largest sweeps; no grey, which is
-# the paper's curves', and no yellow. Each with a marker.
+# Okabe and Ito's colours, told apart by the colour-blind, then dark ones of Tol's for large sweeps; no yellow, and no
+# grey, which is the paper's curves'. Each with a marker.
 LOOKS = [
     *(("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v")),
     *(("#56B4E9", "P"), ("#000000", "X"), ("#882255", "*"), ("#999933", "p"), ("#332288", "<")),
