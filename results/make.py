@@ -124,7 +124,7 @@ def draw(number: int, kept: dict[str, Records], target: Path) -> None:
 
 
 def finish(figures: Path) -> None:
-    """Leave the pictures alone, and those small."""
+    """Of the pictures keep the PNGs, small."""
     for path in figures.glob("*.svg"):
         path.unlink()
     for path in figures.glob("*.png"):

@@ -59,6 +59,16 @@ def claims(found: dict[str, verify.Card]) -> list[tuple[verify.Score, str]]:
     return sorted(told.values(), key=lambda pair: (order.index(pair[0].claim.id), pair[1]))
 
 
+def fullest(runs: dict[str, Records]) -> list[str]:
+    """Of the runs of each experiment of the paper, the one that speaks for it: the longest, of the most trials."""
+    chosen: dict[object, str] = {}
+    size = lambda name: (runs[name].experiment.recipe.iterations, runs[name].experiment.trials)
+    for name, run in runs.items():
+        setup = setups.fit(run.experiment, verify.known_setups()).setup or name
+        chosen[setup] = max(chosen.get(setup, name), name, key=size)
+    return sorted(chosen.values())
+
+
 def made(folder: str, runs: list[Records]) -> list[str]:
     """A folder's row: what its runs are, their size beside the paper's, and the command and machine that made them."""
     alike = lambda say: "; ".join(dict.fromkeys(map(say, runs)))  # what all say stands once
@@ -88,6 +98,7 @@ def _machine(run: Records) -> str:
 
 def blocks(runs: dict[str, Records], found: dict[str, verify.Card]) -> dict[str, str]:
     """What stands between the marks of the pages, by name."""
+    found = {name: found[name] for name in fullest(runs)}
     measured = claims(found)
     told: dict[str, list[Verdict]] = {}  # a claim that two runs share is as good as the worse of them
     for one, _ in measured:

@@ -91,6 +91,13 @@ def test_pages_say_what_the_tables_do(cards) -> None:
     assert all(f"<!-- {name} -->" in score.PAGES[0].read_text() for name in blocks)
 
 
+def test_a_smaller_run_of_an_experiment_does_not_speak_for_it() -> None:
+    speaking = score.fullest(RUNS)
+    assert "lenet" in speaking
+    assert [name for name in RUNS if name.startswith("appendix-g") and name.endswith("/lenet")]
+    assert not [name for name in speaking if name.startswith("appendix-g") and name.endswith("/lenet")]
+
+
 def test_a_page_is_filled_between_its_marks() -> None:
     page = "a\n<!-- claims -->\nold\n<!-- end -->\nb\n<!-- curves -->\n<!-- end -->\n"
     filled = score.fill(page, {"claims": "new \\1\n", "curves": "x\n", "summary": "nowhere"})
