@@ -35,7 +35,7 @@ from lth import cli, store
 clear = store.clear_unfinished
 def eager(folder):
     from lth.training import loop  # not before main: a signal may come while torch is imported
-    loop.CHECKPOINT_SECONDS, loop.SLICE_SECONDS = 0.3, 0.05
+    loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_COST, loop.SLICE_SECONDS = 0.3, 0, 0.05
     clear(folder)
 store.clear_unfinished = eager
 cli.main()

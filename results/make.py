@@ -47,7 +47,7 @@ COMMANDS = {
     "conv2": [f"lth run conv2 recipe.iterations=5000 'branch={SHORT}' --trials 2 --levels 10 --out RUNS/conv2"],
     "conv4": [f"lth run conv4 recipe.iterations=5000 'branch={SHORT}' --trials 1 --levels 10 --out RUNS/conv4"],
     "conv6": [f"lth run conv6 recipe.iterations=6000 'branch={LONGER}' --trials 1 --levels 10 --out RUNS/conv6"],
-    "appendix-g": [*DEEPER, *(f"lth figure {n} {SWEEP} --levels 14 --out RUNS/appendix-g" for n in (26, 27, 28))],
+    "appendix-g": [*DEEPER, *(f"lth figure {n} {SWEEP} --levels 14 --out RUNS/appendix-g" for n in range(26, 32))],
     "resnet18": [
         f"lth run resnet18{rate} --trials 1 --levels 4 --scale 0.2 --branches '' --out RUNS/resnet18/resnet18{rate}"
         for rate in RATES

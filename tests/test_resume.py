@@ -11,19 +11,20 @@ import sys
 import time
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import pytest
 
 import lth
 from lth import config, native, store
 from lth.errors import LthError, UsageError
+from lth.training import loop
 
 # lth as it is, but writing checkpoints many times a second
 EAGER = """
 import sys
 from lth.training import loop
-loop.CHECKPOINT_SECONDS, loop.SLICE_SECONDS = 0.05, 0.01
+loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_COST, loop.SLICE_SECONDS = 0.05, 0, 0.01
 from lth.cli import main
 main()
 """
@@ -281,3 +282,33 @@ def test_a_damaged_need_is_named_and_not_trained_on(tiny: dict[str, Any], tmp_pa
     damaged.write_bytes(damaged.read_bytes()[:100])
     with pytest.raises(LthError, match=r"level-01/trained\.safetensors is damaged"):
         lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1)
+
+
+@pytest.mark.parametrize(("takes", "share"), [(0.0, 0.0), (0.1, 0.02), (2.0, 0.02), (20.0, 0.02)])
+def test_checkpoints_take_a_fiftieth_of_the_time_at_most(
+    monkeypatch: pytest.MonkeyPatch, takes: float, share: float
+) -> None:
+    clock, saves = [0.0], []
+
+    class Steady:
+        """An update a second."""
+
+        iteration = 0
+
+        def advance(self, until: int) -> None:
+            clock[0] += until - self.iteration
+            self.iteration = until
+
+        def state(self) -> dict[str, Any]:
+            return {}
+
+    def save(checkpoint: loop.Checkpoint) -> None:
+        clock[0] += takes
+        saves.append(checkpoint.iteration)
+
+    monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
+    monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
+    loop.Session(cast(loop.Engine, Steady()), loop.Hooks(save=save)).advance(10_000)
+    assert len(saves) * takes <= share * clock[0] + takes
+    least = max(loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_COST * takes)
+    assert len(saves) >= 10_000 / (2 * least + 2) - 1

@@ -17,6 +17,7 @@ from lth.plan import evaluations
 
 SLICE_SECONDS = 0.4  # about how long an engine works between two looks at the world; slicing changes no bit
 CHECKPOINT_SECONDS = 5.0
+CHECKPOINT_COST = 50  # times what a checkpoint took is worked before the next: large networks' take seconds
 
 
 class Engine(Protocol):
@@ -62,7 +63,7 @@ class Hooks:
     save: Callable[[Checkpoint], None] = lambda checkpoint: None
     report: Callable[[int], None] = lambda iteration: None
     stopped: Callable[[], bool] = lambda: False
-    save_every: float | None = None  # seconds between checkpoints; None: CHECKPOINT_SECONDS
+    save_every: float | None = None  # at least these seconds between checkpoints; None: CHECKPOINT_SECONDS
 
 
 class Stopped(LthError):
@@ -111,6 +112,7 @@ class Session:
             engine.restore(self.progress.state, self.progress.iteration)
         self.saved = time.monotonic()
         self.began = self.saved - self.progress.seconds
+        self.pause = hooks.save_every or CHECKPOINT_SECONDS  # until the next checkpoint
         self.slice = 1
 
     @property
@@ -122,7 +124,7 @@ class Session:
         """Work until `until` updates are done. Raises Stopped, after writing a checkpoint, when asked to stop."""
         while self.engine.iteration < until:
             stop = self.hooks.stopped()
-            if stop or time.monotonic() - self.saved > (self.hooks.save_every or CHECKPOINT_SECONDS):
+            if stop or time.monotonic() - self.saved > self.pause:
                 self.save()
             if stop:
                 raise Stopped("stopped; run the same command again to go on")
@@ -130,10 +132,11 @@ class Session:
             self.hooks.report(self.engine.iteration)
 
     def save(self) -> None:
-        progress = self.progress
+        progress, began = self.progress, time.monotonic()
         progress.iteration, progress.state, progress.seconds = self.engine.iteration, self.engine.state(), self.seconds
         self.hooks.save(progress)
         self.saved = time.monotonic()
+        self.pause = max(self.hooks.save_every or CHECKPOINT_SECONDS, CHECKPOINT_COST * (self.saved - began))
 
     def _work(self, until: int) -> None:
         first, began = self.engine.iteration, time.perf_counter()
