@@ -40,10 +40,20 @@ DEEPER = [  # further than figure 29 has them: until a layer would be left witho
     for rate, levels in ((0.6, 11), (0.8, 6))
 ]
 
+INPUTS = [  # pixels from 0 to 1, and standardised: the paper does not say which
+    f"lth run {words} --levels 0 --branches '' --out RUNS/inputs/{name}"
+    for name, words in {
+        "conv2-pixels": "conv2 data.mean=[] data.std=[] recipe.iterations=5000 --trials 2",
+        "conv2-standardised": "conv2 recipe.iterations=5000 --trials 2",
+        "lenet-pixels": "lenet --scale 0.4",
+        "lenet-standardised": "lenet data.mean=[0.1307] data.std=[0.3081] --scale 0.4",
+    }.items()
+]
 COMMANDS = {
     "lenet": [f"lth run lenet 'branch={CONTROLS}' --out RUNS/lenet"],
     "lenet-oneshot": ["lth run lenet-oneshot --trials 3 --out RUNS/lenet-oneshot"],
     "lenet-continued": ["lth run lenet-continued --trials 3 --out RUNS/lenet-continued"],
+    "inputs": INPUTS,
     "conv2": [f"lth run conv2 recipe.iterations=5000 'branch={SHORT}' --trials 2 --levels 10 --out RUNS/conv2"],
     "conv4": [f"lth run conv4 recipe.iterations=5000 'branch={SHORT}' --trials 1 --levels 10 --out RUNS/conv4"],
     "conv6": [f"lth run conv6 recipe.iterations=6000 'branch={LONGER}' --trials 1 --levels 10 --out RUNS/conv6"],

@@ -177,6 +177,15 @@ def test_another_network_has_none_of_the_settings_of_the_one_before() -> None:
     assert resolve("lenet", ["model.name=my.py:build"]).model.layers is None
 
 
+def test_other_data_have_none_of_the_means_of_those_before() -> None:
+    of = lambda *settings: resolve("conv2", settings).data
+    assert of("data.name=./mine.npz").mean == of("data.name=./mine.npz").std == ()
+    assert of("data.name=cifar10").mean == of().mean == (0.4914, 0.4822, 0.4465)
+    assert of("data.std=[0.5]", "data.mean=[0.1]", "data.name=./mine.npz").mean == (0.1,)
+    assert of("data.validation=7", "data.name=./mine.npz").validation == 7
+    assert resolve(small(data={"name": "mnist", "validation": 9}), ["data.name=./mine.npz"]).data.validation == 9
+
+
 # ------------------------------------------------------------------------------------------------------------- settings
 
 
@@ -363,6 +372,9 @@ REFUSED = {
     "name=" + "a" * 101: "100 at most",
     "about=\udcff": "expected text in UTF-8",
     # contradictions
+    "data.mean=[0.5]": "data.std: it has 0 numbers, and data.mean 1: give both, one number for each channel",
+    "data.std=[0.2, 0.2]": "data.std: it has 2 numbers, and data.mean 0: give both, one number for each channel",
+    "data.std=[0]": "data.std[0] = 0: expected greater than or equal to 0.000001",
     "recipe.test_every=150": "recipe.test_every: 150 is no multiple of recipe.eval_every = 100",
     "recipe.momentum=0.9": 'it is for recipe.optimizer = "momentum", but the optimizer is "adam"',
     "prune.densities=[0.5, 0.5]": "densities must fall from level to level: [0.5, 0.5]",

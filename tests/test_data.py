@@ -116,6 +116,38 @@ def test_bytes_stay_bytes_until_they_are_pixels():
     assert pixels(scaled) is scaled
 
 
+@pytest.mark.parametrize("kind", ["colour", "grey", "vectors"])
+def test_standardised_parts_have_the_mean_and_deviation_that_are_taken_out(kind):
+    rng = np.random.default_rng(0)
+    shape = {"colour": (40, 3, 6, 6), "grey": (40, 6, 6), "vectors": (40, 5)}[kind]
+    x = rng.normal(7, 3, shape).astype(np.float32) if kind == "vectors" else rng.integers(0, 256, shape).astype("uint8")
+    data = from_arrays("a", x, np.arange(40) % 4, x[:12], np.arange(12) % 4)
+    plain = split(data, 8, 1)
+    each = tuple(n for n in range(plain.train_x.dim()) if n != 1)
+    of_train = pixels(plain.train_x).double()
+    mean, std = of_train.mean(each), of_train.std(each, correction=0)
+    parts = split(data, 8, 1, mean.tolist(), std.tolist())
+    assert parts.train_x.mean(each).numpy() == pytest.approx(0, abs=1e-5)
+    assert parts.train_x.std(each, correction=0).numpy() == pytest.approx(1, abs=1e-5)
+    column = (slice(None), *(None,) * (len(each) - 1))
+    for name in ("train_x", "val_x", "test_x"):
+        before, after = pixels(getattr(plain, name)), getattr(parts, name)
+        assert after.dtype == torch.float32 and after.shape == before.shape
+        assert torch.allclose(after * std.float()[column] + mean.float()[column], before, atol=1e-5)
+    for name in ("train_y", "val_y", "test_y"):
+        assert torch.equal(getattr(parts, name), getattr(plain, name))
+    assert torch.equal(split(data, 8, 1).train_x, plain.train_x)
+
+
+def test_a_mean_of_other_channels_is_refused():
+    x = np.zeros((4, 5, 5, 3), np.uint8)
+    colours = from_arrays("mine", x, np.array([0, 1, 0, 1]), x, np.array([0, 1, 0, 1]))
+    with pytest.raises(UsageError, match="have 1 numbers each, but mine has 3 channels"):
+        split(colours, 1, 1, (0.5,), (0.2,))
+    with pytest.raises(UsageError, match="have 3 numbers each, but counted has 1 features"):
+        split(counted(10), 1, 1, (0.5,) * 3, (0.2,) * 3)
+
+
 # Loading
 
 

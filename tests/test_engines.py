@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import nn
@@ -128,6 +129,22 @@ def test_a_native_run_is_the_torch_runs_equal_within_rounding(tiny: dict[str, An
     assert tables[0]["val_loss_at_early_stop"].to_list() == pytest.approx(
         tables[1]["val_loss_at_early_stop"].to_list(), rel=1e-3
     )
+
+
+@pytest.mark.parametrize("engine", ["torch", pytest.param("native", marks=needs_native)])
+def test_a_run_on_standardised_data_is_one_on_data_that_were_so_before(
+    tiny: dict[str, Any], tmp_path: Path, engine: str
+) -> None:
+    arrays = dict(np.load(tiny["data"]["name"]))
+    mean, std = 0.25, 0.5  # exact in float32, as their quotients are
+    arrays |= {key: (arrays[key].astype(np.float32) / 255 - mean) / std for key in ("x_train", "x_test")}
+    np.savez(tmp_path / "standardised.npz", **arrays)
+    told = lth.run(tiny, {"data.mean": [mean], "data.std": [std]}, out=tmp_path / "told", engine=engine)
+    tiny["data"]["name"] = str(tmp_path / "standardised.npz")
+    before = lth.run(tiny, out=tmp_path / "before", engine=engine)
+    plain = lth.run(tiny, {"data.name": str(tmp_path / "tiny.npz")}, out=tmp_path / "plain", engine=engine)
+    losses = [run.summary["val_loss_at_early_stop"].to_list() for run in (told, before, plain)]
+    assert losses[0] == losses[1] != losses[2]
 
 
 @pytest.mark.parametrize(

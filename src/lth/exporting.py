@@ -41,9 +41,9 @@ def export(
     """Write a training of a run as a file, by the ending of `to`; what `lth export` does.
 
     .safetensors is the ticket: mask and start. .pt is a plain state_dict, and .onnx a network with inputs [batch, ...]
-    as the run trained it (pixels in [0, 1]); both of the `trained` weights, or of the `start`. With `compact` they are
-    of the smaller dense module that `lth.compact` makes. Without a level it is the winning one. Raises UsageError
-    where there is no such training, or what is asked for cannot be.
+    as the run trained it (pixels in [0, 1], standardised where `data.mean` is set); both of the `trained` weights, or
+    of the `start`. With `compact` they are of the smaller dense module that `lth.compact` makes. Without a level it is
+    the winning one. Raises UsageError where there is no such training, or what is asked for cannot be.
     """
     folder, to = Path(run), Path(to)
     _check(to, weights, compact)

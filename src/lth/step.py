@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from lth import data as datasets
 from lth import masks, native, plan, seals, store
 from lth.config import Experiment, Recipe, is_own
-from lth.data.splits import check_validation
+from lth.data.splits import check_channels, check_validation
 from lth.errors import LthError, UsageError
 from lth.masks import Mask, Weights
 from lth.models import build, everywhere, first_weights, groups
@@ -143,6 +143,7 @@ def _obstacle(model: nn.Module, experiment: Experiment, device: str) -> str | No
 def check(experiment: Experiment, data: datasets.Data) -> Ladder:
     """The remaining weights of every level. Raises UsageError where the experiment does not fit the data."""
     check_validation(data, experiment.data.validation)
+    check_channels(data, experiment.data.mean)
     shape, examples = tuple(data.train_x.shape[1:]), len(data.train_x) - experiment.data.validation
     if experiment.recipe.batch > examples > 0:
         raise UsageError(f"recipe.batch = {experiment.recipe.batch} is more than the {examples} training examples")
@@ -174,8 +175,14 @@ def given_ticket(experiment: Experiment, model: nn.Module) -> Ticket:
 
 def set_up(experiment: Experiment, means: Means, folder: Path, data: datasets.Data) -> Bench:
     """Make the data ready for the engine; once per process."""
-    splits = datasets.split(data, experiment.data.validation, experiment.seed)
-    return bench_of(experiment, means, folder, tuple(data.train_x.shape[1:]), data.classes, splits)
+    shape = tuple(data.train_x.shape[1:])
+    return bench_of(experiment, means, folder, shape, data.classes, splits_of(experiment, data))
+
+
+def splits_of(experiment: Experiment, data: datasets.Data) -> datasets.Splits:
+    """The data as the experiment has it trained on."""
+    own = experiment.data
+    return datasets.split(data, own.validation, experiment.seed, own.mean, own.std)
 
 
 def bench_of(

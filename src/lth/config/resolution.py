@@ -11,11 +11,15 @@ from pathlib import Path
 from typing import Any
 
 from lth.config.names import nearest_key, shown
-from lth.config.schema import MOST_SCALE, Experiment, identity, keys, plain, takes_list, validated
+from lth.config.schema import MOST_SCALE, Experiment, Model, identity, keys, plain, takes_list, validated
 from lth.config.toml import deep_copy, literal, read
 from lth.errors import UsageError
 
 MOST_MEMBERS = 1000  # of a sweep
+OF_THE_NAMED = {
+    "data": {"mean", "std"},
+    "model": {*Model.model_fields},
+}  # which another of that kind does not take over
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -105,7 +109,7 @@ def resolve(
     tables = deep_copy(source if isinstance(source, Mapping) else read(source))
     problems: list[str] = []
     settings = list(overrides.items() if isinstance(overrides, Mapping) else overrides)
-    for setting in sorted(settings, key=lambda s: not _names_the_model(s)):  # which clears what the others may set
+    for setting in sorted(settings, key=lambda s: not _names_another(s)):  # which clears what the others may set
         problems += _override(tables, setting)
     given = tables.get("branch", [])
     if branches is not None and isinstance(given, list) and all(isinstance(b, Mapping) for b in given):
@@ -166,17 +170,17 @@ def _override(tables: dict[str, Any], setting: str | tuple[str, Any]) -> list[st
         return ["scale is a record of what was done: use --scale S"]
     if key not in known:
         return [f"unknown key {shown(key)}{nearest_key(str(key), known)} (see `lth show lenet`)"]
-    model = tables.get("model")
-    if key == "model.name" and isinstance(model, Mapping) and model.get("name") != value:
-        tables["model"] = {}  # another network has none of the settings of the one before
+    table, _, name = key.rpartition(".")
+    if name == "name" and isinstance(before := tables.get(table), Mapping) and before.get("name") != value:
+        tables[table] = {own: given for own, given in before.items() if own not in OF_THE_NAMED[table]}
     if not _set(tables, key.split("."), value):
         return [f"{key} cannot be set: {key.rpartition('.')[0]} is no table"]
     return []
 
 
-def _names_the_model(setting: str | tuple[str, Any]) -> bool:
+def _names_another(setting: str | tuple[str, Any]) -> bool:
     key = setting.partition("=")[0].strip() if isinstance(setting, str) else setting[0]
-    return key == "model.name"
+    return key in {f"{table}.name" for table in OF_THE_NAMED}
 
 
 def _set(tables: dict[str, Any], path: list[str], value: Any) -> bool:

@@ -106,11 +106,27 @@ class Data(Value):
     validation: Positive = Field(
         default=5000, description="training examples split off at random, by seed, for validation"
     )
+    mean: tuple[Annotated[Real, Field(ge=-1e6, le=1e6)], ...] = Field(
+        default=(), description="a number a channel, taken from its values; pixels are 0 to 1, and stay so without it"
+    )
+    std: tuple[Annotated[Real, Field(ge=1e-6, le=1e6)], ...] = Field(
+        default=(), description="a number a channel, by which they are then divided"
+    )
 
     @field_validator("name", mode="before")
     @classmethod
     def _from_path(cls, given: Any) -> Any:
         return str(given) if isinstance(given, Path) else given
+
+    @field_validator("std")
+    @classmethod
+    def _with_mean(cls, std: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        mean = info.data.get("mean")
+        if mean is not None and len(mean) != len(std):
+            raise ValueError(
+                f"it has {len(std)} numbers, and data.mean {len(mean)}: give both, one number for each channel"
+            )
+        return std
 
     @field_validator("name")
     @classmethod

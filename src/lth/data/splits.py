@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -14,7 +15,7 @@ from lth.randomness import generator
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a dataset as tensors of their own, x as stored (uint8 stays uint8), y int64.
+    """The three parts of a dataset as tensors of their own, y int64, x as stored (uint8 stays uint8) or standardised.
 
     Within a part, examples stand in the order that they have in the dataset.
     """
@@ -27,16 +28,19 @@ class Splits:
     test_y: torch.Tensor
 
 
-def split(data: Data, validation: int, seed: int) -> Splits:
+def split(data: Data, validation: int, seed: int, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Splits:
     """The dataset with `validation` of its training examples drawn at random, by `seed` alone, for validation.
 
     The paper draws 5,000 of MNIST's 60,000. 0 gives empty tensors; `UsageError` where none would be left to train on.
+    With `mean` and `std`, one number for each channel (or feature), all x are float32, four bytes where a pixel was
+    one: pixels in [0, 1], or floats as they are, less the mean and divided by the deviation.
     """
     check_validation(data, validation)
+    check_channels(data, mean)
     count = len(data.train_x)
     drawn = np.zeros(count, dtype=bool)
     drawn[torch.randperm(count, generator=generator(seed, "validation"))[:validation].numpy()] = True
-    return Splits(
+    found = Splits(
         train_x=_tensor(data.train_x[~drawn]),
         train_y=_tensor(data.train_y[~drawn]),
         val_x=_tensor(data.train_x[drawn]),
@@ -44,6 +48,14 @@ def split(data: Data, validation: int, seed: int) -> Splits:
         test_x=_tensor(data.test_x.copy()),
         test_y=_tensor(data.test_y.copy()),
     )
+    return _standardised(found, mean, std) if mean else found
+
+
+def _standardised(splits: Splits, mean: Sequence[float], std: Sequence[float]) -> Splits:
+    each = (-1, *(1,) * (splits.train_x.dim() - 2))
+    less, over = torch.tensor(mean).reshape(each), torch.tensor(std).reshape(each)
+    parts = {name: getattr(splits, name) for name in ("train_x", "val_x", "test_x")}
+    return replace(splits, **{name: pixels(x).sub(less).div_(over) for name, x in parts.items()})
 
 
 def check_validation(data: Data, validation: int) -> None:
@@ -52,6 +64,15 @@ def check_validation(data: Data, validation: int) -> None:
     if not 0 <= validation < count:
         raise UsageError(
             f"validation = {validation:,}, but {data.name} has {count:,} training examples; expected 0 to {count - 1:,}"
+        )
+
+
+def check_channels(data: Data, mean: Sequence[float]) -> None:
+    """Raises UsageError where `mean` is not one number for each channel, or each feature of plain vectors."""
+    count, kind = data.train_x.shape[1], "channels" if data.train_x.ndim > 2 else "features"
+    if mean and len(mean) != count:
+        raise UsageError(
+            f"data.mean and data.std have {len(mean):,} numbers each, but {data.name} has {count:,} {kind}"
         )
 
 

@@ -29,7 +29,7 @@ import torch
 
 from lth import native, store
 from lth.config import Experiment
-from lth.data import Splits, split
+from lth.data import Splits
 from lth.errors import LthError, UsageError
 from lth.executors import Executor, Job, Workers
 from lth.executors.local import drain
@@ -46,6 +46,7 @@ from lth.step import (
     keep_start,
     needed_names,
     perform,
+    splits_of,
 )
 from lth.step import choose as choose_here
 from lth.training.loop import Checkpoint, Hooks, Stopped
@@ -304,7 +305,7 @@ class Driver:
 
 
 def _shared(job: Job) -> Shared:
-    splits = split(job.data, job.experiment.data.validation, job.experiment.seed)
+    splits = splits_of(job.experiment, job.data)
     arrays = {field.name: getattr(splits, field.name).numpy() for field in fields(splits)}
     shape = job.data.train_x.shape[1:]
     return Shared(

@@ -23,12 +23,11 @@ import torch
 import torch.distributed as dist
 
 from lth.config import Experiment
-from lth.data import split
 from lth.errors import UsageError
 from lth.executors import Executor, Job, Workers
 from lth.executors.local import drain, queue
 from lth.plan import Training
-from lth.step import Bench, Means, bench_of, carry_out, choose, follow_training
+from lth.step import Bench, Means, bench_of, carry_out, choose, follow_training, splits_of
 from lth.training.distributed import hear, tell
 from lth.training.loop import Hooks
 
@@ -102,7 +101,7 @@ def workers(job: Job) -> Iterator[Workers]:
     """One training at a time."""
     if job.count != 1:
         raise UsageError(f"--workers {job.count}: torchrun's processes share one training at a time; leave it out")
-    splits = split(job.data, job.experiment.data.validation, job.experiment.seed)
+    splits = splits_of(job.experiment, job.data)
     shared = (job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes, splits)
     tell("set up", *shared)
     bench = bench_of(*shared)
