@@ -76,18 +76,23 @@ def made(folder: str, runs: list[Records]) -> list[str]:
     return [
         f"[{folder}]({folder}){count}",
         alike(lambda run: run.experiment.about),
-        alike(_size),
+        _size(runs),
         f"{sum(len(run.summary) for run in runs):,}",
         alike(_machine),
         f"`make results-{folder}`",
     ]
 
 
-def _size(run: Records) -> str:
-    own = run.experiment
-    lengths = setups.fit(own, verify.known_setups()).iterations
-    size = f"{own.trials} trial{'s' * (own.trials > 1)}, levels 0 to {own.levels}, {records.length_said(own)}"
-    return f"{size} (the paper's {lengths[0]:,})" if lengths else size
+def _size(runs: list[Records]) -> str:
+    """How large they are, what all say once; and the paper's own length where it is another."""
+    each = lambda say: "; ".join(dict.fromkeys(say(run.experiment) for run in runs))
+    trials = each(lambda own: f"{own.trials} trial{'s' * (own.trials > 1)}")
+    *fewer, most = sorted({run.experiment.levels for run in runs})
+    levels = f"{', '.join(map(str, fewer))} or {most}" if fewer else most
+    lengths = (setups.fit(run.experiment, verify.known_setups()).iterations for run in runs)
+    papers = ", ".join(dict.fromkeys(f"{of_paper:,}" for of_paper, _ in filter(None, lengths)))
+    said = f"{trials}, levels 0 to {levels}, {each(records.length_said)}"
+    return f"{said} (the paper's {papers})" if papers else said
 
 
 def _machine(run: Records) -> str:

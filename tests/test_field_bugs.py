@@ -290,6 +290,8 @@ ELSEWHERE = {
     "about": "a caption",
     "scale": "a record; setting it is refused: test_config.py",
     "data.name": "another dataset: test_data.py",
+    "data.mean": "with data.std: test_engines.py",
+    "data.std": "with data.mean: test_engines.py",
     "model.name": "another network: test_presets.py",
     "prune.conv_rate": "of networks with convolutions: test_models.py",
     "recipe.momentum": "below, with its optimizer",
