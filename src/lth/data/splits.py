@@ -72,7 +72,8 @@ def check_channels(data: Data, mean: Sequence[float]) -> None:
     count, kind = data.train_x.shape[1], "channels" if data.train_x.ndim > 2 else "features"
     if mean and len(mean) != count:
         raise UsageError(
-            f"data.mean and data.std have {len(mean):,} numbers each, but {data.name} has {count:,} {kind}"
+            f"data.mean and data.std have {len(mean):,} numbers each, but {data.name} has {count:,} {kind}: "
+            "give one for each, or none (data.mean=[] data.std=[])"
         )
 
 
