@@ -16,10 +16,8 @@ from lth.config.toml import deep_copy, literal, read
 from lth.errors import UsageError
 
 MOST_MEMBERS = 1000  # of a sweep
-OF_THE_NAMED = {
-    "data": {"mean", "std"},
-    "model": {*Model.model_fields},
-}  # which another of that kind does not take over
+# What belongs to the dataset or the network that is named, and not to another that is named in its place.
+OF_THE_NAMED = {"data": {"mean", "std"}, "model": {*Model.model_fields}}
 
 
 def parse_override(text: str) -> tuple[str, Any]:
@@ -174,7 +172,7 @@ def _override(tables: dict[str, Any], setting: str | tuple[str, Any]) -> list[st
     if name == "name" and isinstance(before := tables.get(table), Mapping) and before.get("name") != value:
         tables[table] = {own: given for own, given in before.items() if own not in OF_THE_NAMED[table]}
     if not _set(tables, key.split("."), value):
-        return [f"{key} cannot be set: {key.rpartition('.')[0]} is no table"]
+        return [f"{key} cannot be set: {table} is no table"]
     return []
 
 

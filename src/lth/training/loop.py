@@ -112,7 +112,7 @@ class Session:
             engine.restore(self.progress.state, self.progress.iteration)
         self.saved = time.monotonic()
         self.began = self.saved - self.progress.seconds
-        self.pause = hooks.save_every or CHECKPOINT_SECONDS  # until the next checkpoint
+        self.least = self.pause = hooks.save_every or CHECKPOINT_SECONDS  # between checkpoints, and until the next
         self.slice = 1
 
     @property
@@ -136,7 +136,7 @@ class Session:
         progress.iteration, progress.state, progress.seconds = self.engine.iteration, self.engine.state(), self.seconds
         self.hooks.save(progress)
         self.saved = time.monotonic()
-        self.pause = max(self.hooks.save_every or CHECKPOINT_SECONDS, CHECKPOINT_COST * (self.saved - began))
+        self.pause = max(self.least, CHECKPOINT_COST * (self.saved - began))
 
     def _work(self, until: int) -> None:
         first, began = self.engine.iteration, time.perf_counter()
