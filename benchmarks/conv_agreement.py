@@ -16,7 +16,7 @@ from pathlib import Path
 
 import torch
 
-from lth import data, masks
+from lth import data, masks, step
 from lth.config import Recipe, resolve
 from lth.models import build, groups
 from lth.models.init import draw
@@ -58,7 +58,7 @@ def main() -> None:
     options.add_argument("--csv", type=Path)
     given = options.parse_args()
     torch.set_num_threads(1)
-    prepared = prepare(data.split(data.load("cifar10", None, print), 5000, 1), "cpu")
+    prepared = prepare(step.splits_of(resolve(given.model), data.load("cifar10", None, print)), "cpu")
     rows: list[Row] = []
     for seed in range(given.first, given.first + given.seeds):
         for precision in PRECISIONS:
