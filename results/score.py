@@ -91,7 +91,10 @@ def _size(runs: list[Records]) -> str:
     levels = f"{', '.join(map(str, fewer))} or {most}" if fewer else most
     lengths = (setups.fit(run.experiment, verify.known_setups()).iterations for run in runs)
     papers = ", ".join(dict.fromkeys(f"{of_paper:,}" for of_paper, _ in filter(None, lengths)))
-    said = f"{trials}, levels 0 to {levels}, {each(records.length_said)}"
+    given = dict.fromkeys(tuple(run.experiment.prune.densities) for run in runs)
+    percents = "; ".join(", ".join(f"{100 * density:.3g}" for density in own) for own in given if own)
+    of = f" at {percents}% of the weights" if percents else ""
+    said = f"{trials}, levels 0 to {levels}{of}, {each(records.length_said)}"
     return f"{said} (the paper's {papers})" if papers else said
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -24,6 +25,9 @@ from lth.models.resnet import Block
 from lth.paper import curves
 from lth.paper.setups import Setup, setup
 from lth.plan import plan
+from lth.plots import PAPER
+from test_verify import at_length, papers_values
+from test_verify import make as made
 
 QUIET = Console(quiet=True)
 WIDTHS = {"conv2": (4,), "conv4": (4, 4), "conv6": (4, 4, 4)}
@@ -188,3 +192,30 @@ def test_a_scaled_run_has_its_columns_at_scaled_iterations() -> None:
         figure.scaled_column("test_accuracy_at_30000", config.resolve("resnet18", scale=0.1)) == "test_accuracy_at_3000"
     )
     assert figure.scaled_column("early_stop_iteration", config.resolve("lenet", scale=0.1)) == "early_stop_iteration"
+
+
+def test_the_papers_curves_stand_as_they_are_beside_shorter_trainings() -> None:
+    """Early stops do not move with a run's length; what is read at its end says how long the paper's trainings are."""
+    run = at_length("lenet", 5_000, scale=0.1)
+    wanted = figures()[4]
+    runs = dict.fromkeys(wanted.needs(), run)
+    for axes, panel in zip(draw(wanted, runs).axes, wanted.panels, strict=True):
+        labels = [label for label in axes.get_legend_handles_labels()[1] if label.startswith("the paper")]
+        assert labels == ["the paper, trainings of 50,000" if panel.column.startswith("final") else "the paper"]
+        grey = next(line for line in axes.lines if line.get_color() == PAPER["color"] and len(line.get_xdata()) > 2)
+        assert grey.get_ydata()[0] == next(curve.mean[0] for curve in panel.paper)
+
+
+def test_an_axis_names_the_iteration_that_was_run() -> None:
+    values = papers_values(Setup("resnet18"))
+    columns = {f"test_accuracy_at_{n}": f"test_accuracy_at_{n // 5}" for n in (10_000, 20_000, 30_000)}
+    values = {place: {columns.get(name, name): v for name, v in own.items()} for place, own in values.items()}
+    scaled = config.resolve("resnet18", scale=0.2).model_dump()
+    run = made(Setup("resnet18"), values, recipe=scaled["recipe"], scale=0.2)
+    wanted = figures()[8]
+    alone = replace(wanted, panels=tuple(replace(p, lines=p.lines[:1]) for p in wanted.panels))
+    drawn = draw(alone, {line.setup: run for p in alone.panels for line in p.lines})
+    at = [axes.get_ylabel() for axes in drawn.axes]
+    assert at == [f"test accuracy at iteration {n:,}" for n in (2_000, 4_000, 6_000)]
+    labels = {label for axes in drawn.axes for label in axes.get_legend_handles_labels()[1]}
+    assert "the paper, trainings of 30,000" in labels

@@ -265,6 +265,8 @@ VALUES = [  # as worked out by hand from the plotted means
     ("CC.1", "lenet", [1.68, 1.92, 2101 / 1001]),
     ("CE.1", "lenet", [0.0009, 0.0074, 0.0139]),
     ("CE.2", "conv4", [0.0052]),
+    ("CE.2", "conv6", [0.0067]),
+    ("CE.2", "vgg19-warmup", [0.0045]),
     ("CF.3", "lenet", [0.0041, 0.0008]),
     ("CF.4", "lenet", [0.0015, 0.0068]),
     ("CF.9", "lenet", [0.0009, 0.0021]),

@@ -170,6 +170,14 @@ def test_a_quotient_beyond_a_quarter_differs() -> None:
         assert verdicts(make(Setup("lenet"), values))["C2.2"] == verdict
 
 
+def test_what_holds_or_improves_may_improve_by_more_than_the_figure_has() -> None:
+    """Conv-2's reinits at level 6: within 1.5 points of the unpruned network, or anything above."""
+    for gain, verdict in ((0.06, "agrees"), (0.0, "agrees"), (-0.0149, "agrees"), (-0.0151, "differs")):
+        values = papers_values(Setup("conv2"))
+        values[6, "reinit-1"][TEST] = values[0, "ticket"][TEST] + gain
+        assert verdicts(make(Setup("conv2"), values))["C3.7c"] == verdict
+
+
 # ----------------------------------------------------------------------------------------------------- not enough data
 
 
@@ -374,8 +382,11 @@ def test_a_shorter_run_is_compared_at_early_stop_alone() -> None:
     (reinit,) = (e for e in card.curves if (e.curve.role, e.curve.column) == ("reinit", ES))
     assert reinit.left_out == (16, 17, 18, 19, 20, 21, 22) and max(reinit.levels) == 15
     assert not any(e.left_out for e in card.curves if e.curve.role == "ticket")
-    assert "have 20,000 iterations, these 15,000:" in " ".join(card.notes)
-    assert "before their early stop: level 16, 17, 18, 19, 20, 21, 22." in " ".join(card.notes)
+    assert "have 20,000 iterations, these 15,000 iterations:" in " ".join(card.notes)
+    assert (
+        "before their early stop: random-mask at level 17, 18, 19, 20, 21, 22; reinit at level 16, 17, 18"
+        in " ".join(card.notes)
+    )
 
 
 def test_a_training_that_ends_before_its_early_stop_has_none() -> None:
@@ -384,7 +395,7 @@ def test_a_training_that_ends_before_its_early_stop_has_none() -> None:
     values[9, "ticket"][ES] = 6_000.0
     run = make(Setup("lenet"), values, recipe=experiment(Setup("lenet")).recipe.model_dump() | {"iterations": 6_000})
     found = scores(run)
-    missing = "longer trainings: 6,000 iterations may end before early stop"
+    missing = "longer trainings of ticket: 6,000 iterations may end before early stop"
     assert found["C2.2"].missing == found["C2.3"].missing == missing
     assert found["C2.1"].verdict == "agrees"
     assert "no level at which a curve" not in " ".join(verify.card(run).notes)
@@ -392,6 +403,46 @@ def test_a_training_that_ends_before_its_early_stop_has_none() -> None:
     notes = verify.card(make(Setup("lenet"), papers_values(Setup("lenet")), recipe=shortest)).notes
     assert "There is no level at which a curve can be compared." in notes
     assert 9 in against(run).left_out and 15 in against(run).left_out and 7 in against(run).levels
+
+
+@pytest.mark.parametrize(("last", "told"), [(5_400, True), (5_401, False), (5_900, False)])
+def test_a_least_loss_in_the_last_tenth_of_a_training_may_not_be_the_least_of_a_longer_one(
+    last: int, told: bool
+) -> None:
+    values = {place: own for place, own in papers_values(Setup("conv2")).items() if place[0] <= 8}
+    values[6, "reinit-1"][ES] = float(last)
+    recipe = experiment(Setup("conv2")).recipe.model_dump() | {"iterations": 6_000}
+    run = make(Setup("conv2"), values, recipe=recipe)
+    (reinit,) = (e for e in verify.card(run).curves if (e.curve.role, e.curve.column) == ("reinit", ES))
+    assert (6 in reinit.levels, reinit.left_out) == ((True, ()) if told else (False, (6,)))
+    missing = "longer trainings of reinit: 6,000 iterations may end before early stop"
+    assert scores(run)["C3.7c"].missing == ("" if told else missing)
+
+
+def test_what_ended_before_its_early_stop_is_a_bound_by_the_run_itself() -> None:
+    """A reinit that stops as late as can be is later than the rest, by how much cannot be told."""
+    values = {place: own for place, own in papers_values(Setup("conv2")).items() if place[0] <= 8}
+    values = {place: own for place, own in values.items() if place[1] in ("ticket", "reinit-1")}
+    spread = lambda trial, level, label, column: 20.0 * trial * (column == ES and label == "ticket")
+
+    def told(*late: Place) -> dict[str, tuple[str, bool | None]]:
+        changed = {place: own | {ES: 19_000.0} if place in late else own for place, own in values.items()}
+        card = verify.card(make(Setup("conv2"), changed, spread=spread))
+        return {f"{s.a} over {s.b}": (s.bound, s.differ) for s in card.own if s.column == ES}
+
+    assert told((8, "reinit-1")) == {
+        "ticket over dense": ("", True),
+        "reinit over dense": ("at least", True),
+        "ticket over reinit": ("at most", True),
+    }
+    assert told((0, "ticket"), (8, "reinit-1")) == {
+        "ticket over dense": ("at most", True),
+        "ticket over reinit": ("at most", True),
+    }
+    assert told((0, "ticket"))["reinit over dense"] == ("at most", True)
+    alone = spread
+    spread = lambda trial, *place: 15_000.0 if (trial, *place) == (1, 8, "reinit-1", ES) else alone(trial, *place)
+    assert told()["reinit over dense"] == ("at least", None)  # the other trials are not
 
 
 def test_a_branch_of_another_length_is_compared_at_its_early_stops() -> None:

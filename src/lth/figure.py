@@ -24,8 +24,9 @@ from rich.console import Console
 from lth import config, movement, plots, records, store
 from lth.config import Experiment
 from lth.errors import UsageError
+from lth.paper.curves import comparable
 from lth.paper.figures import Panel, PaperFigure, Portrait, figures
-from lth.paper.setups import Setup
+from lth.paper.setups import Setup, fit
 from lth.plan import Training, plan
 from lth.records import Records
 from lth.report import anatomy
@@ -172,15 +173,16 @@ def draw_panel(axes: Axes, panel: Panel, runs: Runs) -> None:
     if not ours:
         axes.text(0.5, 0.5, "nothing stored yet", ha="center", va="center", transform=axes.transAxes, color="0.4")
         return
-    scale = max(run.experiment.scale for run in runs.values())
-    behind = list(_paper(panel, ours, scale))
+    behind = list(_paper(panel, ours, runs))
+    measured = {scaled_column(panel.column, runs[line.setup].experiment) for line in panel.lines}
+    quantity = measured.pop() if len(measured) == 1 else panel.column
     if panel.axis == "iteration":
         plots.draw_bands(axes, [*behind, *ours])
-        plots.y_axis(axes, panel.column)
-        plots.zoom(axes, ours, max((c.x[-1] for c in panel.paper), default=np.inf) * scale)
+        plots.y_axis(axes, quantity)
+        plots.zoom(axes, ours, max((c.x[-1] for c in panel.paper), default=np.inf))
     else:
         plots.draw_bars(axes, [*behind, *ours])
-        plots.y_axis(axes, panel.column)
+        plots.y_axis(axes, quantity)
         if not panel.column.endswith("iteration"):
             plots.focus(axes, ours)
         _density_axis(axes, panel, np.concatenate([s.x for s in ours]))
@@ -233,24 +235,28 @@ def scaled_column(column: str, of: Experiment) -> str:
     return f"{kind}{at}{max(1, round(int(iteration) * of.scale))}" if iteration.isdigit() else column
 
 
-def _paper(panel: Panel, ours: Sequence[plots.Series], scale: float) -> Iterator[plots.Series]:
+def _paper(panel: Panel, ours: Sequence[plots.Series], runs: Runs) -> Iterator[plots.Series]:
     """The paper's curves within our own range; one entry in the legend for all of them."""
     low, high = min(s.x.min() for s in ours), max(s.x.max() for s in ours)
-    dashed = {"ticket": "-"}
-    first = True
+    label = f"the paper{_other_length(panel, runs)}"
     for curve in panel.paper:
         x, mean = np.array(curve.x), np.array(curve.mean)
-        if panel.axis == "iteration" or panel.column.endswith("iteration"):
-            mean = mean * scale if panel.column.endswith("iteration") else mean
-            x = x * scale if panel.axis == "iteration" else x
         kept = (x >= 0.99 * low) & (x <= 1.01 * high)
         if kept.any():
-            look = plots.PAPER | {"linestyle": dashed.get(curve.role, "--"), "linewidth": 1.8}
-            label = "the paper" + (
-                ", iterations scaled" if scale != 1 and "iteration" in (panel.axis, panel.column[-9:]) else ""
-            )
-            yield plots.Series(label if first else "_", x[kept], mean[kept], mean[kept], mean[kept], look)
-            first = False
+            look = plots.PAPER | {"linestyle": "-" if curve.role == "ticket" else "--", "linewidth": 1.8}
+            yield plots.Series(label, x[kept], mean[kept], mean[kept], mean[kept], look)
+            label = "_"
+
+
+def _other_length(panel: Panel, runs: Runs) -> str:
+    """How long the paper's trainings are, where ours are not and what the panel shows hangs on it."""
+    fits = {of: fit(runs[of].experiment, [of]) for of in {curve.setup for curve in panel.paper} & {*runs}}
+    lengths = [
+        found.iterations[0]
+        for found in fits.values()
+        if found.iterations and panel.axis != "iteration" and not comparable(panel.column, True, found.scheduled)
+    ]
+    return f", trainings of {' to '.join(f'{n:,}' for n in sorted({min(lengths), max(lengths)}))}" if lengths else ""
 
 
 def by_test(run: Records) -> Records:

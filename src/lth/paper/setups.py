@@ -121,7 +121,8 @@ def fit(run: Experiment, setups: Iterable[Setup]) -> Fit:
         if "recipe.iterations" in differs and {*differs} <= {"recipe.iterations", *SCHEDULE} and _in_step(run, of):
             scheduled = bool(run.recipe.warmup or run.recipe.drops or any(key in differs for key in SCHEDULE))
             return Fit(of, differs["recipe.iterations"], scheduled)
-    nearest = min(found, key=lambda of: len(found[of]), default=None)
+    apart = lambda of: len({*found[of]} - ({*SCHEDULE} if _in_step(run, of) else set()))  # a scaled schedule is none
+    nearest = min(found, key=apart, default=None)
     return Fit(nearest=nearest, differs=found[nearest] if nearest else None)
 
 

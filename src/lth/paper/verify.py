@@ -10,10 +10,10 @@ from __future__ import annotations
 import itertools
 import math
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from functools import cache
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from rich import box
@@ -38,6 +38,7 @@ from lth.paper.measure import (
     Trials,
     Verdict,
     by_trial,
+    cut_off,
     figures_read,
     judge,
     measured_said,
@@ -48,7 +49,7 @@ from lth.paper.measure import (
     worst,
 )
 from lth.paper.setups import Fit, Setup, fit
-from lth.records import Records, aggregate, branch_order, scale_said, trials_said, winning_level
+from lth.records import Records, aggregate, branch_order, length_said, trials_said, winning_level
 
 ES, TEST = "early_stop_iteration", "test_accuracy_at_early_stop"
 MAIN = (ES, TEST, "final_test_accuracy")
@@ -61,8 +62,9 @@ METHOD = (
 JUDGED = (
     "Judged by the paper's figure: a value agrees where its mean is within {es:.0%} of the figure's (early stops) or "
     "{accuracy:g} points (accuracies, and differences of two), and differs where its whole interval is outside. That "
-    "one thing is above another agrees where the whole interval is, and differs where none of it is. Else more trials "
-    "are needed. A curve is within where the run's mean is within the paper's error bar, or as near as this."
+    "one thing is above another agrees where the whole interval is, and differs where none of it is; that it holds or "
+    "improves, where the mean is no lower by more than that. Else more trials are needed. A curve is within where the "
+    "run's mean is within the paper's error bar, or as near as this."
 )
 
 
@@ -138,7 +140,8 @@ class Against:
 class Statement:
     """What a run says by itself about two of its networks at a level: do they differ beyond the spread of trials?
 
-    `run` is a less b, or of early-stop iterations a over b.
+    `run` is a less b, or of early-stop iterations a over b: no more than a bound where trainings of a or of b may have
+    ended before theirs.
     """
 
     a: str
@@ -148,7 +151,8 @@ class Statement:
     column: str
     kind: Kind
     run: Measured
-    differ: bool | None  # None where one trial alone cannot tell
+    differ: bool | None  # None where it cannot be told
+    bound: Literal["", "at least", "at most"] = ""
 
     @property
     def what(self) -> str:
@@ -158,7 +162,7 @@ class Statement:
     @property
     def verdict(self) -> str:
         if self.differ is None:
-            return "one trial: no interval"
+            return "one trial: no interval" if self.run.n < 2 else "may have ended before early stop"
         return "differ beyond the spread of trials" if self.differ else "within the spread of trials"
 
 
@@ -301,8 +305,8 @@ def notes(run: Trials, drawn: tuple[Against, ...]) -> Iterator[str]:
         return
     yield f"Compared with the paper's experiment, `{found.setup.command}`."
     if found.iterations:
-        theirs, ours = found.iterations
-        length = f"Its trainings have {theirs:,} iterations, these {ours:,}{scale_said(experiment)}: "
+        theirs, _ = found.iterations
+        length = f"Its trainings have {theirs:,} iterations, these {length_said(experiment)}: "
         if found.scheduled:
             yield length + "as the learning rate changes on the way, nothing can be compared."
         else:
@@ -318,11 +322,12 @@ def notes(run: Trials, drawn: tuple[Against, ...]) -> Iterator[str]:
         yield f"Evaluated every {grid:,} iterations, the paper's every {theirs:,}: early stops are as coarse."
     if absent := _absent(run, {entry.curve.role for entry in drawn}):
         yield f"Of the paper's curves there is nothing here of: {', '.join(absent)}."
-    if left_out := sorted({level for entry in drawn for level in entry.left_out}):
-        yield (
-            "Left out of curves, as these trainings may have ended before their early stop: "
-            f"level {', '.join(map(str, left_out))}."
-        )
+    left_out: dict[str, set[int]] = {}
+    for entry in drawn:
+        left_out.setdefault(entry.curve.role, set()).update(entry.left_out)
+    roles = sorted((role for role, at in left_out.items() if at), key=branch_order)
+    if short := [f"{role} at level {', '.join(map(str, sorted(left_out[role])))}" for role in roles]:
+        yield f"Left out of curves, as these trainings may have ended before their early stop: {'; '.join(short)}."
 
 
 def _no_setup(found: Fit) -> str:
@@ -395,13 +400,22 @@ def compare(run: Trials, level: int, a: str, b: str, column: str) -> Statement |
     kind: Kind = "times" if column == ES else "points"
     found = over_trials(kind, np.array([first[t] for t in both]), np.array([second[t] for t in both]))
     null = 1.0 if kind == "times" else 0.0
-    differ = None if found.n < 2 else found.low > null + ROUNDING or found.high < null - ROUNDING
-    return Statement(a, b, level, _percent(run, level), column, kind, found, differ)
+    above, below = found.low > null + ROUNDING, found.high < null - ROUNDING
+    late = tuple(column == ES and any(map(cut_off, _rows(run, name, level))) for name in (a, b))
+    if all(late):
+        return None
+    bound: Literal["", "at least", "at most"] = "at least" if late[0] else "at most" if late[1] else ""
+    told = {"": True, "at least": above, "at most": below}[bound]
+    differ = (above or below) if told and found.n > 1 else None
+    return Statement(a, b, level, _percent(run, level), column, kind, found, differ, bound)
 
 
 def _by_trial(run: Trials, name: str, level: int, column: str) -> dict[int, float]:
-    family, at = ("ticket", 0) if name == "dense" else (name, level)
-    return by_trial(run.rows.get((family, at), ()), column, (at,))
+    return by_trial(_rows(run, name, level), column, (0 if name == "dense" else level,))
+
+
+def _rows(run: Trials, name: str, level: int) -> Sequence[Mapping[str, Any]]:
+    return run.rows.get(("ticket", 0) if name == "dense" else (name, level), ())
 
 
 def _percent(run: Trials, level: int) -> float:
@@ -501,6 +515,7 @@ def _statement(statement: Statement) -> dict[str, Any]:
         "level": statement.level,
         "percent": statement.percent,
         "measure": statement.kind,
+        "bound": statement.bound,
         "run": _measured(statement.run),
         "verdict": statement.verdict,
     }
@@ -573,7 +588,8 @@ def _own_table(statements: tuple[Statement, ...]) -> Table:
     table = _table(f"at level {first.level}, {first.percent:.3g}%", *columns.values())
     cells: dict[tuple[str, str], dict[str, str]] = {}
     for s in statements:
-        cells.setdefault((s.a, s.b), {})[s.column] = f"{measured_said(s.kind, s.run)}\n{s.verdict}"
+        said = f"{s.bound} {measured_said(s.kind, s.run)}".lstrip()
+        cells.setdefault((s.a, s.b), {})[s.column] = f"{said}\n{s.verdict}"
     for (a, b), own in cells.items():
         table.add_row(f"{a} over {b}", *(own.get(column, "-") for column in columns))
     return table
