@@ -94,7 +94,8 @@ def _size(runs: list[Records]) -> str:
     given = dict.fromkeys(tuple(run.experiment.prune.densities) for run in runs)
     percents = "; ".join(", ".join(f"{100 * density:.3g}" for density in own) for own in given if own)
     of = f" at {percents}% of the weights" if percents else ""
-    said = f"{trials}, levels 0 to {levels}{of}, {each(records.length_said)}"
+    climbed = f"levels 0 to {levels}" if most else "level 0"
+    said = f"{trials}, {climbed}{of}, {each(records.length_said)}"
     return f"{said} (the paper's {papers})" if papers else said
 
 
