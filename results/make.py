@@ -45,7 +45,7 @@ DEEPER = [  # further than figure 29 has them: until a layer would be left witho
 
 PIXELS, STANDARDISED = "data.mean=[] data.std=[]", "data.mean=[0.4914,0.4822,0.4465] data.std=[0.247,0.2435,0.2616]"
 FAILING = "conv2-dropout recipe.lr=0.0001 recipe.iterations=1500"  # the paper's figure 36: at chance until pruned
-INPUTS = [  # how images are scaled, which the paper does not say: the other ways round than the presets
+INPUTS = [  # how images are scaled, which the paper does not say: as the presets have it, and otherwise
     f"lth run {words} --levels 0 --branches '' --out RUNS/inputs/{name}"
     for name, words in {
         "conv2-pixels": f"conv2 {PIXELS} recipe.iterations=5000 --trials 2",

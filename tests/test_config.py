@@ -177,6 +177,12 @@ def test_another_network_has_none_of_the_settings_of_the_one_before() -> None:
     assert resolve("lenet", ["model.name=my.py:build"]).model.layers is None
 
 
+def test_to_name_what_is_meant_without_a_name_changes_nothing() -> None:
+    tables = small() | {"model": {"layers": [20, 10]}, "data": {"mean": [0.1], "std": [0.3]}}
+    found = resolve(tables, ["model.name=lenet", "data.name=mnist"])
+    assert (found.model.layers, found.data.mean, found.data.std) == ((20, 10), (0.1,), (0.3,))
+
+
 def test_other_data_have_none_of_the_means_of_those_before() -> None:
     of = lambda *settings: resolve("conv2", settings).data
     assert of("data.name=./mine.npz").mean == of("data.name=./mine.npz").std == ()

@@ -85,6 +85,16 @@ def test_other_bits_are_not_trained_on(tiny: dict[str, Any], tmp_path: Path, mon
     assert not (tmp_path / "run/trial-1/level-03").exists()
 
 
+def test_the_checkpoint_of_a_training_that_is_done_again_stays(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """Its summary is there, its trained weights are not: what is begun of them is not thrown away."""
+    run(tiny, tmp_path / "run", "last")
+    again, whole = (store.checkpoint_path(tmp_path / "run", f"trial-1/level-0{n}") for n in (0, 2))
+    for path in (again, whole):
+        path.write_bytes(b"begun")
+    store.clear_unfinished(tmp_path / "run")
+    assert again.exists() and not whole.exists()
+
+
 def test_keeping_less_later_gives_the_place_back(tiny: dict[str, Any], tmp_path: Path) -> None:
     assert len(trained(run(tiny, tmp_path / "run", "all"))) == 3
     assert trained(run(tiny, tmp_path / "run", "last")) == {"trial-1/level-02"}

@@ -163,7 +163,7 @@ def figure(
     engine: Annotated[str, typer.Option(help="auto, native or torch")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
     workers: Annotated[int | None, typer.Option(help="trainings side by side (default: one a core)")] = None,
-    executor: Annotated[str, typer.Option(help="local")] = "local",
+    executor: Annotated[str, typer.Option(help="local, ray, ray://HOST:10001, slurm")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plans, with time and disk; do nothing")] = False,
 ) -> None:
     """Run what figure N of the paper needs, and draw it over the paper's own curve."""

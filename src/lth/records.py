@@ -173,7 +173,7 @@ def refresh(folder: Path, experiment: Experiment, found: dict[Place, Path], comp
 def _experiment(folder: Path) -> Experiment:
     path = folder / store.EXPERIMENT
     if not path.is_file():
-        what = "holds no experiment.toml" if folder.is_dir() else "does not exist"
+        what = "holds no experiment.toml" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
         raise UsageError(f"{folder} is no run's folder: it {what}; `lth run lenet` makes runs/lenet")
     return store.read_experiment(folder)
 

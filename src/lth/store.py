@@ -296,7 +296,7 @@ def clear_unfinished(folder: Path) -> None:
             path = Path(parent, name)
             if name.startswith(".") and name.endswith(".unfinished"):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-            elif path.suffix == ".checkpoint" and is_done(Path(parent), path.stem.removeprefix(".")):
+            elif path.suffix == ".checkpoint" and has_trained(Path(parent), path.stem.removeprefix(".")):
                 path.unlink(missing_ok=True)  # killed between storing the training and removing this
 
 

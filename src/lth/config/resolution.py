@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from lth.config.names import nearest_key, shown
-from lth.config.schema import MOST_SCALE, Experiment, Model, identity, keys, plain, takes_list, validated
+from lth.config.schema import MOST_SCALE, Data, Experiment, Model, identity, keys, plain, takes_list, validated
 from lth.config.toml import deep_copy, literal, read
 from lth.errors import UsageError
 
@@ -169,11 +169,15 @@ def _override(tables: dict[str, Any], setting: str | tuple[str, Any]) -> list[st
     if key not in known:
         return [f"unknown key {shown(key)}{nearest_key(str(key), known)} (see `lth show lenet`)"]
     table, _, name = key.rpartition(".")
-    if name == "name" and isinstance(before := tables.get(table), Mapping) and before.get("name") != value:
+    if name == "name" and isinstance(before := tables.get(table), Mapping) and _name_in(table, before) != value:
         tables[table] = {own: given for own, given in before.items() if own not in OF_THE_NAMED[table]}
     if not _set(tables, key.split("."), value):
         return [f"{key} cannot be set: {table} is no table"]
     return []
+
+
+def _name_in(table: str, given: Mapping[str, Any]) -> Any:
+    return given.get("name", {"data": Data, "model": Model}[table].model_fields["name"].default)
 
 
 def _names_another(setting: str | tuple[str, Any]) -> bool:
