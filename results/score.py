@@ -84,13 +84,14 @@ def made(folder: str, runs: list[Records]) -> list[str]:
 
 
 def _size(runs: list[Records]) -> str:
-    """How large they are, what all say once; and the paper's own length where it is another."""
+    """How large they are, what all say once; and the paper's own length where it is another, and one for all."""
     each = lambda say: "; ".join(dict.fromkeys(say(run.experiment) for run in runs))
     trials = each(lambda own: f"{own.trials} trial{'s' * (own.trials > 1)}")
     *fewer, most = sorted({run.experiment.levels for run in runs})
     levels = f"{', '.join(map(str, fewer))} or {most}" if fewer else most
-    lengths = (setups.fit(run.experiment, verify.known_setups()).iterations for run in runs)
-    papers = ", ".join(dict.fromkeys(f"{of_paper:,}" for of_paper, _ in filter(None, lengths)))
+    fits = (setups.fit(run.experiment, verify.known_setups()).iterations for run in runs)
+    alike = len({run.experiment.recipe.iterations for run in runs}) == 1
+    papers = ", ".join(dict.fromkeys(f"{of_paper:,}" for of_paper, _ in filter(None, fits))) if alike else ""
     given = dict.fromkeys(tuple(run.experiment.prune.densities) for run in runs)
     percents = "; ".join(", ".join(f"{100 * density:.3g}" for density in own) for own in given if own)
     of = f" at {percents}% of the weights" if percents else ""

@@ -56,6 +56,14 @@ def test_a_sweep_runs_each_and_lays_them_over_each_other(tiny: dict[str, Any], t
     assert len(again) == 1  # one value is no sweep, and out is the run's own folder
 
 
+def test_a_sweep_of_a_name_of_its_own_has_a_folder_a_member(tiny: dict[str, Any], tmp_path: Path) -> None:
+    options: dict[str, Any] = {"levels": 0, "engine": "torch", "workers": 1, "console": QUIET, "pictures": False}
+    found = running.sweep(tiny, ["recipe.lr=[0.01,0.02]", "name=mine"], out=tmp_path, **options)
+    assert [run.folder.name for run in found] == ["mine-lr0.01", "mine-lr0.02"]
+    named = running.sweep(tiny, ['name=["a","b"]'], out=tmp_path, **options)
+    assert [run.folder.name for run in named] == ["a", "b"]
+
+
 def test_a_wrong_value_in_a_list_is_refused_before_any_work(tiny: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"recipe.lr"):
         running.sweep(tiny, ["recipe.lr=[0.01,-1.0]"], out=tmp_path / "out", console=QUIET)

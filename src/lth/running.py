@@ -157,11 +157,12 @@ def sweep(
     if experiment is None:
         raise UsageError("a sweep is of a preset or a file: name it, also beside --ticket")
     console = console or Console(stderr=True)
-    preset = resolve(experiment).name
+    preset = members[0].get("name", resolve(experiment).name)
     varied = [key for key in members[0] if any(member[key] != members[0][key] for member in members)]
     below = Path(out) if out else Path("runs")
     given = {name: options[name] for name in ("trials", "levels", "branches", "scale") if name in options}
-    named = [{"name": config.member_name(preset, {k: member[k] for k in varied})} | member for member in members]
+    own = lambda member: config.member_name(preset, {key: member[key] for key in varied})
+    named = [member if "name" in varied else member | {"name": own(member)} for member in members]
     folders = [below / resolve(experiment, settings, **given).folder_name for settings in named]
     runs = []
     for settings, folder in zip(named, folders, strict=True):
