@@ -136,6 +136,9 @@ class Against:
         return f"{100 * self.departure:+.2f} points at {percent:.3g}%: {100 * ours:.2f}, the paper's {100 * theirs:.2f}"
 
 
+Bound = Literal["", "at least", "at most"]
+
+
 @dataclass(frozen=True)
 class Statement:
     """What a run says by itself about two of its networks at a level: do they differ beyond the spread of trials?
@@ -152,7 +155,7 @@ class Statement:
     kind: Kind
     run: Measured
     differ: bool | None  # None where it cannot be told
-    bound: Literal["", "at least", "at most"] = ""
+    bound: Bound = ""
 
     @property
     def what(self) -> str:
@@ -404,7 +407,7 @@ def compare(run: Trials, level: int, a: str, b: str, column: str) -> Statement |
     late = tuple(column == ES and any(map(cut_off, _rows(run, name, level))) for name in (a, b))
     if all(late):
         return None
-    bound: Literal["", "at least", "at most"] = "at least" if late[0] else "at most" if late[1] else ""
+    bound: Bound = "at least" if late[0] else "at most" if late[1] else ""
     told = {"": True, "at least": above, "at most": below}[bound]
     differ = (above or below) if told and found.n > 1 else None
     return Statement(a, b, level, _percent(run, level), column, kind, found, differ, bound)
