@@ -245,6 +245,28 @@ class Seen(nn.Module):
         return self.head(x) + x.cumsum(1)[:, -2:]
 
 
+class Decoded(nn.Module):
+    """A layer whose weights another product reads, transposed, as autoencoders do."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.up, self.head = nn.Linear(4, 12), nn.Linear(12, 12)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return F.linear(F.relu(self.head(F.relu(self.up(x)))), self.up.weight.t())
+
+
+class Scaled(nn.Module):
+    """A batch norm whose scales are also read beside it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.hidden, self.norm, self.head = nn.Linear(4, 12), nn.BatchNorm1d(12), nn.Linear(12, 2)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.head(F.relu(self.norm(self.hidden(x)))) + self.norm.weight.sum()
+
+
 GROUPED = lambda: nn.Sequential(
     nn.Conv2d(4, 4, 1), nn.ReLU(), nn.Conv2d(4, 4, 3, groups=4), nn.Flatten(), nn.Linear(64, 2)
 )
@@ -255,7 +277,16 @@ DILUTED = lambda: nn.Sequential(
 
 @pytest.mark.parametrize(
     ("make", "shape"),
-    [(Twice, (4,)), (Concatenated, (4,)), (Tied, (4,)), (Seen, (4,)), (GROUPED, (4, 6, 6)), (DILUTED, (4, 6, 6))],
+    [
+        (Twice, (4,)),
+        (Concatenated, (4,)),
+        (Tied, (4,)),
+        (Seen, (4,)),
+        (Decoded, (4,)),
+        (Scaled, (4,)),
+        (GROUPED, (4, 6, 6)),
+        (DILUTED, (4, 6, 6)),
+    ],
 )
 def test_what_cannot_be_followed_keeps_its_size_and_its_outputs(make: Callable[[], nn.Module], shape: Any) -> None:
     for seed in range(3):

@@ -160,7 +160,10 @@ def compact(model: nn.Module, *example: Tensor) -> nn.Module:
 
 
 def trace(model: nn.Module, example: tuple[Tensor, ...]) -> Traced:
-    """Follow the channels through the module, from its inputs to its outputs."""
+    """Follow the channels through the module, from its inputs to its outputs.
+
+    A layer that is called twice, or whose parameters are also read outside of it, keeps its size.
+    """
     try:
         graph = fx.symbolic_trace(model)
     except Exception as error:
@@ -170,9 +173,10 @@ def trace(model: nn.Module, example: tuple[Tensor, ...]) -> Traced:
     with torch.no_grad():
         ShapeProp(graph).propagate(*example)
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
+    read = {node.target.rpartition(".")[0] for node in graph.graph.nodes if node.op == "get_attr"}
     traced, values = Traced(), dict[fx.Node, Value | None]()
     for node in graph.graph.nodes:
-        once = node.op == "call_module" and calls[node.target] == 1
+        once = node.op == "call_module" and calls[node.target] == 1 and node.target not in read
         values[node] = _follow(node, graph, values, traced, once)
     return traced
 
