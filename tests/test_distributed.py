@@ -45,9 +45,9 @@ def alone() -> Iterator[None]:
     dist.destroy_process_group()
 
 
-def two_processes(experiment: Path, out: Path) -> subprocess.Popen[str]:
+def two_processes(experiment: Path, out: Path, *words: str, program: str = PLAIN) -> subprocess.Popen[str]:
     torchrun = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2", "--no-python"]
-    command = [*torchrun, sys.executable, "-c", PLAIN, "run", str(experiment), "--out", str(out)]
+    command = [*torchrun, sys.executable, "-c", program, "run", str(experiment), "--out", str(out), *words]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
 
@@ -119,6 +119,19 @@ def test_a_stopped_run_of_two_processes_goes_on_to_the_same_bits(tiny: dict[str,
     complete(two_processes(experiment, tmp_path / "stopped"))
     complete(two_processes(experiment, tmp_path / "whole"))
     assert contents(tmp_path / "stopped") == contents(tmp_path / "whole")
+
+
+def test_two_processes_plan_and_sweep(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """The plan is one process's work; of a sweep the driver alone reads what came out."""
+    experiment = to_file(tiny | {"levels": 0}, tmp_path / "tiny.toml")
+    said = complete(two_processes(experiment, tmp_path / "none", "--dry-run"))
+    assert said.count("1 trainings, 1 of them to do") == 1 and "and one process a training" in said
+    assert not (tmp_path / "none").exists()
+    overlaid = PLAIN.replace(
+        "from lth.cli", "running.show_overlaid = lambda runs, *_: print([run.name for run in runs])\nfrom lth.cli"
+    )
+    said = complete(two_processes(experiment, tmp_path / "sweep", "recipe.lr=[0.001,0.002]", program=overlaid))
+    assert said.count("run 2 of 2") == said.count("['tiny-lr0.001', 'tiny-lr0.002']") == 1
 
 
 def test_a_run_keeps_its_number_of_processes(tiny: dict[str, Any], tmp_path: Path, local: Any) -> None:

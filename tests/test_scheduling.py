@@ -18,7 +18,7 @@ from lth.config import resolve
 from lth.errors import LthError
 from lth.executors import Workers
 from lth.keeping import Keeping
-from lth.plan import Training, plan, trainings
+from lth.plan import Training, longest_chain, plan, trainings
 from lth.progress import MOST_BARS, Display
 from lth.scheduling import Frontier, execute
 
@@ -59,6 +59,17 @@ def test_what_is_stored_is_not_done_again() -> None:
     frontier = Frontier(plan(experiment(trials=1, levels=1)), stored.get)
     frontier.read()
     assert [t.id for t in all_ready(frontier)] == ["trial-1/level-01"] and len(frontier.open) == 1
+
+
+@pytest.mark.parametrize(("strategy", "longest"), [("resetting", 4), ("oneshot", 2), ("continued", 7)])
+def test_the_longest_chain_of_trainings_takes_its_time_however_many_run(strategy: str, longest: int) -> None:
+    """Continued training does two trainings a level, one after the other: the ticket, and what is pruned next."""
+    whole = plan(resolve("lenet", {"strategy": strategy}, trials=2, levels=3, branches=""))
+    each = dict.fromkeys((training.id for training in whole), 10.0)
+    assert longest_chain(whole, each) == 10 * longest
+    later = [training for training in whole if training.level]  # level 0 is stored: it takes no time
+    assert longest_chain(later, each) == 10 * (longest - 1)
+    assert longest_chain([], {}) == 0
 
 
 @pytest.mark.parametrize("ahead", [1, 3, 100])

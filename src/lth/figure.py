@@ -21,7 +21,7 @@ from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 from rich.console import Console
 
-from lth import config, movement, plots, records, store
+from lth import config, executors, movement, plots, records, store
 from lth.config import Experiment
 from lth.errors import UsageError
 from lth.paper.curves import comparable
@@ -118,9 +118,10 @@ def make(
     from lth import running
 
     figure = figure_of(number)
-    runs = needed(figure, version, out)
+    leads, runs = not executors.follows(), needed(figure, version, out)
     for n, run in enumerate(runs, 1):
-        console.print(f"figure {number}, run {n} of {len(runs)}: {run.folder}", highlight=False, soft_wrap=True)
+        if leads:
+            console.print(f"figure {number}, run {n} of {len(runs)}: {run.folder}", highlight=False, soft_wrap=True)
         running.run(
             run.setup.preset,
             run.settings,
@@ -131,7 +132,7 @@ def make(
             **run.options,
             **means,
         )
-    if dry_run:
+    if dry_run or not leads:
         return []
     found = {run.setup: records.load(run.folder) for run in runs}
     folder = out / version.name / FOLDER

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 
@@ -125,6 +125,14 @@ def readers(experiment: Experiment, training_id: str) -> Iterator[Training]:
     last = experiment.levels if experiment.strategy == "oneshot" else min(level + 1, experiment.levels)
     for later in range(level + 1, last + 1):
         yield from (t for t in _at_level(experiment, trial, later) if reads_trained(t) == training_id)
+
+
+def longest_chain(trainings: Iterable[Training], seconds: Mapping[str, float]) -> float:
+    """The least seconds that trainings take, however many run side by side: each begins after those that it needs."""
+    ends: dict[str, float] = {}
+    for training in trainings:
+        ends[training.id] = seconds[training.id] + max((ends.get(need, 0.0) for need in training.needs), default=0.0)
+    return max(ends.values(), default=0.0)
 
 
 def keeps_trained(experiment: Experiment, training_id: str) -> bool:

@@ -12,7 +12,7 @@ import threading
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,7 +25,7 @@ from lth.config import Experiment, deep_copy, nearest, read, recorded, resolve, 
 from lth.errors import LthError, UsageError
 from lth.executors import Executor, Job
 from lth.keeping import Keeping
-from lth.plan import Training, plan, trainings
+from lth.plan import Training, longest_chain, plan, trainings
 from lth.progress import Display, cost, duration
 from lth.scheduling import execute
 
@@ -164,11 +164,12 @@ def sweep(
     own = lambda member: config.member_name(preset, {key: member[key] for key in varied})
     named = [member if "name" in varied else member | {"name": own(member)} for member in members]
     folders = [below / resolve(experiment, settings, **given).folder_name for settings in named]
-    runs = []
+    leads, runs = not executors.follows(), []
     for settings, folder in zip(named, folders, strict=True):
-        console.print(f"run {len(runs) + 1} of {len(members)}: {folder}", highlight=False, soft_wrap=True)
+        if leads:
+            console.print(f"run {len(runs) + 1} of {len(members)}: {folder}", highlight=False, soft_wrap=True)
         runs.append(run(experiment, settings, out=folder, console=console, **options))
-    if not options.get("dry_run"):
+    if leads and not options.get("dry_run"):
         show_overlaid(
             [r.folder for r in runs], below / f"{preset}-{'-'.join(k.rpartition('.')[2] for k in varied)}", console
         )
@@ -443,16 +444,15 @@ def show_plan(
     means = means_of(kept, asked, loaded, engine, device, folder, executor, quiet)
     keeping = Keeping(asked, whole, folder)
     todo = [t for t in plan(asked) if keeping.status(t.id) is None]
-    bench = step.set_up(asked, means, folder, loaded)
+    bench = step.set_up(asked, replace(means, processes=1), folder, loaded)  # the others of torchrun's do not listen
     seconds = step.estimate_seconds(bench, {t.level: ladder.density(t.level) for t in todo}, todo)
     count = workers or executor.room(means)
-    tickets = [t for t in todo if t.branch == "ticket"]
-    trunks = {n: [seconds[t.id] for t in tickets if t.trial == n] for n in {t.trial for t in tickets}}
-    trunk = max(map(sum, trunks.values()), default=0.0)  # one after the other, whatever the number of workers
+    least = longest_chain(todo, seconds)
     console.print(plan_table(todo, ladder, seconds))
     console.print(
         f"{len(plan(asked))} trainings, {len(todo)} of them to do; engine {means.engine} on {means.device}; "
-        f"about {duration(max(trunk, sum(seconds.values()) / count))} with {count} side by side, "
+        f"about {duration(max(least, sum(seconds.values()) / count))} with {count} side by side"
+        f"{' and one process a training' * (means.processes > 1)}, "
         f"about {size_said(sum(map(step.bytes_of(bench, ladder), todo)))}, into {folder}",
         highlight=False,
         soft_wrap=True,

@@ -8,6 +8,7 @@ sums of a batch are divided among the processes, so their number is one of the r
 
 from __future__ import annotations
 
+import atexit
 import gc
 import os
 import signal
@@ -43,7 +44,6 @@ def executor(name: str = "torchrun") -> Iterator[Executor]:
     finally:
         with suppress(RuntimeError):  # the others may be gone
             tell("over")
-        _leave()
 
 
 def follow() -> None:
@@ -59,15 +59,18 @@ def follow() -> None:
             assert bench is not None
             _, training, stored = said
             follow_training(training, stored, bench)
-    _leave()
 
 
 def _join() -> None:
+    """Join the group, until the process ends: the runs of a sweep share it, as none can be joined a second time."""
+    if dist.is_initialized():
+        return
     if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:  # all on this machine: no need to be heard
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     if torch.cuda.is_available():
         _take_gpu()
     dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    atexit.register(_leave)
 
 
 def _leave() -> None:
