@@ -18,6 +18,7 @@ import lth
 from conftest import tiny_arrays, tiny_experiment
 from lth import masks, models
 from lth.errors import UsageError
+from lth.repair import repair
 from lth.tensors import load_tensors, read_metadata, save_tensors
 from lth.ticket import Ticket, describe
 
@@ -261,6 +262,28 @@ def test_a_ticket_file_that_changed_is_not_taken_for_the_same(run: Path, file: P
     copy.unlink()
     with pytest.raises(UsageError, match=r"ticket: .*t.safetensors cannot be read: No such file"):
         lth.run(tmp_path / "first/experiment.toml", out=tmp_path / "second")
+
+
+def test_the_runs_copy_of_its_ticket_is_never_trusted(run: Path, file: Path, tmp_path: Path) -> None:
+    """Another whole ticket in its place, before anything is trained on it or after, is named, and set aside."""
+    found = lth.run(ticket=file, out=tmp_path / "run2", engine="torch", workers=1)
+    copy = found.folder / "ticket.safetensors"
+    assert copy.read_bytes() == file.read_bytes()
+    copy.write_bytes((run / "trial-1/level-01/ticket.safetensors").read_bytes())
+    shutil.rmtree(found.folder / "trial-1")
+    refusal = (
+        r"run2/ticket.safetensors is damaged: it is not the ticket file that experiment.toml tells of(.|\n)*lth rep"
+    )
+    with pytest.raises(UsageError, match=refusal):
+        lth.run(ticket=file, out=found.folder, engine="torch", workers=1)
+    said: list[str] = []
+    repair(found.folder, yes=True, say=said.append)
+    assert said[0].startswith(f"set aside {copy}: ") and not copy.exists()
+    assert (found.folder / "damaged/ticket.safetensors").exists()
+    lth.run(ticket=file, out=found.folder, engine="torch", workers=1)
+    assert copy.read_bytes() == file.read_bytes() and list(found.summary["weights"]) == [365]
+    repair(found.folder, yes=False, say=said.append)
+    assert said[-1].endswith("nothing is damaged")
 
 
 def test_a_ticket_of_python_does_not_say_how_it_was_trained(tmp_path: Path) -> None:

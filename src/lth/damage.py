@@ -45,10 +45,12 @@ def refuse(folder: Path, experiment: Experiment, environment: Mapping[str, Any] 
         agree = agree and all(link.agrees for link in links) and not other_means({name: summary}, means)
     if some and environment is None:
         raise UsageError(f"{folder / store.ENVIRONMENT} is missing; {store.mended_by(folder)}")
-    if agree:
+    given = given_fault(folder, experiment)
+    if agree and not given:
         return
     summaries = dict(stored(folder, experiment))
-    found = [f"{folder / name} is damaged: {fault}" for name, fault in strangers(folder, summaries).items()]
+    faults = strangers(folder, summaries) | ({store.TICKET: given} if given else {})
+    found = [f"{folder / name} is damaged: {fault}" for name, fault in faults.items()]
     if other := other_means(summaries, means):
         found.append(f"{folder / store.ENVIRONMENT} is damaged: {other[0]} was trained by other means than it tells of")
     if found:
@@ -113,6 +115,14 @@ def start_digest(path: Path) -> str | None:
         return seals.digest(path.read_bytes())
     except OSError:
         return None  # `lth run` draws it again
+
+
+def given_fault(folder: Path, experiment: Experiment) -> str | None:
+    """What is wrong with the run's copy of the ticket file that level 0 is; None where it is whole, or not there."""
+    copy = folder / store.TICKET
+    if experiment.ticket is None or not copy.is_file() or seals.digest(copy.read_bytes()) == experiment.ticket_sha256:
+        return None
+    return f"it is not the ticket file that {store.EXPERIMENT} tells of"
 
 
 def other_means(summaries: Summaries, means: object) -> list[str]:

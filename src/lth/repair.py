@@ -86,6 +86,8 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) ->
         yield Work(
             f"set aside {folder / name}: {fault}{kept_said(name, faults, folder, experiment)}", aside(folder, name)
         )
+    if fault := damage.given_fault(folder, experiment):
+        yield Work(f"set aside {folder / store.TICKET}: {fault}", aside(folder, store.TICKET))
     whole = [name for name in damage.on_disk(folder) if name not in faults]
     for name in (plan.training_id(trial, 0) for trial in range(1, experiment.trials + 1)):
         start = folder / name.partition("/")[0] / "start.safetensors"

@@ -41,8 +41,6 @@ from lth.training.precision import resolve
 
 log = logging.getLogger(__name__)
 
-GIVEN = "ticket.safetensors"  # in the run's folder, what `--ticket` gave
-
 ENGINES: dict[str, tuple[Callable[..., Any], Callable[..., Engine]]] = {
     "torch": (torch_engine.prepare, torch_engine.TorchEngine),
     "native": (native_engine.prepare, native_engine.NativeEngine),
@@ -253,7 +251,7 @@ def own_ticket(training: Training) -> str:
 def ticket_needed(training: Training) -> str | None:
     """The ticket whose mask a mask rule begins with."""
     if training.mask_rule == "given":
-        return GIVEN
+        return store.TICKET
     return f"{training.needs[0]}/{store.TICKET}" if training.needs else None
 
 
@@ -380,8 +378,9 @@ def stored_ticket(training: Training, bench: Bench, model: nn.Module, stored: Ma
 def keep_start(trial: int, bench: Bench) -> None:
     """Store theta_0 of a trial, drawn or the ticket file's, unless it is stored; and the ticket file too."""
     given = bench.experiment.ticket
-    if given and not (bench.folder / GIVEN).exists():
-        store.write_file(bench.folder / GIVEN, to_bytes(given_ticket(bench.experiment, bench.model())))
+    copy = bench.folder / store.TICKET
+    if given and not copy.exists():
+        store.write_file(copy, Path(given).read_bytes())  # to the byte: `damage.given_fault` knows its checksum
     path = bench.folder / store.start_name(trial)
     if not path.exists():
         if given:

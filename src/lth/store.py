@@ -23,7 +23,7 @@ from lth.config import Experiment, merge, resolve, to_toml
 from lth.errors import LthError, UsageError
 
 EXPERIMENT, ENVIRONMENT, SUMMARY = "experiment.toml", "environment.json", "summary.json"
-TICKET, TRAINED = "ticket.safetensors", "trained.safetensors"
+TICKET, TRAINED = "ticket.safetensors", "trained.safetensors"  # a training's; the run's own TICKET is what it was given
 STATUSES = ("done", "diverged", "collapsed")
 LOCK_SECONDS = 1.0
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
