@@ -358,6 +358,16 @@ def test_a_collapsed_branch_does_not_press_the_others_together(tmp_path: Path) -
     assert "cut; lowest mean: 0.1" in texts(figure)
 
 
+def test_early_stops_of_one_level_fit_their_panel(tmp_path: Path) -> None:
+    changes = {(trial, 0, "ticket"): {"early_stop_iteration": 2000 + 50 * trial} for trial in (1, 2)}
+    run = synthetic(
+        tmp_path / "run", 2, 0, 0, changes=changes, recipe=config.read("lenet")["recipe"] | {"lr": 0.1}
+    )  # none of the paper's
+    figure = plots.by_density_figure([run], ["early_stop_iteration"])
+    bottom, top = figure.axes[0].get_ylim()
+    assert bottom == 0 and top == pytest.approx(1.05 * 2100)  # room for half a marker
+
+
 def test_the_steep_beginning_leaves_the_frame_and_the_early_stop_stays(tmp_path: Path) -> None:
     run = synthetic(tmp_path / "run", 2, 2, 0, curves=curve(early_stop=5001, last=20001))
     figure = plots.by_iteration_figure([run], "val_loss")

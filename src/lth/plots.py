@@ -174,7 +174,8 @@ def y_axis(axes: Axes, quantity: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     if quantity.endswith("iteration"):
-        axes.set_ylim(bottom=0)
+        top = axes.dataLim.y1
+        axes.set_ylim(0, 1.05 * top if top > 0 else None)  # a share of all: what trials differ by may be a few pixels
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     elif "accuracy" in quantity and axes.get_ylim()[1] > 1:
         bottom = axes.get_ylim()[0]
