@@ -62,7 +62,7 @@ def claims(found: dict[str, verify.Card]) -> list[tuple[verify.Score, str]]:
 def fullest(runs: dict[str, Records]) -> list[str]:
     """Of the runs of each experiment of the paper, the one that speaks for it: the longest, of the most trials."""
     chosen: dict[object, str] = {}
-    size = lambda name: (runs[name].experiment.recipe.iterations, runs[name].experiment.trials)
+    size = lambda name: verify.size(runs[name])
     for name, run in runs.items():
         setup = setups.fit(run.experiment, verify.known_setups()).setup or name
         chosen[setup] = max(chosen.get(setup, name), name, key=size)

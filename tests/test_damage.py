@@ -137,6 +137,42 @@ def extras(name: str, whole: dict[str, Any]) -> dict[str, Any]:
     return {name: whole[name]} if name.endswith("starts.csv") else {}
 
 
+def test_other_examples_under_the_same_path_are_refused(
+    run: Path, made: tuple[dict[str, Any], Path, Path], tmp_path: Path
+) -> None:
+    path = Path(made[0]["data"]["name"])
+    kept, before = path.read_bytes(), contents(run)
+    try:
+        np.savez(path, **tiny_arrays(seed=8))
+        for dry_run in (False, True):
+            with pytest.raises(
+                UsageError, match=r"tiny.npz does not hold the examples that .*run was begun with; bring"
+            ):
+                train(made[0], run, levels=3, dry_run=dry_run)
+        assert contents(run) == before
+    finally:
+        path.write_bytes(kept)
+    np.savez(path, **tiny_arrays())  # written anew: other bytes of the file, the same examples
+    train(made[0], run, levels=3)
+
+
+def test_what_another_lth_wrote_meanwhile_is_seen(
+    run: Path, made: tuple[dict[str, Any], Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the first look at a folder and its lock, which is as long as data take to load."""
+    first, real = tmp_path / "new", store.lock
+
+    def late(folder: Path) -> Any:
+        monkeypatch.setattr(store, "lock", real)
+        shutil.copytree(run, folder)
+        return real(folder)
+
+    monkeypatch.setattr(store, "lock", late)
+    with pytest.raises(UsageError, match=r"new: another lth wrote to it a moment ago; run the same command again"):
+        train(made[0], first, levels=1)
+    assert contents(first) == contents(run)
+
+
 @pytest.mark.parametrize("name", ["trial-1/level-01", "trial-1/level-00"])
 def test_a_whole_training_of_another_run_is_told_from_ours(
     name: str, run: Path, made: tuple[dict[str, Any], Path, Path], tmp_path: Path
@@ -258,6 +294,7 @@ def test_a_run_from_before_there_were_seals_is_read_and_extended(
     for path in run.rglob("summary.json"):
         path.write_bytes(store.json_bytes({k: v for k, v in json.loads(path.read_bytes()).items() if k not in new}))
     environment = json.loads((run / "environment.json").read_bytes())
+    del environment["data"]["sha256"]
     old = {k: v for k, v in environment.items() if k not in ("seal", "experiment")}
     (run / "environment.json").write_bytes(store.json_bytes(old))
     text = (run / "experiment.toml").read_text().partition("\n")[2]

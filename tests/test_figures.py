@@ -136,6 +136,11 @@ def test_a_smaller_version_lies_apart_and_says_so(tmp_path: Path) -> None:
     assert "scale 0.1, trials 2" in Version(scale=0.1, trials=2).said and not Version().said
 
 
+def test_an_amount_is_an_option_and_no_setting() -> None:
+    with pytest.raises(UsageError, match="give --levels in place of the setting levels\ngive --branches in place of"):
+        Version(settings=("levels=0", "recipe.lr=0.1", "branch=[]"))
+
+
 def test_levels_go_as_far_as_a_layer_has_weights() -> None:
     from lth.paper.figures import levels_of
 

@@ -12,8 +12,10 @@ import lth
 from lth import config, models
 from lth.config import Model
 from lth.errors import UsageError
+from lth.models import own
 from lth.tensors import load_tensors
 from lth.ticket import Ticket
+from lth.training import loop
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -101,6 +103,28 @@ def test_a_file_that_changed_is_another_network(mine: dict[str, Any]) -> None:
     Path("my.py").unlink()
     with pytest.raises(UsageError, match=r"model.name: my.py cannot be read: No such file"):
         lth.run(mine, out="other")
+
+
+def test_a_file_that_changes_while_a_run_goes_on_changes_nothing(
+    mine: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The process that has run it keeps it; one that comes later refuses the other."""
+    lth.run(mine, out="whole", engine="torch", workers=1)
+    report = loop.Session.advance
+
+    def edited(session: Any, until: int) -> None:
+        Path("my.py").write_text(NETWORK.replace("tanh", "relu"))
+        report(session, until)
+
+    monkeypatch.setattr(loop.Session, "advance", edited)
+    lth.run(mine, out="run", engine="torch", workers=1)
+    for level in range(3):
+        a, b = weights("whole", level), weights("run", level)
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    recorded = config.resolve(Path("run/experiment.toml")).model
+    own._loaded.cache_clear()
+    with pytest.raises(UsageError, match=r"model.name: my.py is no longer the file that this experiment was made with"):
+        models.build(recorded, (1, 6, 6), 4)
 
 
 def test_its_ticket_is_exported_and_trained_again(mine: dict[str, Any]) -> None:

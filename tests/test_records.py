@@ -242,6 +242,7 @@ def test_rebuilding_is_cheap(tmp_path: Path) -> None:
         ("summary.csv", ("0.979", "high"), "test_accuracy_at_early_stop holds what is no number"),
         ("summary.csv", ("1,0,ticket", "1.5,0,ticket"), "trial holds what is no whole number"),
         ("summary.csv", ("1,0,ticket,1.0", "1,0,ticket,"), "column density has blanks"),
+        ("summary.csv", ("\n1,2,ticket,", "\n1,0,ticket,"), "it has trial 1, level 0, branch ticket twice"),
         ("environment.json", "{", "environment.json is damaged"),
         ("experiment.toml", "name = ", "experiment.toml is no valid TOML"),
     ],

@@ -190,7 +190,7 @@ def test_the_slider_goes_through_the_levels(shown: Browser, folder: Path) -> Non
 
 
 def test_another_trial_and_layer_can_be_looked_into(shown: Browser, folder: Path) -> None:
-    for name, value in (("trial", "1"), ("layer", "2")):
+    for name, value in (("trial", "2"), ("layer", "2")):
         shown.run(
             "const s = document.querySelector(`#tickets [data-pick=${arguments[0]}]`); s.value = arguments[1];"
             "s.dispatchEvent(new Event('change'))", name, value,
@@ -325,12 +325,34 @@ def test_a_served_page_is_renewed_in_place_until_the_run_ends(window: Browser, t
         store(folder, 1, 2, "ticket")
         window.wait("return document.querySelector('#live').textContent.includes('3 of 4')")
         window.wait("return document.querySelector('#chart-loss .plot').data?.[0].y.length === 3")
+        pressed = "return document.querySelectorAll('#levels .chip[aria-pressed=true]').length"
+        assert window.run(pressed) == 3  # nobody chose levels: a new one is shown
         assert window.run("return window.kept") == "same document"
         assert (
             window.run("return document.activeElement.id + document.querySelector('#table-loss').open") == "leveltrue"
         )
         assert text(window, "#level-said").startswith("Level 0")
+        window.run("document.querySelector('#levels .chip').click()")
         store(folder, 1, 3, "ticket")
     window.wait("return document.querySelector('#live').textContent.startsWith('The run has ended: 4 of 4')")
     assert window.run("return document.querySelector('#chart-loss .plot').data[0].y.length") == 4
+    assert window.run(pressed) == 2  # now somebody has
     assert window.console() == []
+
+
+def test_what_a_reader_chose_stays_as_branches_arrive(window: Browser, tmp_path: Path) -> None:
+    branches = [{"name": "random-mask"}, {"name": "reinit"}]
+    folder = make_run(tmp_path / "run", {}, trials=1, levels=1, branch=branches)
+    for level, branch in ((0, "ticket"), (1, "ticket"), (1, "reinit-1")):
+        store(folder, 1, level, branch)
+    picked = "const s = document.querySelector('#chart-iterations [data-pick=curves]'); "
+    said = picked + "return s.selectedOptions[0].textContent"
+    window.screen()
+    with serve.serving(serve.Live([folder])) as address:
+        window.open(address)
+        window.run(picked + "s.value = [...s.options].at(-1).value; s.dispatchEvent(new Event('change'))")
+        first = window.run(said)
+        store(folder, 1, 1, "random-mask-1")
+        window.wait("return document.querySelector('#live').textContent.includes('4 of 4')")
+        window.wait(picked + "return s.options.length === 3")
+        assert window.run(said) == first == "reinit"

@@ -64,6 +64,17 @@ def test_a_sweep_of_a_name_of_its_own_has_a_folder_a_member(tiny: dict[str, Any]
     assert [run.folder.name for run in named] == ["a", "b"]
 
 
+def test_members_that_would_be_one_run_are_refused(tiny: dict[str, Any], tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"--levels would make the runs of levels=\[...\] one"):
+        running.sweep(tiny, ["levels=[1,2]"], levels=0, out=tmp_path / "out", console=QUIET)
+    for name in ("a_b.py", "a-b.py"):
+        (tmp_path / name).write_text("")
+    names = ", ".join(f"'{tmp_path}/{name}:build'" for name in ("a_b.py", "a-b.py"))
+    with pytest.raises(UsageError, match=r"two runs of the sweep would go into .*: give values whose names differ"):
+        running.sweep(tiny, [f"model.name=[{names}]"], out=tmp_path / "out", console=QUIET)
+    assert not (tmp_path / "out").exists()
+
+
 def test_a_wrong_value_in_a_list_is_refused_before_any_work(tiny: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"recipe.lr"):
         running.sweep(tiny, ["recipe.lr=[0.01,-1.0]"], out=tmp_path / "out", console=QUIET)

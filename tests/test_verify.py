@@ -7,6 +7,7 @@ import json
 import math
 import shutil
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -370,6 +371,24 @@ def at_length(preset: str, iterations: int, **changes: Any) -> Records:
     values = papers_values(Setup(preset))
     tables = experiment(Setup(preset)).recipe.model_dump() | {"iterations": iterations}
     return make(Setup(preset), values, recipe=tables, **changes)
+
+
+def test_what_is_kept_of_a_run_changes_no_verdict() -> None:
+    kept = [papers_run("lenet", store={"keep": keep}) for keep in ("all", "last", "tickets")]
+    assert verdicts(kept[0]) == verdicts(kept[1]) == verdicts(kept[2]) and "agrees" in verdicts(kept[0]).values()
+    assert all("store.keep" not in " ".join(verify.card(run).notes) for run in kept)
+
+
+def test_of_runs_of_one_experiment_the_largest_speaks_whatever_their_order() -> None:
+    oneshot, whole = papers_run("lenet-oneshot"), papers_run("lenet")
+    few = make(Setup("lenet"), {at: v for at, v in papers_values(Setup("lenet")).items() if at[0] < 2}, 5)
+    nothing = replace(whole, summary=whole.summary.iloc[:0], curves=whole.curves.iloc[:0])
+    shorter = at_length("lenet", 20_000, trials=5)
+    expected = scores(oneshot, whole)["C2.14"]
+    assert expected.verdict == "agrees"
+    for beside in ((whole, few), (few, whole), (whole, nothing), (nothing, whole, shorter), (whole, shorter, few)):
+        told = {score.claim.id: score for score in verify.card(oneshot, [oneshot, *beside]).scores}
+        assert told["C2.14"] == expected
 
 
 def test_a_shorter_run_is_compared_at_early_stop_alone() -> None:

@@ -249,7 +249,7 @@ def repair(
 
 @data_app.command("list")
 def data_list() -> None:
-    """The datasets that lth knows, and what of each is on this machine."""
+    """The datasets that lth knows, a line each; `lth data where` says what of them is on this machine."""
     from lth.data import sources
 
     for line in sources.catalogue():

@@ -45,6 +45,12 @@ class Version:
     scale: float | None = None
     settings: tuple[str, ...] = ()
 
+    def __post_init__(self) -> None:
+        keys = [config.parse_override(setting)[0] for setting in self.settings]
+        options = {"trials": "--trials", "levels": "--levels", "branch": "--branches"}
+        if taken := [f"give {options[key]} in place of the setting {key}" for key in keys if key in options]:
+            raise UsageError("\n".join(taken))
+
     @property
     def name(self) -> str:
         """Of the folder that keeps it apart from the full one; empty for that."""
@@ -163,7 +169,8 @@ def draw(figure: PaperFigure, runs: Runs, note: str = "") -> Figure:
         picture.suptitle(f"Figure {figure.number}. {figure.about}", fontsize=12)
         if figure.portraits:  # histograms have no mean and no error bars
             caption = caption.replace("mean (min-max) of", "taken together:")
-        grey = "Grey: the paper's own curve. " if any(panel.paper for panel in figure.panels) else ""
+        labels = [label for axes in picture.axes for label in axes.get_legend_handles_labels()[1]]
+        grey = "Grey: the paper's own curve. " if any(label.startswith("the paper") for label in labels) else ""
         plots.write_caption(picture, f"{note}{grey}\n{caption}".strip())
     return picture
 

@@ -262,6 +262,10 @@ def _table(path: Path, columns: Sequence[str], text: io.StringIO | None = None) 
     for name, column in table.items():
         if name in columns and name not in TEXTS and len(table) and (fault := _fault(str(name), column)):
             raise _damaged_table(path, f"column {name} {fault}")
+    of_a_row = [*PLACE, *({"iteration"} & {*columns})]
+    if (twice := table.duplicated(of_a_row)).any():
+        place = ", ".join(f"{name} {value}" for name, value in table.loc[twice, of_a_row].iloc[0].items())
+        raise _damaged_table(path, f"it has {place} twice")
     if not len(table):  # which says nothing about its types
         table = table.astype({name: int if name in PLACE else float for name in columns if name not in TEXTS})
     return table.fillna({name: "" for name in TEXTS if name in columns})

@@ -32,6 +32,7 @@ from lth.scheduling import execute
 if TYPE_CHECKING:
     import pandas as pd
 
+    from lth.data import Data
     from lth.step import Ladder, Means
 
 
@@ -159,11 +160,15 @@ def sweep(
     console = console or Console(stderr=True)
     preset = members[0].get("name", resolve(experiment).name)
     varied = [key for key in members[0] if any(member[key] != members[0][key] for member in members)]
+    if overruled := [key for key in ("trials", "levels") if key in varied and options.get(key) is not None]:
+        raise UsageError(f"--{overruled[0]} would make the runs of {overruled[0]}=[...] one: leave out one of them")
     below = Path(out) if out else Path("runs")
     given = {name: options[name] for name in ("trials", "levels", "branches", "scale") if name in options}
     own = lambda member: config.member_name(preset, {key: member[key] for key in varied})
     named = [member if "name" in varied else member | {"name": own(member)} for member in members]
     folders = [below / resolve(experiment, settings, **given).folder_name for settings in named]
+    if twice := [folder for folder, count in Counter(folders).items() if count > 1]:
+        raise UsageError(f"two runs of the sweep would go into {twice[0]}: give values whose names differ")
     leads, runs = not executors.follows(), []
     for settings, folder in zip(named, folders, strict=True):
         if leads:
@@ -234,6 +239,8 @@ def _run(
     kept = store.read_environment(folder, whole)
     damage.refuse(folder, whole, kept)
     loaded = data.load(asked.data.name, root, say)
+    facts = facts_of(loaded)
+    check_same_data(facts, kept, asked, folder)
     ladder = step.check(asked, loaded)
     means = means_of(kept, asked, loaded, engine, device, folder, executor, say)
     count = workers or executor.room(means)
@@ -244,10 +251,12 @@ def _run(
     work = survey(asked, keeping, cost_of, step.bytes_of(bench, ladder))
     check_room(work.bytes, folder, say)
     with store.lock(folder):  # here the first byte is written: whatever can be refused has been
+        if store.joined(folder, asked) != whole or store.read_environment(folder, whole) != kept:
+            raise UsageError(f"{folder}: another lth wrote to it a moment ago; run the same command again")
         store.clear_unfinished(folder)
         store.open_run(folder, asked)
         if kept is None:
-            kept = environment(asdict(means), whole, command) | {"data": facts_of(loaded.test_y)}
+            kept = environment(asdict(means), whole, command) | {"data": facts}
             store.write_file(folder / store.ENVIRONMENT, store.sealed_json(kept))
         for training in trainings(asked):
             if store.is_done(folder, training.id):
@@ -405,10 +414,29 @@ def environment(means: Mapping[str, Any], experiment: Experiment, command: str) 
     }
 
 
-def facts_of(test_labels: Any) -> dict[str, Any]:
-    """What tables say nothing of: how accurate it is to answer always the same, and on how many examples."""
-    counts = Counter(test_labels.tolist())
-    return {"chance": max(counts.values()) / len(test_labels), "test_examples": len(test_labels)}
+def facts_of(loaded: Data) -> dict[str, Any]:
+    """What tables say nothing of: how accurate it is to answer always the same, on how many examples, and which."""
+    from lth import data
+
+    counts = Counter(loaded.test_y.tolist())
+    return {
+        "chance": max(counts.values()) / len(loaded.test_y),
+        "test_examples": len(loaded.test_y),
+        "sha256": data.digest(loaded),
+    }
+
+
+def check_same_data(
+    facts: Mapping[str, Any], kept: Mapping[str, Any] | None, experiment: Experiment, folder: Path
+) -> None:
+    """Raise UsageError where a run was begun with other examples: a path may hold others by now."""
+    before = (kept or {}).get("data")
+    known = before.get("sha256") if isinstance(before, Mapping) else None
+    if known not in (None, facts["sha256"]):
+        raise UsageError(
+            f"data.name: {experiment.data.name} does not hold the examples that {folder} was begun with; "
+            "bring those back, or give another --out"
+        )
 
 
 def _processor() -> str:
@@ -440,6 +468,7 @@ def show_plan(
     kept = store.read_environment(folder, whole)
     damage.refuse(folder, whole, kept)
     loaded = data.load(asked.data.name, root, quiet)
+    check_same_data(facts_of(loaded), kept, asked, folder)
     ladder = step.check(asked, loaded)
     means = means_of(kept, asked, loaded, engine, device, folder, executor, quiet)
     keeping = Keeping(asked, whole, folder)

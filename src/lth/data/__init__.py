@@ -9,14 +9,15 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lth.data.examples import Data, from_arrays
+    from lth.data.examples import Data, digest, from_arrays
     from lth.data.loading import load
     from lth.data.splits import Splits, pixels, split
 
-__all__ = ["Data", "Splits", "from_arrays", "load", "pixels", "split"]
+__all__ = ["Data", "Splits", "digest", "from_arrays", "load", "pixels", "split"]
 
 _HOME = {
     "Data": "lth.data.examples",
+    "digest": "lth.data.examples",
     "from_arrays": "lth.data.examples",
     "load": "lth.data.loading",
     "Splits": "lth.data.splits",

@@ -41,7 +41,7 @@ def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
     """
     if is_own(config.name):
         with torch.random.fork_rng(devices=[]):
-            return own.build(config.name, shape, classes)
+            return own.build(config.name, shape, classes, config.sha256)
     smallest = SMALLEST_IMAGE[config.name]
     if smallest > 1 and (len(shape) != 3 or min(shape[1:]) < smallest):
         found = " x ".join(map(str, shape)) if len(shape) == 3 else f"vectors of {shape[0]} features"
@@ -67,7 +67,7 @@ def first_weights(config: Model, shape: tuple[int, ...], classes: int, generator
         return draw(build(config, shape, classes), generator, config.init_sigma)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        return tensors(own.build(config.name, shape, classes))
+        return tensors(own.build(config.name, shape, classes, config.sha256))
 
 
 def unwrapped(model: nn.Module) -> nn.Module:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import inspect
 import sys
 import traceback
@@ -19,14 +20,15 @@ from lth.config import nearest
 from lth.errors import UsageError
 
 
-def build(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
+def build(name: str, shape: tuple[int, ...], classes: int, sha256: str | None = None) -> nn.Module:
     """The module that the function of `name` (FILE.py:FUNCTION) returns; it may draw from the global generator.
 
     The function is given `shape`, of an input without the batch, and `classes`, if it has parameters of these names.
+    `sha256` is of the file as the experiment was made with it: it is never another that is run.
     Raises UsageError where there is none, it fails, or what it returns does not take such inputs to [batch, classes].
     """
     path, _, function = name.rpartition(":")
-    make = _function(Path(path).absolute(), function)
+    make = _function(Path(path).absolute(), function, sha256)
     known: dict[str, Any] = {"shape": shape, "classes": classes}
     wanted = inspect.signature(make).parameters
     needed = [n for n, p in wanted.items() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
@@ -44,30 +46,41 @@ def build(name: str, shape: tuple[int, ...], classes: int) -> nn.Module:
     return model.train()
 
 
-def _function(path: Path, function: str) -> Callable[..., Any]:
-    try:
-        changed = path.stat().st_mtime_ns
-    except OSError as error:
-        raise UsageError(f"model.name: {path.name} cannot be read: {error.strerror}") from None
-    found = vars(_loaded(path, changed))
+def _function(path: Path, function: str, sha256: str | None) -> Callable[..., Any]:
+    found = vars(_loaded(path, sha256 or hashlib.sha256(_read(path)).hexdigest()))
     if not callable(found.get(function)):
         names = [name for name, value in found.items() if callable(value)]
         raise UsageError(f"model.name: {path.name} has no function {function!r}{nearest(function, names)}")
     return found[function]
 
 
+def _read(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"model.name: {path.name} cannot be read: {error.strerror}") from None
+
+
 @lru_cache(maxsize=8)
-def _loaded(path: Path, changed: int) -> Any:
-    """The file as a module, run once; what lies beside it can be imported from it."""
+def _loaded(path: Path, sha256: str) -> Any:
+    """The file with this checksum as a module, run once; what lies beside it can be imported from it.
+
+    Once it is run, a process keeps it, whatever becomes of the file.
+    """
+    content = _read(path)
+    if hashlib.sha256(content).hexdigest() != sha256:
+        raise UsageError(
+            f"model.name: {path.name} is no longer the file that this experiment was made with; bring that one back"
+        )
     name = f"lth_own_{path.stem}"
     spec = spec_from_file_location(name, path)
-    assert spec and spec.loader  # the name ends in .py
+    assert spec  # the name ends in .py
     module = module_from_spec(spec)
     sys.modules[name] = module  # as dataclasses and pickle expect
     sys.path.insert(0, str(path.parent))
     try:
         with _failures_named(path.name):
-            spec.loader.exec_module(module)
+            exec(compile(content, path, "exec"), vars(module))  # these very bytes, where an import might read others
     finally:
         sys.path.remove(str(path.parent))
     return module

@@ -12,9 +12,9 @@ from lth.config import Branch, Experiment
 from lth.config.names import sigma_in
 
 # What may differ between the paper's experiment and a run that repeats it: names and amounts, the grid of evaluations,
-# and how it is computed. All else makes another experiment.
+# how it is computed, and what is kept of it. All else makes another experiment.
 FREE = {
-    *("name", "about", "seed", "trials", "levels", "branch", "scale"),
+    *("name", "about", "seed", "trials", "levels", "branch", "scale", "store.keep"),
     *("recipe.eval_every", "recipe.test_every", "recipe.report_at", "recipe.train_accuracy"),
     *("recipe.precision", "recipe.compile"),
 }

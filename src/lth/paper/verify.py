@@ -202,7 +202,7 @@ class Card:
 
 def card(run: Records, beside: Iterable[Records] = ()) -> Card:
     """The score card of a run, from its experiment and tables alone; claims about two experiments read `beside` too."""
-    others = [_trials(other) for other in beside]
+    others = [_trials(other) for other in sorted(beside, key=size)]  # of each experiment the largest speaks, the last
     table = replace(_trials(run), beside={other.fit.setup: other for other in others if other.fit.setup})
     drawn = tuple(against(table))
     return Card(
@@ -216,6 +216,12 @@ def card(run: Records, beside: Iterable[Records] = ()) -> Card:
         counts=tuple(counts(table)),
         method=method(table),
     )
+
+
+def size(run: Records) -> tuple[int, int]:
+    """Of the runs of one experiment the one of largest size speaks: of the longest, that of most trained tickets."""
+    tickets = run.summary["branch"].tolist().count("ticket")
+    return run.experiment.recipe.iterations if tickets else 0, tickets
 
 
 def _trials(run: Records) -> Trials:

@@ -213,6 +213,7 @@ def _curves(run: int, branch: str, curves: pd.DataFrame, winning: int | None) ->
         return []
     return [
         {
+            "key": f"{run}/{branch}",
             "run": run,
             "family": branch,
             "iterations": shown,

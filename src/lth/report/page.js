@@ -166,14 +166,14 @@
   function drawIterations() {
     const card = one("#chart-iterations");
     if (!card) return;
-    const index = Number(picked(card, "curves", "0"));
-    const curves = data.iterations[index];
+    const key = picked(card, "curves", "");
+    const curves = data.iterations.find((c) => c.key === key) ?? data.iterations[0];
     const quantitySelect = one('[data-pick="quantity"]', card);
     fill(quantitySelect, Object.entries(curves.quantities).map(([name, q]) => [name, q.label]));
     const name = picked(card, "quantity", Object.keys(curves.quantities)[0]);
     const quantity = curves.quantities[name] || Object.values(curves.quantities)[0];
     const said = formats[quantity.kind];
-    const on = (chosen.levels[index] ??= new Set(curves.shown));
+    const on = chosen.levels[key] ?? new Set(curves.shown); // until a reader says, what the page shows: levels arrive
     const n = curves.levels.length;
     const traces = [], later = [];
     curves.levels.forEach((level, i) => {
@@ -208,6 +208,7 @@
       const swatch = `<svg width="14" height="12" aria-hidden="true"><line x1="0" x2="14" y1="6" y2="6" stroke-width="4" stroke="${levelColour(i, n)}"/></svg>`;
       const button = chip(percentSaid(curves.percents[i]), swatch, () => on.has(level), (now) => {
         now ? on.add(level) : on.delete(level);
+        chosen.levels[key] = on;
         drawIterations();
         all("#levels .chip")[i].focus();
       });
@@ -229,12 +230,12 @@
   function drawExplorer() {
     const part = one("#tickets");
     if (!part) return;
-    const run = data.explorer[Number(picked(part, "run", "0"))] || data.explorer[0];
+    const run = explored(part);
     const trialSelect = one('[data-pick="trial"]', part), slider = one("#level"), layerSelect = one('[data-pick="layer"]', part);
-    fill(trialSelect, run.trials.map((t, i) => [String(i), `trial ${t.trial}`]));
-    const trial = run.trials[Number(picked(part, "trial", "0"))] || run.trials[0];
-    chosen.level ??= run.winning ?? trial.levels[Math.floor(trial.levels.length / 2)].level;
-    const reached = trial.levels.filter(({ level }) => level <= chosen.level).length; // a trial can end before another
+    fill(trialSelect, run.trials.map((t) => [String(t.trial), `trial ${t.trial}`]));
+    const trial = lookedInto(part, run);
+    const wanted = chosen.level ?? run.winning ?? trial.levels[Math.floor(trial.levels.length / 2)].level;
+    const reached = trial.levels.filter(({ level }) => level <= wanted).length; // a trial can end before another
     slider.max = trial.levels.length - 1;
     slider.value = Math.max(reached - 1, 0);
     const now = trial.levels[slider.value];
@@ -247,6 +248,9 @@
     drawPixels(trial, now);
     drawStarts(trial.layers[index], now.starts[index]);
   }
+  /** What the explorer looks into: runs by their number, trials by theirs, as more of them arrive. */
+  const explored = (part) => data.explorer.find((r) => String(r.run) === picked(part, "run", "")) ?? data.explorer[0];
+  const lookedInto = (part, run) => run.trials.find((t) => String(t.trial) === picked(part, "trial", "")) ?? run.trials[0];
   const short = (name) => name.replace(/\.weight$/, "");
 
   function drawLayers(trial, now) {
@@ -372,8 +376,7 @@
       redraw(part);
     }));
     one("#level", root)?.addEventListener("input", (event) => {
-      const run = data.explorer[Number(picked(one("#tickets"), "run", "0"))] || data.explorer[0];
-      const trial = run.trials[Number(picked(one("#tickets"), "trial", "0"))] || run.trials[0];
+      const part = one("#tickets"), trial = lookedInto(part, explored(part));
       chosen.level = trial.levels[event.target.value].level;
       drawExplorer();
     });

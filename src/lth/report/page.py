@@ -215,8 +215,7 @@ def iteration_part(names: Sequence[str], curves: Sequence[Mapping[str, Any]]) ->
     if not curves:
         return ""
     entries = [
-        (str(i), str(c["family"]) if len(names) == 1 else f"{names[c['run']]}: {c['family']}")
-        for i, c in enumerate(curves)
+        (str(c["key"]), str(c["family"]) if len(names) == 1 else f"{names[c['run']]}: {c['family']}") for c in curves
     ]
     return f"""<section aria-labelledby="iterations-title"><h2 id="iterations-title">While they train</h2>
 <figure class="card" id="chart-iterations" data-part aria-labelledby="iterations-title">
@@ -231,7 +230,7 @@ def iteration_part(names: Sequence[str], curves: Sequence[Mapping[str, Any]]) ->
 def explorer_part(names: Sequence[str], found: Sequence[Mapping[str, Any]]) -> str:
     if not found:
         return ""
-    entries = [(str(i), str(names[run["run"]])) for i, run in enumerate(found)]
+    entries = [(str(run["run"]), str(names[run["run"]])) for run in found]
     heads = _heads(("layer", "shape", "weights", "density", "dead units", "unread inputs"))
     return f"""<section id="tickets" data-part aria-labelledby="tickets-title">
 <h2 id="tickets-title">Inside the ticket</h2>
@@ -303,12 +302,10 @@ def _origin(run: Records, name: str) -> str:
         for facts in groups
         if facts
     )
-    command = (
-        f"<p>To repeat it:</p><pre><code>{escape(str(known['command']))}</code></pre>" if known.get("command") else ""
-    )
+    command = f"<p>Begun by:</p><pre><code>{escape(str(known['command']))}</code></pre>" if known.get("command") else ""
     toml = escape(config.to_toml(run.experiment))
     return f"""<div class="card"><h3>{escape(name)}</h3>{command}
-<details><summary>experiment.toml: <code>lth run</code> on this file repeats it too</summary>
+<details><summary>experiment.toml: <code>lth run</code> on this file repeats it</summary>
 {region(f"<pre>{toml}</pre>", "experiment.toml")}</details>
 <div class="facts">{listed}</div></div>"""
 
