@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import random
 from typing import Any
 
 import numpy as np
@@ -218,3 +219,57 @@ def test_what_does_not_fit_is_said_before_any_training() -> None:
     with pytest.raises(UsageError, match="validation is given and split off"):
         lth.find_tickets(model, {"train": (x, y), "validation": (x, y)}, RECIPE, validation=0.1)
     assert all(torch.equal(before[name], tensor) for name, tensor in models.tensors(model).items())
+
+
+# ---------------------------------------------------------------------------------------------------- what others draw
+
+
+class Augmented(Pairs):
+    """A Dataset that augments each example by what the global generators of torch, numpy and Python give."""
+
+    def __getitem__(self, place: int) -> tuple[Tensor, int]:
+        x, y = super().__getitem__(place)
+        return x + 0.1 * torch.randn(5) + 0.1 * float(np.random.randn()) + 0.1 * random.gauss(), y  # noqa: NPY002
+
+
+def test_what_a_dataset_draws_comes_from_the_seeds_and_an_evaluation_draws_the_same_each_time() -> None:
+    still = RECIPE | {"optimizer": "sgd", "lr": 1e-30}
+    losses = lth.find_tickets(nn.Linear(5, 3), Augmented(), still, levels=0).curves["val_loss"]
+    assert losses.nunique() == 1
+    found = []
+    for seed in (1, 2):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        random.seed(seed)
+        before = torch.get_rng_state(), np.random.get_state()[1].copy(), random.getstate()  # type: ignore[index]  # noqa: NPY002
+        found.append(lth.find_tickets(network(), Augmented(), RECIPE, levels=1))
+        after = torch.get_rng_state(), np.random.get_state()[1], random.getstate()  # type: ignore[index]  # noqa: NPY002
+        assert torch.equal(before[0], after[0]) and np.array_equal(before[1], after[1]) and before[2] == after[2]
+    assert alike(*found)
+    assert not alike(found[0], lth.find_tickets(network(), Augmented(), RECIPE, levels=1, seed=2))
+
+
+def test_sparse_gradients_frozen_networks_and_a_metric_called_loss() -> None:
+    class Bag(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.words, self.head = nn.EmbeddingBag(10, 8, sparse=True), nn.Linear(8, 2)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.head(self.words(x))
+
+    words = torch.randint(10, (100, 4), generator=torch.Generator().manual_seed(0))
+    data = (words.numpy().astype(np.int64), (words[:, 0] > 4).long())
+    tickets = lth.find_tickets(Bag(), data, RECIPE | {"optimizer": "sgd"}, levels=1)
+    assert tickets.rows[1]["status"] == "done"
+
+    def loss(outputs: Tensor, targets: Tensor) -> float:
+        return -float((outputs.argmax(1) != targets).double().mean())
+
+    curves = lth.find_tickets(network(), points(), RECIPE, levels=0, metric=loss).curves
+    assert (
+        {"val_loss", "val_metric"} <= {*curves} and (curves["val_metric"] <= 0).all() and (curves["val_loss"] > 0).all()
+    )
+    frozen = network().requires_grad_(False)
+    with pytest.raises(UsageError, match="Sequential has no parameter to train: all are frozen"):
+        lth.find_tickets(frozen, points(), RECIPE)

@@ -121,6 +121,43 @@ def test_lbfgs_with_its_closure() -> None:
             assert revived(model, mask) == 0
 
 
+def test_what_lbfgs_remembers_of_the_dense_network_is_forgotten() -> None:
+    """It keeps vectors of all numbers; a direction of the dense network would revive weights inside a step."""
+    model = network()
+    mask = random_mask(model)
+    optimizer = torch.optim.LBFGS(model.parameters(), 0.5, max_iter=4)
+    x, y = batch()
+    alive: list[int] = []
+
+    def closure() -> Tensor:
+        alive.append(revived(model, mask))
+        optimizer.zero_grad()
+        loss = cross_entropy(model(x), y)
+        loss.backward()
+        return loss
+
+    optimizer.step(closure)  # pyright: ignore[reportArgumentType]
+    alive.clear()
+    with lth.hold(model, mask, optimizer):
+        for _ in range(2):
+            optimizer.step(closure)  # pyright: ignore[reportArgumentType]
+    assert len(alive) > 4 and not any(alive)
+
+
+def test_a_frozen_parameter_that_is_unfrozen_inside_has_no_gradient_where_it_is_pruned() -> None:
+    model = network().requires_grad_(False)
+    mask = random_mask(model)
+    with lth.hold(model, mask):
+        assert not any(parameter.requires_grad for parameter in model.parameters())
+        model.requires_grad_(True)
+        x, y = batch()
+        cross_entropy(model(x), y).backward()
+        for name, parameter in models.counted(model).items():
+            assert parameter.grad is not None and not parameter.grad[~mask[name]].any() and parameter.grad.any()
+    cross_entropy(model(x), y).backward()
+    assert any(p.grad[~mask[n]].any() for n, p in models.counted(model).items() if p.grad is not None)
+
+
 def test_held_training_is_that_of_the_sparse_network() -> None:
     """Beside torch's own pruning, which computes with weight * mask: the same weights survive with the same values."""
     model, theirs = network(), network()

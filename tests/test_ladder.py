@@ -7,6 +7,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -313,3 +314,103 @@ def test_training_a_ticket_again_gives_what_its_level_gave() -> None:
         train(model)
     assert all(torch.equal(tensor, ends[3][name]) for name, tensor in ends[2].items())
     assert any(not torch.equal(tensor, ends[3][name]) for name, tensor in ends[1].items())
+
+
+# --------------------------------------------------------------------------------------- modules that are not so simple
+
+
+def test_the_scales_of_weight_norm_are_no_weights() -> None:
+    with pytest.warns(FutureWarning, match="weight_norm"):
+        model = built(lambda: nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 4)))
+    assert list(models.counted(model)) == ["0.weight_v", "2.weight"]
+    tickets = lth.imp(model, trainer(), rate=0.2, levels=2)
+    assert [row["status"] for row in tickets.rows] == ["done"] * 3
+
+
+def test_a_weight_that_is_computed_is_not_passed_over() -> None:
+    model = built(lambda: nn.Sequential(nn.utils.parametrizations.weight_norm(nn.Linear(6, 8)), nn.Linear(8, 4)))
+    parts = "0.parametrizations.weight.original0 or 0.parametrizations.weight.original1"
+    with pytest.raises(UsageError, match=f"^0.weight is computed by a parametrization, .*, or give a rate for {parts}"):
+        lth.imp(model, trainer())
+    tickets = lth.imp(model, trainer(), levels=1, rates={"0.parametrizations.weight.original1": 0.5})
+    assert int((~tickets[1].mask["0.parametrizations.weight.original1"]).sum()) == 24
+
+
+def test_what_lth_says_of_a_level_is_not_said_by_train() -> None:
+    calls: list[int] = []
+
+    def wrong(told: dict[str, Any]) -> Callable[[nn.Module], Any]:
+        return lambda model: calls.append(1) or told
+
+    for told, said in {
+        "level and status": (
+            {"level": 0, "status": "ok", "score": 0.5},
+            "returned level, status: lth itself says that",
+        ),
+        "curve": ({"curve": [0.1, 0.2]}, "curve = .*: expected a list of dicts, one an evaluation"),
+    }.values():
+        with pytest.raises(UsageError, match=said):
+            lth.imp(chain(), wrong(told), levels=2)
+    assert len(calls) == 2  # at level 0, once each
+    for score in (torch.tensor([0.5]), np.array(0.5), np.float32(0.5), 0.5, {"score": np.array([0.5])}):
+        assert lth.imp(chain(), lambda model, score=score: score, levels=0).rows[0]["score"] == 0.5
+    with pytest.raises(UsageError, match="expected nothing, a score"):
+        lth.imp(chain(), lambda model: torch.ones(2), levels=0)
+
+
+def test_an_optimizer_that_is_made_with_a_state_may_be_made_at_each_level() -> None:
+    x = torch.randn(30, 6, generator=torch.Generator().manual_seed(0))
+
+    def steps(model: nn.Module, optimizer: torch.optim.Optimizer) -> None:
+        for _ in range(3):
+            optimizer.zero_grad()
+            cross_entropy(model(x), x.argmax(1) % 4).backward()
+            optimizer.step()
+
+    tickets = lth.imp(chain(), lambda model: steps(model, torch.optim.Adagrad(model.parameters(), 0.01)), levels=2)
+    assert [row["status"] for row in tickets.rows] == ["done"] * 3
+    model = chain()
+    carried = torch.optim.Adagrad(model.parameters(), 0.01)
+    with pytest.raises(UsageError, match="comes to level 1 with what it remembers of level 0"):
+        lth.imp(model, lambda model: steps(model, carried), levels=2)
+
+
+def test_a_compiled_module_inside_is_pruned_and_reset() -> None:
+    inner = lambda: nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 4))
+    plain, partly = built(inner), built(inner)
+    partly[0] = torch.compile(partly[0], backend="eager")
+    expected, found = (lth.imp(model, trainer(), levels=2) for model in (plain, partly))
+    assert found[2].mask.keys() == expected[2].mask.keys() == {"0.weight", "2.weight"}
+    assert all(torch.equal(found[2].mask[name], expected[2].mask[name]) for name in found[2].mask)
+    expected[2].apply(partly)
+    assert all(torch.equal(t, expected[2].start[n]) for n, t in models.tensors(partly).items())
+
+
+@pytest.mark.parametrize("persistent", [False, True])
+def test_a_buffer_that_begins_as_nothing_and_a_type_that_changes_are_reset(persistent: bool) -> None:
+    class Following(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = nn.Linear(6, 4)
+            self.register_buffer("mean", None, persistent=persistent)
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.mean = x.mean(0) if self.mean is None else self.mean + x.mean(0)
+            return self.inner(x.to(self.inner.weight.dtype)).float()
+
+    begun: list[tuple[Any, torch.dtype]] = []
+
+    def train(model: nn.Module) -> None:
+        begun.append((model.mean, model.inner.weight.dtype))  # type: ignore[union-attr]
+        trainer()(model)
+        model.bfloat16()
+
+    lth.imp(built(Following), train, levels=2)
+    assert begun == [(None, torch.float32)] * 3
+
+
+def test_what_no_ladder_can_be_made_of_is_said_at_once() -> None:
+    with pytest.raises(UsageError, match=r"rates = \[0.1\]: expected a dict of patterns and rates"):
+        lth.imp(chain(), trainer(), rates=[0.1])  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match=r"0.weight has no values: it is on the meta device"):
+        lth.imp(nn.Sequential(nn.Linear(3, 2, device="meta")), trainer())

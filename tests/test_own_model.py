@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 
@@ -127,6 +128,44 @@ def test_a_file_that_changes_while_a_run_goes_on_changes_nothing(
         models.build(recorded, (1, 6, 6), 4)
 
 
+HIDDEN = """
+import numpy as np
+import torch
+from torch import nn
+
+class Hidden(nn.Module):
+    def __init__(self, inputs, classes):
+        super().__init__()
+        self.features = torch.randn(inputs, 16)  # fixed, and in no state_dict
+        self.register_buffer("more", torch.randn(16, 16), persistent=False)
+        self.head = nn.Linear(16, classes)
+        self.head.weight.data *= np.random.rand()
+
+    def forward(self, x):
+        return self.head(nn.functional.dropout(x.flatten(1) @ self.features @ self.more, 0.1, True))
+
+def build(shape, classes):
+    return Hidden(shape[0] * shape[1] * shape[2], classes)
+"""
+
+
+def test_what_no_state_dict_holds_is_the_same_each_time(mine: dict[str, Any]) -> None:
+    """Whatever the global generators hold: also for the levels that a run is extended by."""
+    Path("my.py").write_text(HIDDEN)
+    for seed, folder in ((0, "a"), (1, "b")):
+        torch.manual_seed(seed)
+        np.random.seed(seed)  # noqa: NPY002
+        lth.run(mine, out=folder, engine="torch", workers=1, levels=1)
+    np.random.seed(5)  # noqa: NPY002
+    lth.run(mine, out="b", engine="torch", workers=1, levels=2)
+    lth.run(mine, out="a", engine="torch", workers=1, levels=2)
+    for level in range(3):
+        a, b = weights("a", level), weights("b", level)
+        assert all(torch.equal(a[name], b[name]) for name in a)
+    columns = ["val_loss", "val_accuracy", "test_loss"]
+    assert lth.Run(Path("a")).curves[columns].equals(lth.Run(Path("b")).curves[columns])
+
+
 def test_its_ticket_is_exported_and_trained_again(mine: dict[str, Any]) -> None:
     lth.run(mine, out="run", engine="torch", workers=1)
     said: list[str] = []
@@ -166,6 +205,9 @@ WRONG = {
     "def build(): return nn.LSTM(4, 3)": "to tuple, expected (2, 3)",
     "def build(): return nn.Linear(5, 3)": "net.py:build on inputs of (4,) failed: RuntimeError: ",
     "def build(): return 1 / 0": "net.py:build failed: ZeroDivisionError: division by zero (net.py, line 2)",
+    "def build(): return nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))": "weight is computed by a parametri",
+    "class M(nn.Linear):\n  def get_extra_state(self): return {}\n  def set_extra_state(self, state): ...\n"
+    "def build(): return M(4, 3)": "net.py:build: _extra_state is no tensor, which is all that a run stores",
     "def build(:": "net.py failed: SyntaxError",
     "import nothing_like_it": "net.py failed: ModuleNotFoundError: No module named 'nothing_like_it' (net.py, line 2)",
 }

@@ -14,6 +14,7 @@ from lth.data.parts import Part, parts
 from lth.errors import UsageError
 from lth.ladder import Tickets, imp
 from lth.models import unwrapped
+from lth.randomness import global_draws
 from lth.training.loop import Outcome, train
 from lth.training.module_engine import Measure, ModuleEngine, accuracy, default_loss
 
@@ -47,6 +48,8 @@ def find_tickets(
     level's weights. Raises UsageError before any training where something does not fit.
     """
     recipe = recipe_of(recipe)
+    if not any(p.requires_grad for p in model.parameters()):
+        raise UsageError(f"{type(model).__name__} has no parameter to train: all are frozen")
     floats = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     found = parts(data, validation, seed, floats)
     targets = check(recipe, found["train"])
@@ -83,7 +86,8 @@ def check(recipe: Recipe, train_part: Part) -> Tensor:
     """The targets of some examples. Raises UsageError where the recipe cannot be carried out on them."""
     if recipe.batch > train_part.size:
         raise UsageError(f"recipe.batch = {recipe.batch} is more than the {train_part.size} training examples")
-    x, y = train_part.batch(torch.arange(min(2, train_part.size)))
+    with global_draws(torch.device("cpu")):
+        x, y = train_part.batch(torch.arange(min(2, train_part.size)))
     if recipe.augment and x.dim() != 4:
         raise UsageError(f"recipe.augment is for images, but an input is {tuple(x.shape[1:])}; leave it out")
     return y
@@ -100,4 +104,4 @@ def told(outcome: Outcome, with_test: bool, metric: str) -> dict[str, Any]:
 def name_of(metric: Measure | None) -> str:
     """What the columns call it."""
     name = getattr(metric, "__name__", "metric") if metric else "minus_loss"
-    return name if name.isidentifier() else "metric"
+    return name if name.isidentifier() and name != "loss" else "metric"  # loss is a column already

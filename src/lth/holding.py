@@ -50,8 +50,8 @@ def hold(model: nn.Module, mask: Mapping[str, Tensor], *optimizers: Optimizer) -
     _trains(optimizers, held)
     with ExitStack() as stack:
         for one in held:
-            if one.parameter.requires_grad:
-                stack.callback(one.parameter.register_hook(_gradient_hook(one)).remove)
+            if one.parameter.is_floating_point():
+                stack.callback(_hooked(one).remove)
             clear(one.parameter, one)
             gradient = one.parameter.grad
             if gradient is not None and gradient.is_sparse:
@@ -94,13 +94,28 @@ def find(model: nn.Module, mask: Mapping[str, Tensor]) -> list[Held]:
 @torch.no_grad()
 def clean(optimizer: Optimizer, held: list[Held]) -> None:
     """Set to 0 the pruned weights that `optimizer` trains, and all that it remembers of each."""
-    own = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-    for one in held:
-        if id(one.parameter) in own:
-            clear(one.parameter, one)
-            for tensor in optimizer.state.get(one.parameter, {}).values():
-                if isinstance(tensor, Tensor) and tensor.shape == one.parameter.shape:
-                    clear(tensor, one)
+    known = {id(one.parameter): one for one in held}
+    for group in optimizer.param_groups:
+        places, size = list[tuple[int, Held]](), 0
+        for parameter in group["params"]:
+            if one := known.get(id(parameter)):
+                places.append((size, one))
+                clear(parameter, one)
+                for tensor in _remembered(optimizer, parameter):
+                    if tensor.shape == parameter.shape:
+                        clear(tensor, one)
+            size += parameter.numel()
+        for tensor in _remembered(optimizer, group["params"][0]) if places else ():
+            if tensor.shape == (size,):  # as LBFGS has it: a vector of all numbers of the group
+                for first, one in places:
+                    part = tensor[first : first + one.parameter.numel()]
+                    part.masked_fill_(one.where(part).flatten(), 0)
+
+
+def _remembered(optimizer: Optimizer, parameter: Tensor) -> Iterator[Tensor]:
+    """The tensors of an optimizer's state for a parameter, also those in lists."""
+    for value in optimizer.state.get(parameter, {}).values():
+        yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Tensor))
 
 
 @torch.no_grad()
@@ -109,8 +124,15 @@ def clear(tensor: Tensor, one: Held) -> None:
     tensor.masked_fill_(one.where(tensor), 0)
 
 
-def _gradient_hook(one: Held) -> Any:
-    return unserializable_hook(lambda gradient: _without(gradient, one))
+def _hooked(one: Held) -> Any:
+    """A hook that keeps gradients of pruned weights 0, of a frozen parameter too: it may be unfrozen inside."""
+    trained = one.parameter.requires_grad
+    try:
+        return one.parameter.requires_grad_(True).register_hook(
+            unserializable_hook(lambda gradient: _without(gradient, one))
+        )
+    finally:
+        one.parameter.requires_grad_(trained)
 
 
 def _without(gradient: Tensor, one: Held) -> Tensor:

@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import copy
 import math
+import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from importlib.metadata import version
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
@@ -21,13 +23,14 @@ from lth.config import nearest, shown
 from lth.errors import UsageError
 from lth.holding import hold
 from lth.masks import Mask
-from lth.models import counted, everywhere, of_norms, parameters, tensors, tied, unwrapped
+from lth.models import computed, counted, everywhere, of_norms, parameters, tensors, tied, unwrapped
 from lth.pruning import SCORES, Budget, keep, share
 from lth.ticket import Ticket
 
 if TYPE_CHECKING:
     import pandas as pd
 
+OWN = ("level", "density", "weights", "status")  # the columns of a level that lth fills in
 Train = Callable[[nn.Module], Any]
 Pools = list[tuple[tuple[str, ...], float]]  # layers that compete with each other, and their rate
 
@@ -118,6 +121,8 @@ def imp(
     where an optimizer's state or its learning rate is carried over from one level to the next. A level whose weights
     are not finite is the last, with status "diverged".
     """
+    if rates is not None and not isinstance(rates, Mapping):
+        raise UsageError(f"rates = {shown(rates)}: expected a dict of patterns and rates, such as {{'encoder.*': 0.3}}")
     layers = layer_rates(model, rate, rates or {})
     pools = make_pools(layers, scope)
     check_ladder(model, layers, pools, levels)
@@ -127,10 +132,10 @@ def imp(
     tickets: list[Ticket] = []
     rows: list[dict[str, Any]] = []
     curve: list[dict[str, Any]] = []
-    first_rates: dict[int, list[float]] = {}
+    before = Optimizers()
     for level in range(levels + 1):
         reset()
-        with hold(model, mask), fresh_optimizers(model, level, first_rates):
+        with hold(model, mask), fresh_optimizers(model, level, before):
             told = columns(train(model))
         trained = {name: parameters(model)[name].detach().cpu() for name in mask}
         curve += [{"level": level, **row} for row in told.pop("curve", [])]
@@ -155,6 +160,8 @@ def layer_rates(model: nn.Module, rate: float, rates: Mapping[str, float]) -> di
     own = parameters(model)
     if lazy := [name for name, p in own.items() if isinstance(p, nn.parameter.UninitializedParameter)]:
         raise UsageError(f"{lazy[0]} has no shape yet: call the model on a batch first")
+    if empty := [name for name, p in own.items() if p.is_meta]:
+        raise UsageError(f"{empty[0]} has no values: it is on the meta device; model.to_empty(...) and initialise it")
     ties, by_itself = tied(model), counted(model)
     aliases = {name: [name] for name in own if name not in ties and (name in by_itself or name in rates)}
     for name, first in ties.items():
@@ -168,6 +175,12 @@ def layer_rates(model: nn.Module, rate: float, rates: Mapping[str, float]) -> di
             wrong.append(f"{pattern} is never pruned: biases and what belongs to a norm are no weights")
         elif not any(fits(pattern, name) for name in aliases):
             wrong.append(f"{shown(pattern)} fits no weight{nearest(pattern, aliases)}; they are {', '.join(aliases)}")
+    for weight, parts in computed(model).items():
+        if not {*parts} & {*rates}:
+            wrong.append(
+                f"{weight} is computed by a parametrization, which is not pruned by itself: remove it before "
+                f"(torch.nn.utils.parametrize.remove_parametrizations), or give a rate for {' or '.join(parts)}"
+            )
     if not aliases:
         wrong.append(f"{type(model).__name__} has no weights to prune: no parameter of two dimensions or more")
     if wrong:
@@ -225,16 +238,23 @@ def resetter(model: nn.Module) -> Callable[[], None]:
     model = unwrapped(model)
     kept = lambda value: value.detach().clone() if isinstance(value, Tensor) else copy.deepcopy(value)
     state = {name: kept(value) for name, value in model.state_dict().items()}
-    buffers = {name: buffer.clone() for name, buffer in model.named_buffers()}
+    kinds = {name: parameter.dtype for name, parameter in model.named_parameters()}
+    buffers = [
+        (module, {n: b if b is None else b.clone() for n, b in module._buffers.items()}) for module in model.modules()
+    ]
     modes = [(module, module.training) for module in model.modules()]
     trained = {name: parameter.requires_grad for name, parameter in model.named_parameters()}
 
     @torch.no_grad()
     def reset() -> None:
+        for name, parameter in model.named_parameters():
+            parameter.data = parameter.data.to(kinds.get(name, parameter.dtype))
+        for module, kept_buffers in buffers:
+            for name in {*module._buffers} - {*kept_buffers}:
+                del module._buffers[name]
+            for name, buffer in kept_buffers.items():
+                module._buffers[name] = _as_before(module._buffers.get(name), buffer)
         model.load_state_dict(state)
-        for name, buffer in model.named_buffers():
-            if name in buffers:
-                buffer.copy_(buffers[name])
         for module, mode in modes:
             module.training = mode
         for name, parameter in model.named_parameters():
@@ -244,12 +264,25 @@ def resetter(model: nn.Module) -> Callable[[], None]:
     return reset
 
 
-@contextmanager
-def fresh_optimizers(model: nn.Module, level: int, first_rates: dict[int, list[float]]) -> Iterator[None]:
-    """Refuse an optimizer that comes from the level before: with its state, or with its last learning rate.
+def _as_before(now: Tensor | None, before: Tensor | None) -> Tensor | None:
+    """A buffer with its former content; the same tensor where it can be, for whatever else refers to it."""
+    if now is None or before is None or (now.shape, now.dtype) != (before.shape, before.dtype) or 0 in now.stride():
+        return None if before is None else before.clone()
+    return now.copy_(before)
 
-    `first_rates` keeps what level 0 began with: the learning rates of the n-th optimizer at its first step.
-    """
+
+@dataclass(frozen=True)
+class Optimizers:
+    """What is remembered of the optimizers of earlier levels."""
+
+    known: weakref.WeakSet[Optimizer] = field(default_factory=weakref.WeakSet)
+    rates: dict[int, list[float]] = field(default_factory=dict)  # of the n-th of level 0, at its first step
+    filled: dict[int, bool] = field(default_factory=dict)  # whether it had a state then, as Adagrad's is made with one
+
+
+@contextmanager
+def fresh_optimizers(model: nn.Module, level: int, before: Optimizers) -> Iterator[None]:
+    """Refuse an optimizer that comes from the level before: with its state, or with its last learning rate."""
     own = {id(parameter) for parameter in parameters(model).values()}
     seen: list[Optimizer] = []
 
@@ -259,11 +292,15 @@ def fresh_optimizers(model: nn.Module, level: int, first_rates: dict[int, list[f
             return
         seen.append(optimizer)
         rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
-        before = first_rates.setdefault(len(seen), rates) if level == 0 else first_rates.get(len(seen), rates)
-        if level and any(optimizer.state.get(parameter) for parameter in trained):
+        filled = any(optimizer.state.get(parameter) for parameter in trained)
+        if level == 0:
+            before.rates[len(seen)], before.filled[len(seen)] = rates, filled
+            return
+        first = before.rates.get(len(seen), rates)
+        if filled and (optimizer in before.known or not before.filled.get(len(seen))):
             what = f"the optimizer comes to level {level} with what it remembers of level {level - 1}"
-        elif rates != before:
-            now, then = (", ".join(f"{rate:g}" for rate in several) for several in (rates, before))
+        elif rates != first:
+            now, then = (", ".join(f"{rate:g}" for rate in several) for several in (rates, first))
             what = f"level {level} begins with learning rate {now}, but level 0 with {then}"
         else:
             return
@@ -274,6 +311,7 @@ def fresh_optimizers(model: nn.Module, level: int, first_rates: dict[int, list[f
         yield
     finally:
         handle.remove()
+        before.known.update(seen)
 
 
 # ----------------------------------------------------------------------------------------------------------------- rows
@@ -284,14 +322,26 @@ def columns(told: Any) -> dict[str, Any]:
     if told is None:
         return {}
     if isinstance(told, Mapping):
-        return {str(key): value.item() if isinstance(value, Tensor) else value for key, value in told.items()}
-    if isinstance(told, Tensor) and told.numel() == 1:
-        told = told.item()
+        if taken := [str(key) for key in told if key in OWN]:
+            raise UsageError(f"train(model) returned {', '.join(taken)}: lth itself says that; give it another name")
+        curve = told.get("curve", [])
+        if not isinstance(curve, list | tuple) or not all(isinstance(row, Mapping) for row in curve):
+            raise UsageError(
+                f"train(model) returned curve = {shown(curve)}: expected a list of dicts, one an evaluation"
+            )
+        return {str(key): _number(value) for key, value in told.items()}
+    told = _number(told)
     if isinstance(told, Real) and not isinstance(told, bool):
         return {"score": float(told)}
     raise UsageError(
         f"train(model) returned {shown(told)}: expected nothing, a score (a number, higher is better), or a dict"
     )
+
+
+def _number(value: Any) -> Any:
+    """A tensor or array of one number as that number."""
+    single = isinstance(value, Tensor | np.ndarray | np.generic) and math.prod(value.shape) == 1
+    return value.item() if single else value
 
 
 def in_a_line(row: Mapping[str, Any], levels: int) -> str:

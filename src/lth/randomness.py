@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import random
 from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -32,15 +33,16 @@ def generator(*parts: object) -> torch.Generator:
 
 @contextmanager
 def global_draws(device: torch.device) -> Iterator[Callable[[int], None]]:
-    """Leave torch's global generators as they were, whatever is drawn inside; yields what seeds them.
+    """Leave the global generators as they were, whatever is drawn inside; yields what seeds them.
 
-    For modules of other people, whose dropout knows no other generator. torch.manual_seed does the same at a hundred
-    times the cost.
+    They are torch's, numpy's and Python's: modules and datasets of other people know no others. torch.manual_seed does
+    the same for its own at a hundred times the cost.
     """
+    import numpy as np
     import torch
 
     on_gpu = device.type == "cuda"
-    with torch.random.fork_rng([device] if on_gpu else []):
+    with torch.random.fork_rng([device] if on_gpu else []), others_kept():
         own = [torch.default_generator]
         if on_gpu:
             index = torch.cuda.current_device() if device.index is None else device.index
@@ -49,5 +51,20 @@ def global_draws(device: torch.device) -> Iterator[Callable[[int], None]]:
         def seed(number: int) -> None:
             for one in own:
                 one.manual_seed(number)
+            np.random.seed(number % 2**32)  # noqa: NPY002  (the global one is meant)
+            random.seed(number)
 
         yield seed
+
+
+@contextmanager
+def others_kept() -> Iterator[None]:
+    """Leave numpy's and Python's global generators as they were."""
+    import numpy as np
+
+    numpys, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002
+    try:
+        yield
+    finally:
+        np.random.set_state(numpys)  # noqa: NPY002
+        random.setstate(pythons)

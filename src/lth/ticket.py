@@ -15,7 +15,7 @@ from lth import masks, seals
 from lth.errors import UsageError
 from lth.holding import clear, find
 from lth.masks import Mask
-from lth.models import counted, everywhere, unwrapped
+from lth.models import counted, everywhere, load, stored, tensors, unwrapped
 from lth.store import write_file
 from lth.tensors import load_tensors, read_metadata, save_tensors
 
@@ -38,13 +38,13 @@ class Ticket:
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Give `model` the start weights under the mask. Raises UsageError naming what does not fit."""
-        own = {n: t for n, t in unwrapped(model).state_dict().items() if isinstance(t, Tensor)}
+        own = stored(model)
         wrong = sorted({*own} ^ {*self.start})
         wrong += [f"{n} {tuple(t.shape)}" for n, t in self.start.items() if n in own and own[n].shape != t.shape]
         if wrong:
             raise UsageError(f"the ticket does not fit this model; they differ in {', '.join(wrong)}")
         held = find(model, self.mask)
-        unwrapped(model).load_state_dict(self.start, strict=False)  # what is no tensor has no place in a ticket
+        load(model, self.start)  # what is no tensor has no place in a ticket
         for one in held:  # by parameter, so that what is tied is pruned under all its names
             clear(one.parameter, one)
         return model
@@ -63,7 +63,7 @@ class Ticket:
 
         Counted weights without a mask have none pruned. Raises UsageError where nothing is pruned by it.
         """
-        state = {name: t.detach().cpu().clone() for name, t in unwrapped(model).state_dict().items()}
+        state = tensors(model)
         pruned = [n.removesuffix("_mask") for n in state if n.endswith("_mask") and f"{n[:-5]}_orig" in state]
         if not pruned:
             raise UsageError(

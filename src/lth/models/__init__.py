@@ -10,6 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _NormBase
 from torch.nn.modules.conv import _ConvNd
 from torch.nn.parallel import DataParallel, DistributedDataParallel
+from torch.nn.utils.parametrize import ParametrizationList
 
 from lth.config import MOST_WEIGHTS, Model, is_own
 from lth.errors import UsageError
@@ -19,6 +20,7 @@ from lth.models.init import draw
 from lth.models.lenet import lenet
 from lth.models.resnet import ResNet
 from lth.models.vgg import vgg
+from lth.randomness import global_draws
 
 MODELS: dict[str, Callable[[Model, tuple[int, ...], int], nn.Module]] = {
     "lenet": lenet,
@@ -40,8 +42,7 @@ def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
     Raises UsageError where it cannot take such inputs.
     """
     if is_own(config.name):
-        with torch.random.fork_rng(devices=[]):
-            return own.build(config.name, shape, classes, config.sha256)
+        return built(config, shape, classes, seed=0)  # what a state_dict lacks has to be the same each time
     smallest = SMALLEST_IMAGE[config.name]
     if smallest > 1 and (len(shape) != 3 or min(shape[1:]) < smallest):
         found = " x ".join(map(str, shape)) if len(shape) == 3 else f"vectors of {shape[0]} features"
@@ -65,9 +66,19 @@ def first_weights(config: Model, shape: tuple[int, ...], classes: int, generator
     """
     if not is_own(config.name):
         return draw(build(config, shape, classes), generator, config.init_sigma)
-    with torch.random.fork_rng(devices=[]):
-        torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        return tensors(own.build(config.name, shape, classes, config.sha256))
+    return tensors(built(config, shape, classes, seed=int(torch.randint(2**62, (), generator=generator))))
+
+
+def built(config: Model, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+    """A network of one's own. What it draws comes from the seed, and the global generators stay as they were."""
+    with global_draws(torch.device("cpu")) as draw_from:
+        draw_from(seed)
+        model = own.build(config.name, shape, classes, config.sha256)
+    if hidden := list(computed(model)):
+        raise UsageError(
+            f"{config.name}: {hidden[0]} is computed by a parametrization, which is not pruned: build it without one"
+        )
+    return model
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
@@ -99,13 +110,30 @@ def counted(model: nn.Module) -> dict[str, nn.Parameter]:
 
     They are what has two dimensions or more and `weight` in its own name, in no norm: the weights of linear layers,
     convolutions, embeddings, recurrent layers, attention (packed or not), and of modules of one's own that follow suit.
+    The scales that torch.nn.utils.weight_norm keeps beside a weight are none.
     """
-    own, norms = unwrapped(model).named_parameters(), of_norms(model)
+    own, norms = dict(unwrapped(model).named_parameters()), of_norms(model)
+    scale = lambda name: name.endswith("_g") and f"{name[:-2]}_v" in own
     return {
         name.replace("_orig_mod.", ""): parameter
-        for name, parameter in own
+        for name, parameter in own.items()
         if "weight" in name.rpartition(".")[2] and parameter.dim() > 1 and id(parameter) not in norms
+        if not scale(name)
     }
+
+
+def computed(model: nn.Module) -> dict[str, list[str]]:
+    """The weights that torch.nn.utils.parametrize computes from other parameters, and these parameters.
+
+    None of them is counted: a mask of what a weight is computed from is no mask of the weight.
+    """
+    found = {}
+    for path, module in unwrapped(model).named_modules():
+        for weight, parts in getattr(module, "parametrizations", {}).items():
+            if isinstance(parts, ParametrizationList) and "weight" in weight:
+                inside = f"{path}.".lstrip(".") + f"parametrizations.{weight}"
+                found[f"{path}.{weight}".lstrip(".")] = [f"{inside}.{n}" for n, _ in parts.named_parameters()]
+    return found
 
 
 def of_norms(model: nn.Module) -> set[int]:
@@ -138,5 +166,16 @@ def _group(model: nn.Module, name: str) -> str:
 
 def tensors(model: nn.Module) -> dict[str, Tensor]:
     """Copies of all that a reset has to bring back: parameters and buffers, on the CPU."""
+    return {name: tensor.detach().cpu().clone() for name, tensor in stored(model).items()}
+
+
+def stored(model: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a module's state_dict, by the names that they have without torch.compile."""
     own = unwrapped(model).state_dict().items()  # a module's extra state may be anything
-    return {name: tensor.detach().cpu().clone() for name, tensor in own if isinstance(tensor, Tensor)}
+    return {name.replace("_orig_mod.", ""): tensor for name, tensor in own if isinstance(tensor, Tensor)}
+
+
+def load(model: nn.Module, values: Mapping[str, Tensor]) -> None:
+    """Give a module those of its tensors that `values` has, by their names in `stored`."""
+    names = {name.replace("_orig_mod.", ""): name for name in unwrapped(model).state_dict()}
+    unwrapped(model).load_state_dict({names.get(n, n): t for n, t in values.items()}, strict=False)

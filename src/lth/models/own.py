@@ -38,6 +38,8 @@ def build(name: str, shape: tuple[int, ...], classes: int, sha256: str | None = 
         model = make(**{n: value for n, value in known.items() if n in wanted})
     if not isinstance(model, nn.Module):
         raise UsageError(f"{name} returned {type(model).__name__}, expected a torch.nn.Module")
+    if extra := [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]:
+        raise UsageError(f"{name}: {extra[0]} is no tensor, which is all that a run stores; use lth.find_tickets")
     with _failures_named(f"{name} on inputs of {shape}"), torch.no_grad():
         outputs = model.eval()(torch.zeros(2, *shape))
     if not isinstance(outputs, Tensor) or outputs.shape != (2, classes):

@@ -29,12 +29,12 @@ class Learner(Protocol):
     def restore(self, state: Mapping[str, Tensor], iteration: int) -> None: ...
 
 
-def optimizer_for(recipe: Recipe, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """A fresh optimizer, as each level gets one."""
+def optimizer_for(recipe: Recipe, parameters: list[nn.Parameter], fused: bool = True) -> torch.optim.Optimizer:
+    """A fresh optimizer, as each level gets one. A fused one takes no sparse gradients."""
     if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=True)
+        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
     return torch.optim.SGD(
-        parameters, lr=recipe.lr, momentum=recipe.momentum or 0.0, weight_decay=recipe.weight_decay, fused=True
+        parameters, lr=recipe.lr, momentum=recipe.momentum or 0.0, weight_decay=recipe.weight_decay, fused=fused
     )
 
 

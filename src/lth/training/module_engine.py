@@ -13,7 +13,7 @@ from lth.config import Recipe
 from lth.data.parts import Part
 from lth.errors import UsageError
 from lth.masks import Weights
-from lth.models import tensors
+from lth.models import load, tensors
 from lth.models.dropout import set_counter
 from lth.randomness import global_draws, seed_of
 from lth.training.augment import flip_and_crop
@@ -65,7 +65,8 @@ class ModuleEngine:
         self.model, self.recipe, self.data, self.key = model, recipe, data, key
         self.loss, self.metric, self.call, self.iteration = loss, metric, caller(recipe), 0
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        self.optimizer = optimizer_for(recipe, self.trained)
+        sparse = any(getattr(module, "sparse", False) for module in model.modules())  # of gradients: embeddings
+        self.optimizer = optimizer_for(recipe, self.trained, fused=not sparse)
         self.device = self.trained[0].device
 
     def advance(self, until: int) -> None:
@@ -113,13 +114,15 @@ class ModuleEngine:
         part = self.data[split]
         self.model.eval()
         total, outputs, targets = 0.0, [], []
-        for places in torch.arange(part.size).split(EVALUATION_BATCH):
-            x, y = (tensor.to(self.device) for tensor in part.batch(places))
-            found = self._outputs(x)
-            total += float(self.loss(found, y)) * len(places)
-            if self.metric:
-                outputs.append(found)
-                targets.append(y)
+        with global_draws(self.device) as seed:
+            seed(seed_of(*self.key, "evaluate", split))  # what is drawn is the same at each evaluation
+            for places in torch.arange(part.size).split(EVALUATION_BATCH):
+                x, y = (tensor.to(self.device) for tensor in part.batch(places))
+                found = self._outputs(x)
+                total += float(self.loss(found, y)) * len(places)
+                if self.metric:
+                    outputs.append(found)
+                    targets.append(y)
         loss = total / part.size
         return loss, float(self.metric(torch.cat(outputs), torch.cat(targets))) if self.metric else -loss
 
@@ -127,7 +130,7 @@ class ModuleEngine:
         return tensors(self.model)
 
     def set_weights(self, weights: Weights) -> None:
-        self.model.load_state_dict(dict(weights), strict=False)
+        load(self.model, weights)
 
     def state(self) -> dict[str, Tensor]:
         """Nothing: a training in the user's own process is not resumed."""

@@ -81,10 +81,12 @@ class TorchEngine:
         self.module.eval()
         sums = torch.zeros((2,), dtype=torch.float64, device=labels.device)  # read at the end: a GPU goes on
         batches = list(zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True))
-        for x, y in batches[first::step]:
-            outputs = self.learner.outputs(pixels(x))
-            sums[0] += cross_entropy(outputs, y, reduction="sum")
-            sums[1] += (outputs.argmax(1) == y).sum()
+        with global_draws(labels.device) as seed:
+            seed(seed_of(*self.key, "evaluate", split))  # a network of one's own may draw here too: always the same
+            for x, y in batches[first::step]:
+                outputs = self.learner.outputs(pixels(x))
+                sums[0] += cross_entropy(outputs, y, reduction="sum")
+                sums[1] += (outputs.argmax(1) == y).sum()
         return sums
 
     def means(self, split: str, sums: Tensor) -> tuple[float, float]:
