@@ -206,6 +206,7 @@ def test_what_does_not_fit_is_said_before_any_training() -> None:
         ("data has the key 'valid'; did you mean 'validation'?", {"train": (x, y), "valid": (x, y)}, RECIPE),
         ("data has no train", {"test": (x, y)}, RECIPE),
         ("train is a Dataset without a length", Stream(), RECIPE),
+        ("train is of other numbers, test is of bytes", {"train": (x, y), "test": (x.byte(), y)}, RECIPE),
     ]
     model = network()
     before = models.tensors(model)

@@ -26,6 +26,7 @@ class Part:
 
     size: int
     batch: Callable[[Tensor], tuple[Tensor, Tensor]]
+    of_bytes: bool | None = None  # None: not known before an example is fetched
 
 
 def parts(data: Any, validation: float | int | None, seed: int, floats: torch.dtype) -> dict[str, Part]:
@@ -42,6 +43,10 @@ def parts(data: Any, validation: float | int | None, seed: int, floats: torch.dt
     if "train" not in given:
         raise UsageError(f"data has no train: expected {PAIR}, or a dict of train, validation, test")
     found = {name: part(given[name], name, floats) for name in PARTS if name in given}
+    of_bytes = {name: one.of_bytes for name, one in found.items() if one.of_bytes is not None}
+    if len({*of_bytes.values()}) > 1:
+        kinds = ", ".join(f"{name} is of {'bytes' if given else 'other numbers'}" for name, given in of_bytes.items())
+        raise UsageError(f"{kinds}: bytes are pixels and become [0, 1], so give all parts in one type")
     if "validation" in found:
         if validation is not None:
             raise UsageError("validation is given and split off: leave out validation=, or the data's validation")
@@ -65,9 +70,8 @@ def part(given: Any, name: str, floats: torch.dtype) -> Part:
     x, y = (_tensor(one, f"{name}'s {axis}", floats) for one, axis in zip(given, "xy", strict=True))
     if len(x) != len(y) or not len(x):
         raise UsageError(f"{name} has {len(x)} inputs and {len(y)} targets: expected as many, and one at least")
-    return Part(
-        len(x), lambda places: (pixels(x[places]).to(floats) if x.dtype == torch.uint8 else x[places], y[places])
-    )
+    of_bytes = x.dtype == torch.uint8
+    return Part(len(x), lambda places: (pixels(x[places]).to(floats) if of_bytes else x[places], y[places]), of_bytes)
 
 
 def _of_dataset(dataset: Dataset[Any], name: str, floats: torch.dtype) -> Part:
