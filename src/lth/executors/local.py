@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
+from multiprocessing import resource_tracker
 from typing import Any
 
 import torch
@@ -58,6 +59,7 @@ def threads(job: Job) -> Iterator[Workers]:
 @contextmanager
 def processes(job: Job) -> Iterator[Workers]:
     """Trainings in processes of their own, each with its copy of the data and, on GPUs, its GPU."""
+    start_tracker()
     context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
     stop, news, places = context.Event(), context.Queue(), context.Queue()
     for place in range(job.count):
@@ -78,6 +80,19 @@ def processes(job: Job) -> Iterator[Workers]:
             yield Workers(do, drain(news), stop.set)
         finally:
             stop.set()
+
+
+def start_tracker() -> None:
+    """Start multiprocessing's own helper, which frees what a stopped run leaves behind: without a word about it."""
+    before = os.environ.get("PYTHONWARNINGS")
+    os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
+    try:
+        resource_tracker.ensure_running()
+    finally:
+        if before is None:
+            del os.environ["PYTHONWARNINGS"]
+        else:
+            os.environ["PYTHONWARNINGS"] = before
 
 
 def drain(news: Any) -> Callable[[], list[tuple[str, int]]]:
