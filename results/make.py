@@ -55,11 +55,17 @@ INPUTS = [  # how images are scaled, which the paper does not say: as the preset
         "lenet-standardised": "lenet data.mean=[0.1307] data.std=[0.3081] --scale 0.4",
     }.items()
 ]
+LENGTH = [  # whether masks of trunks that are trained shorter than the paper's make other tickets: one pruning, at once
+    f"lth run conv2 recipe.iterations={n} prune.densities=[0.412] --trials 2 --levels 1 --branches ''"
+    f" --out RUNS/length/conv2-{n}"
+    for n in (20000, 5000)
+]
 COMMANDS = {
     "lenet": [f"lth run lenet 'branch={CONTROLS}' --out RUNS/lenet"],
     "lenet-oneshot": ["lth run lenet-oneshot --trials 3 --out RUNS/lenet-oneshot"],
     "lenet-continued": ["lth run lenet-continued --trials 3 --out RUNS/lenet-continued"],
     "inputs": INPUTS,
+    "length": LENGTH,
     "conv2": [f"lth run conv2 recipe.iterations=5000 'branch={SHORT}' --trials 2 --levels 10 --out RUNS/conv2"],
     "conv4": [f"lth run conv4 recipe.iterations=5000 'branch={SHORT}' --trials 1 --levels 10 --out RUNS/conv4"],
     "conv6": [f"lth run conv6 recipe.iterations=6000 'branch={LONGER}' --trials 1 --levels 10 --out RUNS/conv6"],
