@@ -449,7 +449,6 @@ def test_contradictions_beyond_one_table() -> None:
             small(branch={"name": "reinit"}),
             ["branch = {'name': 'reinit'}: expected tables, each below a line [[branch]]"],
         ),
-        (small(prune={"groups": ["fc"], "output_factor": 0.3}), ["groups = ['fc'] leave the output layer whole"]),
         (small(**{"recipe.lr": 1}), ["recipe.lr as one word is no key: give lr in the table recipe"]),
         (small(recip={"lr": 1}), ["unknown key 'recip'; did you mean 'recipe"]),
     ],

@@ -287,8 +287,6 @@ class Prune(Value):
     @classmethod
     def _at_one_rate(cls, given: float | None, info: ValidationInfo) -> float | None:
         pruned = info.data.get("groups") or PRUNED
-        if info.field_name == "output_factor" and given and "output" not in pruned:
-            raise ValueError(f"it would do nothing: groups = {shown(list(pruned))} leave the output layer whole")
         if info.data.get("scope") == "global" and "groups" in info.data:
             slower = given not in (None, info.data.get("rate", given))
             if info.field_name == "conv_rate" and slower and pruned != ("conv",):
