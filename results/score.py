@@ -60,7 +60,7 @@ def claims(found: dict[str, verify.Card]) -> list[tuple[verify.Score, str]]:
 
 
 def fullest(runs: dict[str, Records]) -> list[str]:
-    """Of the runs of each experiment of the paper, the one that speaks for it: the longest, of the most trials."""
+    """Of the runs of each experiment of the paper, the one that speaks for it: the largest."""
     chosen: dict[object, str] = {}
     size = lambda name: verify.size(runs[name])
     for name, run in runs.items():

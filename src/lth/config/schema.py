@@ -555,8 +555,8 @@ def _problem(problem: Any) -> str:
     known = keys() | keys(Branch, "branch.") | dict.fromkeys(("data", "model", "recipe", "prune"), "")
     plain = ".".join(part for part in place if isinstance(part, str))
     if kind == "extra_forbidden":
-        table, _, name = plain.rpartition(".")
         if plain in known and plain == place[-1]:
+            table, _, name = plain.rpartition(".")
             return f"{plain} as one word is no key: give {name} in the table {table}"
         return f"unknown key {shown(where)}{nearest_key(plain, known)} (see `lth show lenet`)"
     if kind == "missing":

@@ -92,10 +92,15 @@ def unwrapped(model: nn.Module) -> nn.Module:
             return model
 
 
+def uncompiled(name: str) -> str:
+    """A tensor's name as it is without torch.compile, around the module or inside it."""
+    return name.replace("_orig_mod.", "")
+
+
 def parameters(model: nn.Module) -> dict[str, nn.Parameter]:
     """The parameters of any module by name, whatever is wrapped around it; a tied one under each of its names."""
     own = unwrapped(model).named_parameters(remove_duplicate=False)
-    return {name.replace("_orig_mod.", ""): parameter for name, parameter in own}
+    return {uncompiled(name): parameter for name, parameter in own}
 
 
 def tied(model: nn.Module) -> dict[str, str]:
@@ -115,7 +120,7 @@ def counted(model: nn.Module) -> dict[str, nn.Parameter]:
     own, norms = dict(unwrapped(model).named_parameters()), of_norms(model)
     scale = lambda name: name.endswith("_g") and f"{name[:-2]}_v" in own
     return {
-        name.replace("_orig_mod.", ""): parameter
+        uncompiled(name): parameter
         for name, parameter in own.items()
         if "weight" in name.rpartition(".")[2] and parameter.dim() > 1 and id(parameter) not in norms
         if not scale(name)
@@ -172,10 +177,10 @@ def tensors(model: nn.Module) -> dict[str, Tensor]:
 def stored(model: nn.Module) -> dict[str, Tensor]:
     """The tensors of a module's state_dict, by the names that they have without torch.compile."""
     own = unwrapped(model).state_dict().items()  # a module's extra state may be anything
-    return {name.replace("_orig_mod.", ""): tensor for name, tensor in own if isinstance(tensor, Tensor)}
+    return {uncompiled(name): tensor for name, tensor in own if isinstance(tensor, Tensor)}
 
 
 def load(model: nn.Module, values: Mapping[str, Tensor]) -> None:
     """Give a module those of its tensors that `values` has, by their names in `stored`."""
-    names = {name.replace("_orig_mod.", ""): name for name in unwrapped(model).state_dict()}
+    names = {uncompiled(name): name for name in unwrapped(model).state_dict()}
     unwrapped(model).load_state_dict({names.get(n, n): t for n, t in values.items()}, strict=False)
