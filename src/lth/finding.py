@@ -49,7 +49,8 @@ def find_tickets(
     """
     recipe = recipe_of(recipe)
     if not any(p.requires_grad for p in model.parameters()):
-        raise UsageError(f"{type(model).__name__} has no parameter to train: all are frozen; model.requires_grad_() thaws them")
+        name = type(model).__name__
+        raise UsageError(f"{name} has no parameter to train: all are frozen; model.requires_grad_() thaws them")
     floats = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     found = parts(data, validation, seed, floats)
     targets = check(recipe, found["train"])
