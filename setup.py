@@ -30,6 +30,7 @@ KERNELS = {  # what is compiled with the flags of an instruction set, into a fol
 MATH = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]  # NaN and infinity stay what they are
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", *MATH]
 AVX512 = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
+THREADS = {"_core": [[]], "_conv": [["-fopenmp"], []]}  # tried in turn: without OpenMP a training has one thread
 X86 = {
     "kernels_avx512": AVX512,
     "kernels_avx2": ["-mavx2", "-mfma"],
@@ -70,16 +71,20 @@ class BuildNative(build_ext):
     def build_extension(self, ext: Extension) -> None:
         module = Path(self.get_ext_fullpath(ext.name))
         (module.parent / failure(ext)).unlink(missing_ok=True)
-        try:
-            self.compile_and_link(ext)
-        except Exception as error:  # noqa: BLE001 - whatever went wrong, the package works without the engine
-            fall_back(module, module.parent / failure(ext), error)
+        for threads in THREADS[ext.name.rpartition(".")[2]]:
+            try:
+                self.compile_and_link(ext, threads)
+                return
+            except Exception as error:  # noqa: BLE001 - whatever went wrong, the package works without the engine
+                why = error
+        fall_back(module, module.parent / failure(ext), why)
 
-    def compile_and_link(self, ext: Extension) -> None:
+    def compile_and_link(self, ext: Extension, threads: list[str]) -> None:
         import pybind11
 
         self.compiler.spawn = self.compiler.call = run  # setuptools renamed the one to the other
-        ext.include_dirs.append(pybind11.get_include())
+        ext.include_dirs = [pybind11.get_include()]
+        ext.extra_compile_args, ext.extra_link_args, ext.extra_objects = [*FLAGS, *threads], threads, []
         for name, sources in KERNELS[ext.name.rpartition(".")[2]].items():
             ext.extra_objects += self.compiler.compile(
                 [str(NATIVE / source) for source in sources],
@@ -120,7 +125,6 @@ setup(
             f"lth.native.{name}",
             [str(NATIVE / source) for source in sources],
             depends=[str(path) for path in NATIVE.glob("*.hpp")],
-            extra_compile_args=FLAGS,
             language="c++",
             optional=True,
         )

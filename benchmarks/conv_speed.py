@@ -2,9 +2,10 @@
 
     python benchmarks/conv_speed.py [conv2 conv4 ...] [--rounds 5] [--iterations 4] [--density 1.0] [--sparse]
 
-Three ways, in short alternating rounds: float32 as torch has it (channels first, one trial on all cores), bfloat16 by
-autocast with channels_last, and the bfloat16 of this package; of the last two, as many one-thread trials as there are
-cores run side by side, in processes of their own, and the time is that of an iteration divided by their number. Images
+Four ways, in short alternating rounds: float32 as torch has it (channels first, one trial on all cores), bfloat16 by
+autocast with channels_last, and the bfloat16 of this package, twice. Of the second and third, as many one-thread trials
+as there are cores run side by side, in processes of their own, and the time is that of an iteration divided by their
+number; of the fourth, one trial runs on all cores, as by `lth run --threads`. Images
 are random; the recipes are the presets'. Lowest and median over rounds are printed as a Markdown table; beside them the
 processor time of one iteration of one trial, which tells how much of a time was waiting for a busy machine.
 
@@ -36,7 +37,7 @@ from lth.training.learners import optimizer_for
 from lth.training.torch_engine import TorchEngine
 
 NAMES = ("conv2", "conv4", "conv6", "conv6-256", "resnet18", "vgg19")
-WAYS = ("float32", "autocast", "ours")
+WAYS = ("float32", "autocast", "ours", "alone")
 EXAMPLES = 1500
 Run = Callable[[int], None]
 
@@ -82,14 +83,15 @@ def worker(number: int, count: int, given: argparse.Namespace, meet, results) ->
     labels = torch.randint(0, 10, (EXAMPLES,), generator=drawn)
     for name in given.names:
         recipe = resolve(name).recipe
-        runs = {
+        runs: dict[str, Run] = {
             "float32": engine(name, "float32", given.density, images, labels),
             "autocast": autocast(name, recipe, images, labels),
             "ours": engine(name, "bfloat16", given.density, images, labels),
         }
+        runs["alone"] = runs["ours"]
         for round_ in range(given.rounds + 1):  # the first warms up
             for way in WAYS:
-                alone = way == "float32"
+                alone = way in ("float32", "alone")
                 torch.set_num_threads(count if alone else 1)
                 meet.wait()
                 if alone and number:
@@ -121,7 +123,8 @@ def compare(given: argparse.Namespace) -> None:
     print(f"Milliseconds per iteration of a trial, {rounds}; [processor time of one trial's iteration, lowest];")
     print(f"density {given.density:g}\n")
     columns = ("network", "batch", f"float32, {count} threads", f"autocast, {count} trials", f"ours, {count} trials")
-    print(f"| {' | '.join(columns)} | ours / float32 | the same of processor time |\n|{'---|' * 7}")
+    columns += (f"ours, 1 trial on {count} threads",)
+    print(f"| {' | '.join(columns)} | ours / float32 | the same of processor time |\n|{'---|' * 8}")
     for name in given.names:
         cells, lowest, processor = [], {}, {}
         for way in WAYS:

@@ -206,6 +206,8 @@ REFUSED = {
     "T --executor rey": "--executor takes local, ray, slurm, torchrun; not 'rey'; did you mean 'ray'?",
     "T --workers 0": "--workers takes a number from 1 to 1024, not 0",
     "T --workers 99999999999999999999": "--workers takes a number from 1",
+    "T --threads 0": "--threads takes a number from 1 to 1024, not 0",
+    "T --engine native --threads 2": "--threads 2: the native engine trains on one thread",
     "T --engine native --device cuda": "--device cuda",
     "T data.validation=400": "validation = 400",
     "T data.validation=5000": "validation = 5,000",

@@ -25,6 +25,7 @@ from lth.errors import LthError, UsageError
 from lth.executors import EXECUTORS, executor, wrong_name
 from lth.executors import ray as on_ray
 from lth.executors import slurm as on_slurm
+from lth.executors.local import room
 from lth.plan import plan
 from lth.step import Means
 from ray_cluster import RayCluster, cluster, environment
@@ -348,15 +349,27 @@ def test_without_ray_it_says_what_to_install(monkeypatch: pytest.MonkeyPatch) ->
 
 def test_places_are_cpus_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     resources = {"CPU": 10.0, "GPU": 2.0}
-    monkeypatch.setattr(on_ray, "library", lambda: SimpleNamespace(cluster_resources=lambda: resources))
+    nodes = [{"Alive": True, "Resources": {"CPU": 6.0}}, {"Alive": False, "Resources": {"CPU": 9.0}}]
+    ray = SimpleNamespace(cluster_resources=lambda: resources, nodes=lambda: nodes)
+    monkeypatch.setattr(on_ray, "library", lambda: ray)
     assert on_ray.room(Means("torch", "cuda", "float32", 1)) == 2
     assert on_ray.room(Means("torch", "cpu", "float32", 4)) == 2
+    with pytest.raises(
+        UsageError, match=r"--threads 7: the largest node of the Ray cluster has 6 CPUs; give at most 6"
+    ):
+        on_ray.room(Means("torch", "cpu", "float32", 7))
     resources.clear()
     with pytest.raises(UsageError, match="no CPU for trainings; start a node: ray start"):
         on_ray.choose(None, (), 0, "auto", "auto")  # type: ignore[arg-type]
     resources["CPU"] = 1.0
     with pytest.raises(UsageError, match="has no GPU; give --device cpu"):
         on_ray.choose(None, (), 0, "auto", "cuda")  # type: ignore[arg-type]
+
+
+def test_cores_are_shared_by_the_threads_of_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8))
+    monkeypatch.setattr("os.cpu_count", lambda: 8)
+    assert [room(Means("torch", "cpu", "float32", threads)) for threads in (1, 2, 3, 8, 9)] == [8, 4, 2, 1, 1]
 
 
 def test_a_node_with_other_versions_is_refused() -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from types import SimpleNamespace
 from typing import Any
 
@@ -41,6 +41,14 @@ def _the_same_layers_every_time() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         yield
+
+
+@pytest.fixture(autouse=True)
+def _threads_of_torch() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
 
 
 @pytest.fixture
@@ -142,6 +150,71 @@ def test_winograd_repeats_itself_to_the_bit() -> None:
     first = once()
     kernels.Winograd.apply(images(3, 2, 64, 16, 16), nn.Conv2d(64, 64, 3).weight, None, ())  # leaves its workspace
     assert all(torch.equal(a, b) for a, b in zip(first, once(), strict=True))
+
+
+def of_winograd(after: tuple[str, ...]) -> list[Tensor]:
+    x, conv = images(1, 5, 32, 8, 8).requires_grad_(), nn.Conv2d(32, 32, 3, padding=1)
+    y = kernels.Winograd.apply(x, conv.weight, conv.bias, after)
+    return [y, *torch.autograd.grad(y, (x, conv.weight, conv.bias), images(2, *y.shape))]
+
+
+def of_the_first() -> list[Tensor]:
+    x, conv = images(1, 5, 3, 7, 6), nn.Conv2d(3, 32, 3, padding=1)
+    y = kernels.Thin.apply(x, conv.weight, conv.bias, ("relu",))
+    return [y, *torch.autograd.grad(y, (conv.weight, conv.bias), images(2, *y.shape))]
+
+
+def of_pooling() -> list[Tensor]:
+    x = images(1, 5, 16, 8, 6).requires_grad_()
+    y = kernels.PoolRelu.apply(x)
+    return [y, *torch.autograd.grad(y, x, images(2, *y.shape))]
+
+
+def of_survivors() -> list[Tensor]:
+    drawn = torch.Generator().manual_seed(1)
+    where = sparse.places(torch.rand((9, 1500), generator=drawn) < 0.1)
+    values = torch.randn(len(where.flat), generator=drawn, requires_grad=True)
+    x = torch.randn(5, 1500, generator=drawn).bfloat16().requires_grad_()
+    y = sparse.SparseProduct.apply(x, values, torch.ones(9), where)
+    return [y, *torch.autograd.grad(y, (x, values), torch.randn(5, 9, generator=drawn).bfloat16())]
+
+
+def of_an_update() -> list[Tensor]:
+    drawn = torch.Generator().manual_seed(1)
+    count = 3 * updates.WORTH_A_THREAD + 5
+    value, gradient = (torch.randn(count, generator=drawn) for _ in range(2))
+    slot = updates.slot(Recipe(optimizer="adam", lr=0.01, iterations=1), value, gradient > 0, value.bfloat16())
+    updates.step(Recipe(optimizer="adam", lr=0.01, iterations=1), 0.01, 1, [slot], [gradient.bfloat16()])
+    assert slot.copy is not None
+    return [slot.value, *slot.moments, slot.copy]
+
+
+@pytest.mark.parametrize("threads", [2, 3, 8])  # of 5 images, the last
+@pytest.mark.parametrize(
+    "do",
+    [
+        *(lambda after=after: of_winograd(after) for after in AFTERS),
+        of_the_first,
+        of_pooling,
+        of_survivors,
+        of_an_update,
+    ],
+    ids=["plain", "relu", "pool-relu", "first", "pooling", "survivors", "update"],
+)
+@NUMBERS
+@pytest.mark.usefixtures("numbers")
+def test_threads_share_a_batch(do: Callable[[], list[Tensor]], threads: int) -> None:
+    found = {}
+    for count in (1, threads, threads):
+        torch.set_num_threads(count)
+        torch.manual_seed(1)
+        found.setdefault(count, []).append(do())
+    (alone,), (first, second) = found[1], found[threads]
+    for one, shared, again in zip(alone, first, second, strict=True):
+        assert torch.equal(shared, again)
+        if one.shape[0] == 5 or do is of_an_update:  # each image's own; but for sums over images
+            assert torch.equal(one, shared)
+        torch.testing.assert_close(one, shared, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("after", AFTERS[:2], ids=["plain", "relu"])

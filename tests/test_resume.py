@@ -244,7 +244,21 @@ def test_another_experiment_is_refused_and_named(tiny: dict[str, Any], tmp_path:
         lth.run(tiny, {"recipe.lr": 0.02, "seed": 2}, out=tmp_path / "run", engine="torch")
     with pytest.raises(UsageError, match=r"begun with --engine torch"):
         lth.run(tiny, out=tmp_path / "run", engine="native")
+    with pytest.raises(UsageError, match=r"begun with --threads 1"):
+        lth.run(tiny, out=tmp_path / "run", engine="torch", threads=2)
     assert contents(tmp_path / "run") == before
+
+
+def test_threads_of_a_training_are_kept(tiny: dict[str, Any], tmp_path: Path) -> None:
+    lth.run(tiny, out=tmp_path / "run", engine="torch", threads=2, levels=0)
+    means = json.loads((tmp_path / "run" / "environment.json").read_text())["means"]
+    assert means["threads"] == 2
+    summary = json.loads(next((tmp_path / "run").glob("trial-1/level-00/**/summary.json")).read_text())
+    assert summary["threads"] == 2
+    lth.run(tiny, out=tmp_path / "run")  # goes on as it was begun
+    assert len(lth.run(tiny, out=tmp_path / "run").summary) == 3
+    lth.run(tiny, out=tmp_path / "straight", engine="torch", threads=2, workers=1)
+    assert contents(tmp_path / "run") == contents(tmp_path / "straight")
 
 
 def test_a_folder_of_other_things_is_refused(tiny: dict[str, Any], tmp_path: Path) -> None:

@@ -49,7 +49,8 @@ def run(
     scale: Annotated[float | None, typer.Option(help="multiply all iteration counts but eval_every by this")] = None,
     engine: Annotated[str, typer.Option(help="auto, native or torch")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="trainings side by side (default: one a core)")] = None,
+    workers: Annotated[int | None, typer.Option(help="trainings side by side (default: all cores)")] = None,
+    threads: Annotated[int | None, typer.Option(help="cores a training, of --engine torch (default: 1)")] = None,
     executor: Annotated[str, typer.Option(help="local, ray, ray://HOST:10001, slurm")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, with time and disk; do nothing")] = False,
     watch: Annotated[bool, typer.Option("--watch", help="serve the report on 127.0.0.1 while the run lasts")] = False,
@@ -64,8 +65,8 @@ def run(
         source, settings = None, [source, *(settings or ())]
     running.sweep(
         source, settings or (), ticket=ticket, trials=trials, levels=levels, branches=branches, out=out,
-        data_root=data_root, scale=scale, engine=engine, device=device, workers=workers, executor=executor,
-        dry_run=dry_run, watch=watch, log=log, console=Console(),
+        data_root=data_root, scale=scale, engine=engine, device=device, workers=workers, threads=threads,
+        executor=executor, dry_run=dry_run, watch=watch, log=log, console=Console(),
     )  # fmt: skip
 
 
@@ -162,7 +163,8 @@ def figure(
     scale: Annotated[float | None, typer.Option(help="multiply all iteration counts but eval_every by this")] = None,
     engine: Annotated[str, typer.Option(help="auto, native or torch")] = "auto",
     device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="trainings side by side (default: one a core)")] = None,
+    workers: Annotated[int | None, typer.Option(help="trainings side by side (default: all cores)")] = None,
+    threads: Annotated[int | None, typer.Option(help="cores a training, of --engine torch (default: 1)")] = None,
     executor: Annotated[str, typer.Option(help="local, ray, ray://HOST:10001, slurm")] = "local",
     dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plans, with time and disk; do nothing")] = False,
 ) -> None:
@@ -179,8 +181,8 @@ def figure(
         for line in paper_figure.listing(version, out, estimate.estimator(workers or bench.cores())):
             typer.echo(line)
         return
-    means = {"data_root": data_root, "engine": engine, "device": device, "workers": workers, "executor": executor}
-    for path in paper_figure.make(number, version, out, console=Console(), dry_run=dry_run, **means):
+    means = {"data_root": data_root, "engine": engine, "device": device, "workers": workers, "threads": threads}
+    for path in paper_figure.make(number, version, out, console=Console(), dry_run=dry_run, executor=executor, **means):
         typer.echo(path)
 
 

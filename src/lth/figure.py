@@ -119,7 +119,7 @@ def make(
 ) -> list[Path]:
     """Train what figure `number` needs and is not stored below `out` yet, draw it, and return the picture's paths.
 
-    `means`: data_root, engine, device, workers, executor, as `lth.run` takes them.
+    `means`: data_root, engine, device, workers, threads, executor, as `lth.run` takes them.
     """
     from lth import running
 

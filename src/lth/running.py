@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from lth.step import Ladder, Means
 
 
-MOST_WORKERS = 1024
+MOST_WORKERS = 1024  # also threads of one
 MUCH = 2**30  # bytes on disk that are said before they are written
 
 
@@ -77,6 +77,7 @@ def run(
     engine: str = "auto",
     device: str = "auto",
     workers: int | None = None,
+    threads: int | None = None,
     executor: str = "local",
     dry_run: bool = False,
     watch: bool = False,
@@ -100,7 +101,8 @@ def run(
         return Run(Path())
     console = console or Console(stderr=True)
     settings = overrides if isinstance(overrides, Mapping) else list(overrides)
-    wrong = wrong_options(engine, device, executor, workers, log)
+    means = Wanted(engine, device, threads, workers)
+    wrong = wrong_options(means, executor, log)
     try:
         source = experiment if ticket is None else of_ticket(ticket, experiment)
         if source is None:
@@ -113,16 +115,16 @@ def run(
     folder = Path(out) if out else Path("runs") / asked.folder_name
     root = Path(data_root) if data_root else None
     options = {"ticket": ticket, "trials": trials, "levels": levels, "branches": branches, "scale": scale}
-    options |= {"engine": engine, "device": device, "workers": workers}
+    options |= {"engine": engine, "device": device, "workers": workers, "threads": threads}
     command = command_of(experiment, settings, options)
 
     with signals_as_interrupts(), torch_threads_kept():
         try:
             with executors.executor(executor) as place:
                 if dry_run:
-                    show_plan(asked, folder, root, engine, device, workers, place, console)
+                    show_plan(asked, folder, root, means, place, console)
                 else:
-                    _run(asked, folder, root, engine, device, workers, place, command, watch, log, pictures, console)
+                    _run(asked, folder, root, means, place, command, watch, log, pictures, console)
         except KeyboardInterrupt:
             if dry_run:
                 raise
@@ -194,13 +196,23 @@ def of_ticket(ticket: str | Path, experiment: str | Path | Mapping[str, Any] | N
     return settings | {"name": name, "trials": 1, "levels": 0, "ticket": str(ticket)}
 
 
-def wrong_options(engine: str, device: str, executor: str, workers: int | None, log: str | None = None) -> list[str]:
+@dataclass(frozen=True)
+class Wanted:
+    """What a call asks of the machine, whatever the experiment; None and auto leave it to fixed rules."""
+
+    engine: str = "auto"
+    device: str = "auto"
+    threads: int | None = None  # a training
+    workers: int | None = None  # trainings side by side
+
+
+def wrong_options(wanted: Wanted, executor: str, log: str | None = None) -> list[str]:
     """What is wrong with the options that belong to no experiment."""
     from lth.report import events
 
     chosen = {
-        "--engine": (engine, ("auto", "native", "torch")),
-        "--device": (device, ("auto", "cpu", "cuda")),
+        "--engine": (wanted.engine, ("auto", "native", "torch")),
+        "--device": (wanted.device, ("auto", "cpu", "cuda")),
         "--log": (log or "tensorboard", ("tensorboard",)),
     }
     wrong = [
@@ -210,8 +222,9 @@ def wrong_options(engine: str, device: str, executor: str, workers: int | None, 
     ]
     if wrong_executor := executors.wrong_name(executor):
         wrong.append(wrong_executor)
-    if workers is not None and not 1 <= workers <= MOST_WORKERS:
-        wrong.append(f"--workers takes a number from 1 to {MOST_WORKERS}, not {workers}")
+    for option, number in (("--workers", wanted.workers), ("--threads", wanted.threads)):
+        if number is not None and not 1 <= number <= MOST_WORKERS:
+            wrong.append(f"{option} takes a number from 1 to {MOST_WORKERS}, not {number}")
     if log == "tensorboard" and not events.available():
         wrong.append(events.NEEDED)
     return wrong
@@ -221,9 +234,7 @@ def _run(
     asked: Experiment,
     folder: Path,
     root: Path | None,
-    engine: str,
-    device: str,
-    workers: int | None,
+    wanted: Wanted,
     executor: Executor,
     command: str,
     watch: bool,
@@ -242,8 +253,9 @@ def _run(
     facts = facts_of(loaded)
     check_same_data(facts, kept, asked, folder)
     ladder = step.check(asked, loaded)
-    means = means_of(kept, asked, loaded, engine, device, folder, executor, say)
-    count = workers or executor.room(means)
+    means = means_of(kept, asked, loaded, wanted, folder, executor, say)
+    room = executor.room(means)
+    count = wanted.workers or room
     cost_of = lambda training: cost(training, ladder.density(training.level), means.engine)
     write_events = lambda name: events.write(folder, name) if log else None
     keeping = Keeping(asked, whole, folder)
@@ -355,8 +367,7 @@ def means_of(
     kept: Mapping[str, Any] | None,
     experiment: Experiment,
     loaded: Any,
-    engine: str,
-    device: str,
+    wanted: Wanted,
     folder: Path,
     executor: Executor,
     say: Callable[[str], None],
@@ -366,8 +377,15 @@ def means_of(
 
     shape = tuple(loaded.train_x.shape[1:])
     if kept is None:
-        means, reason = executor.choose(experiment, shape, loaded.classes, engine, device)
-        say(f"engine {means.engine} on {means.device}, {means.precision}, {means.threads} thread a training: {reason}")
+        means, reason = executor.choose(experiment, shape, loaded.classes, wanted.engine, wanted.device)
+        means = replace(means, threads=wanted.threads or means.threads)
+        if means.engine == "native" and means.threads > 1:
+            raise UsageError(
+                f"--threads {means.threads}: the native engine trains on one thread, and trainings side by side on "
+                "several; leave it out, or give --engine torch"
+            )
+        threads = f"{means.threads} thread{'s' * (means.threads > 1)} a training"
+        say(f"engine {means.engine} on {means.device}, {means.precision}, {threads}: {reason}")
         return means
     try:
         means = step.Means(**kept["means"])
@@ -379,8 +397,12 @@ def means_of(
             f"{folder / store.ENVIRONMENT} is damaged: it does not say engine, device, precision and threads; "
             f"{store.mended_by(folder)}"
         ) from None
-    for option, given, stored in (("--engine", engine, means.engine), ("--device", device, means.device)):
-        if given not in ("auto", stored):
+    for option, given, stored in (
+        ("--engine", wanted.engine, means.engine),
+        ("--device", wanted.device, means.device),
+        ("--threads", wanted.threads, means.threads),
+    ):
+        if given not in ("auto", None, stored):
             raise UsageError(
                 f"{folder} was begun with {option} {stored}, and its numbers must stay comparable; "
                 f"leave out {option}, or give another --out"
@@ -454,9 +476,7 @@ def show_plan(
     asked: Experiment,
     folder: Path,
     root: Path | None,
-    engine: str,
-    device: str,
-    workers: int | None,
+    wanted: Wanted,
     executor: Executor,
     console: Console,
 ) -> None:
@@ -470,12 +490,13 @@ def show_plan(
     loaded = data.load(asked.data.name, root, quiet)
     check_same_data(facts_of(loaded), kept, asked, folder)
     ladder = step.check(asked, loaded)
-    means = means_of(kept, asked, loaded, engine, device, folder, executor, quiet)
+    means = means_of(kept, asked, loaded, wanted, folder, executor, quiet)
     keeping = Keeping(asked, whole, folder)
     todo = [t for t in plan(asked) if keeping.status(t.id) is None]
     bench = step.set_up(asked, replace(means, processes=1), folder, loaded)  # the others of torchrun's do not listen
     seconds = step.estimate_seconds(bench, {t.level: ladder.density(t.level) for t in todo}, todo)
-    count = workers or executor.room(means)
+    room = executor.room(means)
+    count = wanted.workers or room
     least = longest_chain(todo, seconds)
     console.print(plan_table(todo, ladder, seconds))
     console.print(

@@ -33,10 +33,11 @@ def executor(name: str = "local") -> Iterator[Executor]:
 
 
 def room(means: Means) -> int:
-    """One training a core, or one a GPU."""
+    """As many trainings as cores hold, or one a GPU."""
     if means.device == "cuda":
         return torch.cuda.device_count()
-    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
+    return max(1, cores // means.threads)
 
 
 def workers(job: Job) -> AbstractContextManager[Workers]:

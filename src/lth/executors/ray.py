@@ -154,9 +154,14 @@ def _connect(name: str) -> None:
 
 
 def room(means: Means) -> int:
-    """Trainings that the cluster's free and busy CPUs and GPUs hold now."""
+    """Trainings that the cluster's free and busy CPUs and GPUs hold now; UsageError where no node holds one."""
     ray = library()
 
+    largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+    if means.threads > largest:
+        raise UsageError(
+            f"--threads {means.threads}: the largest node of the Ray cluster has {largest} CPUs; give at most {largest}"
+        )
     resources = ray.cluster_resources()
     places = resources.get("CPU", 0) // means.threads
     return int(min(places, resources.get("GPU", 0)) if means.device == "cuda" else places)

@@ -2,6 +2,7 @@
 // shapes and layouts, and keeps them alive.
 #include <pybind11/pybind11.h>
 
+#include <exception>
 #include <stdexcept>
 
 #include "conv_kernels.hpp"
@@ -48,6 +49,38 @@ conv::Shape thin_shape(int64_t images, int64_t height, int64_t width, int64_t in
     return {images, height, width, inputs, outputs, conv::After(after)};
 }
 
+// part(p, first, count) for each of `parts` parts of `all`, on threads of their own: OpenMP's, which are torch's too, as
+// those of two pools would wait for each other's cores.
+template <class Part>
+void in_parts(int64_t parts, int64_t all, const Part& part) {
+    std::exception_ptr thrown;
+#pragma omp parallel for num_threads(int(parts)) schedule(static, 1)
+    for (int64_t p = 0; p < parts; ++p) {
+        const int64_t first = all * p / parts, end = all * (p + 1) / parts;
+        try {
+            part(p, first, end - first);
+        } catch (...) {
+#pragma omp critical
+            thrown = std::current_exception();
+        }
+    }
+    if (thrown) std::rethrow_exception(thrown);
+}
+
+conv::Shape only(conv::Shape s, int64_t images) {
+    s.images = images;
+    return s;
+}
+
+int64_t inputs_of(const conv::Shape& s) { return s.height * s.width * s.inputs; }  // of an image
+int64_t outputs_of(const conv::Shape& s) {
+    return s.height * s.width * s.outputs / (s.after == conv::After::pool_relu ? 4 : 1);
+}
+
+template <class T>
+T* from(T* tensor, int64_t offset) { return tensor ? tensor + offset : nullptr; }
+
+// A batch is done in `parts` parts, and gradients of weights and biases are [part, ...].
 template <class N>
 void convolutions(py::module_ m) {
     m.def("transform_forward", [](int64_t inputs, int64_t outputs, uintptr_t weight, uintptr_t transformed) {
@@ -61,33 +94,50 @@ void convolutions(py::module_ m) {
         const py::gil_scoped_release release;
         conv::transform_backward(s, at<float>(weight), at<N>(transformed));
     });
-    m.def("forward", [](int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after, uintptr_t x,
-                        uintptr_t transformed, uintptr_t bias, uintptr_t y, uintptr_t chosen) {
+    m.def("forward", [](int64_t parts, int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after,
+                        uintptr_t x, uintptr_t transformed, uintptr_t bias, uintptr_t y, uintptr_t chosen) {
         const conv::Shape s = shape(n, h, w, inputs, outputs, after);
         const py::gil_scoped_release release;
-        conv::forward(s, at<conv::bf16>(x), at<N>(transformed), at<float>(bias), at<conv::bf16>(y), at<uint8_t>(chosen));
+        in_parts(parts, n, [&](int64_t, int64_t first, int64_t count) {
+            const int64_t out = first * outputs_of(s);
+            conv::forward(only(s, count), at<conv::bf16>(x) + first * inputs_of(s), at<N>(transformed), at<float>(bias),
+                          at<conv::bf16>(y) + out, from(at<uint8_t>(chosen), out));
+        });
     });
-    m.def("backward", [](int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after, uintptr_t x,
-                         uintptr_t transformed, uintptr_t y, uintptr_t chosen, uintptr_t y_gradient, uintptr_t x_gradient,
-                         uintptr_t weight_gradient, uintptr_t bias_gradient) {
+    m.def("backward", [](int64_t parts, int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after,
+                         uintptr_t x, uintptr_t transformed, uintptr_t y, uintptr_t chosen, uintptr_t y_gradient,
+                         uintptr_t x_gradient, uintptr_t weight_gradients, uintptr_t bias_gradients) {
         const conv::Shape s = shape(n, h, w, inputs, outputs, after);
         const py::gil_scoped_release release;
-        conv::backward(s, at<conv::bf16>(x), at<N>(transformed), at<conv::bf16>(y), at<uint8_t>(chosen),
-                       at<conv::bf16>(y_gradient), at<conv::bf16>(x_gradient), at<float>(weight_gradient),
-                       at<float>(bias_gradient));
+        in_parts(parts, n, [&](int64_t part, int64_t first, int64_t count) {
+            const int64_t in = first * inputs_of(s), out = first * outputs_of(s);
+            conv::backward(only(s, count), at<conv::bf16>(x) + in, at<N>(transformed), at<conv::bf16>(y) + out,
+                           from(at<uint8_t>(chosen), out), at<conv::bf16>(y_gradient) + out,
+                           from(at<conv::bf16>(x_gradient), in), at<float>(weight_gradients) + part * 9 * inputs * outputs,
+                           at<float>(bias_gradients) + part * outputs);
+        });
     });
-    m.def("thin_forward", [](int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after, uintptr_t x,
-                             uintptr_t weight, uintptr_t bias, uintptr_t y) {
+    m.def("thin_forward", [](int64_t parts, int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after,
+                             uintptr_t x, uintptr_t weight, uintptr_t bias, uintptr_t y) {
         const conv::Shape s = thin_shape(n, h, w, inputs, outputs, after);
         const py::gil_scoped_release release;
-        conv::thin_forward<N>(s, at<conv::bf16>(x), at<float>(weight), at<float>(bias), at<conv::bf16>(y));
+        in_parts(parts, n, [&](int64_t, int64_t first, int64_t count) {
+            conv::thin_forward<N>(only(s, count), at<conv::bf16>(x) + first * inputs_of(s), at<float>(weight),
+                                  at<float>(bias), at<conv::bf16>(y) + first * outputs_of(s));
+        });
     });
-    m.def("thin_backward", [](int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after, uintptr_t x,
-                              uintptr_t y, uintptr_t y_gradient, uintptr_t weight_gradient, uintptr_t bias_gradient) {
+    m.def("thin_backward", [](int64_t parts, int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after,
+                              uintptr_t x, uintptr_t y, uintptr_t y_gradient, uintptr_t weight_gradients,
+                              uintptr_t bias_gradients) {
         const conv::Shape s = thin_shape(n, h, w, inputs, outputs, after);
         const py::gil_scoped_release release;
-        conv::thin_backward<N>(s, at<conv::bf16>(x), at<conv::bf16>(y), at<conv::bf16>(y_gradient), at<float>(weight_gradient),
-                            at<float>(bias_gradient));
+        in_parts(parts, n, [&](int64_t part, int64_t first, int64_t count) {
+            const int64_t out = first * outputs_of(s);
+            conv::thin_backward<N>(only(s, count), at<conv::bf16>(x) + first * inputs_of(s), at<conv::bf16>(y) + out,
+                                   at<conv::bf16>(y_gradient) + out,
+                                   at<float>(weight_gradients) + part * 9 * inputs * outputs,
+                                   at<float>(bias_gradients) + part * outputs);
+        });
     });
 }
 
@@ -99,41 +149,60 @@ PYBIND11_MODULE(_conv, m) {
     m.def("floats_are_faster", &floats_are_faster, "Whether products of floats are faster here than of bfloat16.");
     convolutions<conv::bf16>(m.def_submodule("bfloat16", "Convolutions by products of bfloat16."));
     convolutions<float>(m.def_submodule("float32", "Convolutions by products of floats."));
-    m.def("pool", [](int64_t n, int64_t h, int64_t w, int64_t channels, uintptr_t x, uintptr_t y, uintptr_t chosen) {
+    m.def("pool", [](int64_t parts, int64_t n, int64_t h, int64_t w, int64_t channels, uintptr_t x, uintptr_t y,
+                     uintptr_t chosen) {
         const conv::Shape s = shape(n, h, w, channels, channels, 2);
         const py::gil_scoped_release release;
-        conv::pool(s, at<conv::bf16>(x), at<conv::bf16>(y), at<uint8_t>(chosen));
+        in_parts(parts, n, [&](int64_t, int64_t first, int64_t count) {
+            const int64_t out = first * outputs_of(s);
+            conv::pool(only(s, count), at<conv::bf16>(x) + first * inputs_of(s), at<conv::bf16>(y) + out,
+                       at<uint8_t>(chosen) + out);
+        });
     });
-    m.def("unpool", [](int64_t n, int64_t h, int64_t w, int64_t channels, uintptr_t y, uintptr_t chosen,
+    m.def("unpool", [](int64_t parts, int64_t n, int64_t h, int64_t w, int64_t channels, uintptr_t y, uintptr_t chosen,
                        uintptr_t y_gradient, uintptr_t x_gradient) {
         const conv::Shape s = shape(n, h, w, channels, channels, 2);
         const py::gil_scoped_release release;
-        conv::unpool(s, at<conv::bf16>(y), at<uint8_t>(chosen), at<conv::bf16>(y_gradient), at<conv::bf16>(x_gradient));
+        in_parts(parts, n, [&](int64_t, int64_t first, int64_t count) {
+            const int64_t out = first * outputs_of(s);
+            conv::unpool(only(s, count), at<conv::bf16>(y) + out, at<uint8_t>(chosen) + out,
+                         at<conv::bf16>(y_gradient) + out, at<conv::bf16>(x_gradient) + first * inputs_of(s));
+        });
     });
     m.attr("sparse_block") = conv::sparse_block;
-    m.def("sparse_forward", [](int64_t inputs, int64_t outputs, uintptr_t ends, uintptr_t columns, int64_t examples,
-                               uintptr_t x, uintptr_t values, uintptr_t bias, uintptr_t y) {
+    m.def("sparse_forward", [](int64_t parts, int64_t inputs, int64_t outputs, uintptr_t ends, uintptr_t columns,
+                               int64_t examples, uintptr_t x, uintptr_t values, uintptr_t bias, uintptr_t y) {
         const conv::Sparse s{inputs, outputs, at<int64_t>(ends), at<int32_t>(columns)};
         const py::gil_scoped_release release;
-        conv::sparse_forward(s, examples, at<conv::bf16>(x), at<float>(values), at<float>(bias), at<conv::bf16>(y));
+        in_parts(parts, examples, [&](int64_t, int64_t first, int64_t count) {
+            conv::sparse_forward(s, count, at<conv::bf16>(x) + first * inputs, at<float>(values), at<float>(bias),
+                                 at<conv::bf16>(y) + first * outputs);
+        });
     });
-    m.def("sparse_backward", [](int64_t inputs, int64_t outputs, uintptr_t ends, uintptr_t columns, int64_t examples,
-                                uintptr_t x, uintptr_t values, uintptr_t y_gradient, uintptr_t x_gradient,
-                                uintptr_t value_gradients) {
+    m.def("sparse_backward", [](int64_t parts, int64_t inputs, int64_t outputs, int64_t weights, uintptr_t ends,
+                                uintptr_t columns, int64_t examples, uintptr_t x, uintptr_t values, uintptr_t y_gradient,
+                                uintptr_t x_gradient, uintptr_t value_gradients) {
         const conv::Sparse s{inputs, outputs, at<int64_t>(ends), at<int32_t>(columns)};
         const py::gil_scoped_release release;
-        conv::sparse_backward(s, examples, at<conv::bf16>(x), at<float>(values), at<conv::bf16>(y_gradient),
-                              at<conv::bf16>(x_gradient), at<float>(value_gradients));
+        in_parts(parts, examples, [&](int64_t part, int64_t first, int64_t count) {
+            conv::sparse_backward(s, count, at<conv::bf16>(x) + first * inputs, at<float>(values),
+                                  at<conv::bf16>(y_gradient) + first * outputs,
+                                  from(at<conv::bf16>(x_gradient), first * inputs),
+                                  at<float>(value_gradients) + part * weights);
+        });
     });
     py::class_<conv::Update>(m, "Update").def(py::init(
         [](int rule, float lr, float decay, float momentum, float beta1, float beta2, float epsilon, float correction1,
            float correction2) {
             return conv::Update{conv::Rule(rule), lr, decay, momentum, beta1, beta2, epsilon, correction1, correction2};
         }));
-    m.def("update", [](const conv::Update& how, int64_t count, uintptr_t gradient, bool narrow, uintptr_t mask,
+    m.def("update", [](int64_t parts, const conv::Update& how, int64_t all, uintptr_t gradient, bool narrow, uintptr_t mask,
                        uintptr_t value, uintptr_t first, uintptr_t second, uintptr_t copy) {
         const py::gil_scoped_release release;
-        conv::update(how, count, at<void>(gradient), narrow, at<uint8_t>(mask), at<float>(value), at<float>(first),
-                     at<float>(second), at<conv::bf16>(copy));
+        in_parts(parts, all, [&](int64_t, int64_t begin, int64_t count) {
+            conv::update(how, count, at<char>(gradient) + begin * (narrow ? 2 : 4), narrow,
+                         from(at<uint8_t>(mask), begin), at<float>(value) + begin, from(at<float>(first), begin),
+                         from(at<float>(second), begin), from(at<conv::bf16>(copy), begin));
+        });
     });
 }

@@ -88,10 +88,28 @@ def thin(conv: nn.Conv2d) -> bool:
     return conv.in_channels <= MOST_THIN
 
 
+def parts(count: int) -> int:
+    """In how many parts the kernels do a batch of `count`: one for each of torch's threads."""
+    return max(1, min(torch.get_num_threads(), count))
+
+
+def total(of_parts: Tensor) -> Tensor:
+    """The sum of what each part of a batch gave, in their order."""
+    whole = of_parts[0]
+    for part in of_parts[1:]:
+        whole += part
+    return whole
+
+
+def address(tensor: Tensor | None) -> int:
+    return 0 if tensor is None else tensor.data_ptr()
+
+
 class Winograd(torch.autograd.Function):
     """conv2d(x, weight, bias, padding=1), then 2x2 max pooling and ReLU as `after` says.
 
-    x: bfloat16 [n, c, h, w], h and w even; weight and bias: float32. The result is bfloat16, channels_last.
+    x: bfloat16 [n, c, h, w], h and w even; weight and bias: float32. The result is bfloat16, channels_last. A batch is
+    done in parts, on torch's threads, and gradients of weights are added up part by part.
     """
 
     @staticmethod
@@ -103,8 +121,8 @@ class Winograd(torch.autograd.Function):
         convolutions, transformed = _convolutions(products()), torch.empty(16 * c * k, dtype=products())
         convolutions.transform_forward(c, k, weight.data_ptr(), transformed.data_ptr())
         convolutions.forward(
-            n, h, w, c, k, code, x.data_ptr(), transformed.data_ptr(), 0 if bias is None else bias.data_ptr(),
-            y.data_ptr(), chosen.data_ptr(),
+            parts(n), n, h, w, c, k, code, x.data_ptr(), transformed.data_ptr(), address(bias), y.data_ptr(),
+            chosen.data_ptr(),
         )  # fmt: skip
         ctx.save_for_backward(x, weight, y, chosen)
         ctx.code, ctx.biased = code, bias is not None
@@ -118,15 +136,14 @@ class Winograd(torch.autograd.Function):
         n, c, h, w = x.shape
         k = len(weight)
         x_gradient = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty(k)
+        weight_gradients, bias_gradients = torch.empty((parts(n), *weight.shape)), torch.empty((parts(n), k))
         convolutions, transformed = _convolutions(products()), torch.empty(36 * c * k, dtype=products())
         convolutions.transform_backward(h, w, c, k, weight.data_ptr(), transformed.data_ptr())
         convolutions.backward(
-            n, h, w, c, k, ctx.code, x.data_ptr(), transformed.data_ptr(), y.data_ptr(), chosen.data_ptr(),
-            gradient.data_ptr(), 0 if x_gradient is None else x_gradient.data_ptr(), weight_gradient.data_ptr(),
-            bias_gradient.data_ptr(),
+            parts(n), n, h, w, c, k, ctx.code, x.data_ptr(), transformed.data_ptr(), y.data_ptr(), chosen.data_ptr(),
+            gradient.data_ptr(), address(x_gradient), weight_gradients.data_ptr(), bias_gradients.data_ptr(),
         )  # fmt: skip
-        return x_gradient, weight_gradient, bias_gradient if ctx.biased else None, None
+        return x_gradient, total(weight_gradients), total(bias_gradients) if ctx.biased else None, None
 
 
 class Thin(torch.autograd.Function):
@@ -139,7 +156,7 @@ class Thin(torch.autograd.Function):
         k, code = len(weight), AFTER[after]
         y, _ = _outputs(n, k, h, w, pooled=False)
         _convolutions(products()).thin_forward(
-            n, h, w, c, k, code, x.data_ptr(), weight.data_ptr(), 0 if bias is None else bias.data_ptr(), y.data_ptr()
+            parts(n), n, h, w, c, k, code, x.data_ptr(), weight.data_ptr(), address(bias), y.data_ptr()
         )
         ctx.save_for_backward(x, weight, y)
         ctx.code, ctx.biased = code, bias is not None
@@ -152,12 +169,12 @@ class Thin(torch.autograd.Function):
         gradient = grad_outputs[0].to(torch.bfloat16, memory_format=torch.channels_last)
         n, c, h, w = x.shape
         k = len(weight)
-        weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty(k)
+        weight_gradients, bias_gradients = torch.empty((parts(n), *weight.shape)), torch.empty((parts(n), k))
         _convolutions(products()).thin_backward(
-            n, h, w, c, k, ctx.code, x.data_ptr(), y.data_ptr(), gradient.data_ptr(), weight_gradient.data_ptr(),
-            bias_gradient.data_ptr(),
+            parts(n), n, h, w, c, k, ctx.code, x.data_ptr(), y.data_ptr(), gradient.data_ptr(),
+            weight_gradients.data_ptr(), bias_gradients.data_ptr(),
         )  # fmt: skip
-        return None, weight_gradient, bias_gradient if ctx.biased else None, None
+        return None, total(weight_gradients), total(bias_gradients) if ctx.biased else None, None
 
 
 class PoolRelu(torch.autograd.Function):
@@ -171,7 +188,7 @@ class PoolRelu(torch.autograd.Function):
         x = x.contiguous(memory_format=torch.channels_last)
         n, c, h, w = x.shape
         y, chosen = _outputs(n, c, h, w, pooled=True)
-        core().pool(n, h, w, c, x.data_ptr(), y.data_ptr(), chosen.data_ptr())
+        core().pool(parts(n), n, h, w, c, x.data_ptr(), y.data_ptr(), chosen.data_ptr())
         ctx.save_for_backward(y, chosen)
         return y
 
@@ -182,7 +199,9 @@ class PoolRelu(torch.autograd.Function):
         gradient = grad_outputs[0].contiguous(memory_format=torch.channels_last)
         n, c, h, w = y.shape
         x_gradient, _ = _outputs(n, c, 2 * h, 2 * w, pooled=False)
-        core().unpool(n, 2 * h, 2 * w, c, y.data_ptr(), chosen.data_ptr(), gradient.data_ptr(), x_gradient.data_ptr())
+        core().unpool(
+            parts(n), n, 2 * h, 2 * w, c, y.data_ptr(), chosen.data_ptr(), gradient.data_ptr(), x_gradient.data_ptr()
+        )
         return x_gradient
 
 

@@ -55,10 +55,9 @@ class SparseProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, values: Tensor, bias: Tensor | None, where: Places) -> Tensor:
         x, (outputs, inputs) = x.contiguous(), where.shape
         y = torch.empty((len(x), outputs), dtype=torch.bfloat16)
-        bias_at = 0 if bias is None else bias.data_ptr()
         kernels.core().sparse_forward(
-            inputs, outputs, where.ends.data_ptr(), where.columns.data_ptr(), len(x), x.data_ptr(), values.data_ptr(),
-            bias_at, y.data_ptr(),
+            kernels.parts(len(x)), inputs, outputs, where.ends.data_ptr(), where.columns.data_ptr(), len(x),
+            x.data_ptr(), values.data_ptr(), kernels.address(bias), y.data_ptr(),
         )  # fmt: skip
         ctx.save_for_backward(x, values)
         ctx.where, ctx.biased = where, bias is not None
@@ -71,12 +70,18 @@ class SparseProduct(torch.autograd.Function):
         where, (outputs, inputs) = ctx.where, ctx.where.shape
         gradient = grad_outputs[0].to(torch.bfloat16).contiguous()
         x_gradient = torch.empty_like(x) if ctx.needs_input_grad[0] else None
-        value_gradients = torch.empty_like(values)
+        value_gradients = torch.empty((kernels.parts(len(x)), *values.shape))
         kernels.core().sparse_backward(
-            inputs, outputs, where.ends.data_ptr(), where.columns.data_ptr(), len(x), x.data_ptr(), values.data_ptr(),
-            gradient.data_ptr(), 0 if x_gradient is None else x_gradient.data_ptr(), value_gradients.data_ptr(),
+            len(value_gradients), inputs, outputs, len(values), where.ends.data_ptr(), where.columns.data_ptr(), len(x),
+            x.data_ptr(), values.data_ptr(), gradient.data_ptr(), kernels.address(x_gradient),
+            value_gradients.data_ptr(),
         )  # fmt: skip
-        return x_gradient, value_gradients, gradient.sum(0, dtype=torch.float32) if ctx.biased else None, None
+        return (
+            x_gradient,
+            kernels.total(value_gradients),
+            gradient.sum(0, dtype=torch.float32) if ctx.biased else None,
+            None,
+        )
 
 
 class SparseLinear(nn.Module):

@@ -15,6 +15,7 @@ from lth.config import Recipe
 from lth.training import kernels
 
 BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, as torch has them
+WORTH_A_THREAD = 2**15  # numbers of a parameter
 MOMENTS = {"sgd": (), "momentum": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq")}
 
 
@@ -63,12 +64,11 @@ def _own(gradient: Tensor, slot: Slot) -> Tensor:
 
 
 def _by_kernel(how: Any, slot: Slot, gradient: Tensor) -> None:
-    address = lambda tensor: 0 if tensor is None else tensor.data_ptr()
     first, second = (*slot.moments, None, None)[:2]
-    there = (address(slot.mask), slot.value.data_ptr(), address(first), address(second), address(slot.copy))
-    gradient = _alike(gradient, slot.value)
-    narrow = gradient.dtype == torch.bfloat16
-    kernels.core().update(how, gradient.numel(), gradient.data_ptr(), narrow, *there)
+    there = map(kernels.address, (slot.mask, slot.value, first, second, slot.copy))
+    gradient, count = _alike(gradient, slot.value), gradient.numel()
+    narrow, parts = gradient.dtype == torch.bfloat16, kernels.parts(count // WORTH_A_THREAD)
+    kernels.core().update(parts, how, count, gradient.data_ptr(), narrow, *there)
 
 
 def _by_torch(recipe: Recipe, lr: float, count: int, slots: Sequence[Slot], gradients: list[Tensor]) -> None:
