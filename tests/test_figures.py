@@ -224,3 +224,18 @@ def test_an_axis_names_the_iteration_that_was_run() -> None:
     assert at == [f"test accuracy at iteration {n:,}" for n in (2_000, 4_000, 6_000)]
     labels = {label for axes in drawn.axes for label in axes.get_legend_handles_labels()[1]}
     assert "the paper, trainings of 30,000" in labels
+
+
+def test_the_papers_length_is_said_also_of_a_run_that_goes_down_in_steps_of_its_own() -> None:
+    values = papers_values(Setup("vgg19"))
+    columns = {f"test_accuracy_at_{n}": f"test_accuracy_at_{n // 20}" for n in (30_000, 60_000, 112_000)}
+    values = {
+        place: {columns.get(name, name): v for name, v in own.items()} for place, own in values.items() if place[0] <= 2
+    }
+    scaled = config.resolve("vgg19", {"prune.densities": [0.8, 0.02]}, scale=0.05, levels=2).model_dump()
+    run = made(Setup("vgg19"), values, recipe=scaled["recipe"], prune=scaled["prune"], scale=0.05)
+    wanted = figures()[7]
+    alone = replace(wanted, panels=tuple(replace(p, lines=p.lines[:1]) for p in wanted.panels))
+    drawn = draw(alone, {line.setup: run for p in alone.panels for line in p.lines})
+    for axes in drawn.axes:
+        assert "the paper, trainings of 112,480" in axes.get_legend_handles_labels()[1]

@@ -26,7 +26,7 @@ from lth.config import Experiment
 from lth.errors import UsageError
 from lth.paper.curves import comparable
 from lth.paper.figures import Panel, PaperFigure, Portrait, figures
-from lth.paper.setups import Setup, fit
+from lth.paper.setups import Setup, experiment
 from lth.plan import Training, plan
 from lth.records import Records
 from lth.report import anatomy
@@ -258,11 +258,13 @@ def _paper(panel: Panel, ours: Sequence[plots.Series], runs: Runs) -> Iterator[p
 
 def _other_length(panel: Panel, runs: Runs) -> str:
     """How long the paper's trainings are, where ours are not and what the panel shows hangs on it."""
-    fits = {of: fit(runs[of].experiment, [of]) for of in {curve.setup for curve in panel.paper} & {*runs}}
+    pairs = [(experiment(of), runs[of].experiment) for of in {curve.setup for curve in panel.paper} & {*runs}]
     lengths = [
-        found.iterations[0]
-        for found in fits.values()
-        if found.iterations and panel.axis != "iteration" and not comparable(panel.column, True, found.scheduled)
+        theirs.recipe.iterations
+        for theirs, ours in pairs
+        if theirs.recipe.iterations != ours.recipe.iterations
+        and panel.axis != "iteration"
+        and not comparable(panel.column, True, bool(theirs.recipe.warmup or theirs.recipe.drops))
     ]
     return f", trainings of {' to '.join(f'{n:,}' for n in sorted({min(lengths), max(lengths)}))}" if lengths else ""
 
