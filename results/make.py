@@ -51,14 +51,15 @@ INPUTS = [  # how images are scaled, which the paper does not say: as the preset
         "conv2-pixels": f"conv2 {PIXELS} recipe.iterations=5000 --trials 2",
         "conv2-standardised": f"conv2 {STANDARDISED} recipe.iterations=5000 --trials 2",
         "dropout-bytes": f"{FAILING} --trials 2",
+        "dropout-bytes-3e-4": "conv2-dropout recipe.iterations=1500 --trials 2",  # which the paper's always learns by
         "dropout-standardised": f"{FAILING} {STANDARDISED} --trials 2",
         "lenet-standardised": "lenet data.mean=[0.1307] data.std=[0.3081] --scale 0.4",
     }.items()
 ]
-LENGTH = [  # whether masks of trunks that are trained shorter than the paper's make other tickets: one pruning, at once
-    f"lth run conv2 recipe.iterations={n} prune.densities=[0.412] --trials 2 --levels 1 --branches ''"
-    f" --out RUNS/length/conv2-{n}"
-    for n in (20000, 5000)
+LENGTH = [  # whether masks of trunks that end sooner after their early stop make other tickets
+    "lth run conv2 prune.densities=[0.6416,0.412,0.265] --trials 1 --levels 3 --branches ''"
+    " --out RUNS/length/conv2-20000",
+    "lth run lenet recipe.iterations=10000 --trials 3 --levels 8 --branches '' --out RUNS/length/lenet-10000",
 ]
 COMMANDS = {
     "lenet": [f"lth run lenet 'branch={CONTROLS}' --out RUNS/lenet"],
