@@ -16,7 +16,10 @@ from lth.training import kernels, sparse, updates
 from lth.training.learners import optimizer_for
 from lth.training.precision import hardware
 
-pytestmark = pytest.mark.skipif(kernels.core() is None, reason="the kernels are not built, or not for this processor")
+pytestmark = [
+    pytest.mark.skipif(kernels.core() is None, reason="the kernels are not built, or not for this processor"),
+    pytest.mark.usefixtures("one_thread"),
+]
 
 CASES = [  # images, inputs, outputs, height, width
     (5, 64, 64, 16, 16),
@@ -41,14 +44,6 @@ def _the_same_layers_every_time() -> Iterator[None]:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(1)
         yield
-
-
-@pytest.fixture(autouse=True)
-def _threads_of_torch() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

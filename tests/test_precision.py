@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +24,7 @@ from lth.training import kernels, learners, lowering, precision, sparse
 from lth.training.torch_engine import TorchEngine
 
 SHAPE = (3, 8, 8)
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def start_of(name: str, density: float = 1.0) -> tuple[nn.Module, dict[str, torch.Tensor], masks.Mask]:
@@ -48,14 +48,6 @@ def engine(name: str, kind: str, density: float = 1.0, key: str = "key", **recip
     network, start, mask = start_of(name, density)
     given = {"optimizer": "adam", "lr": 0.0005, "iterations": 100, "batch": 60, "precision": kind} | recipe
     return TorchEngine(network, start, mask, Recipe.model_validate(given), data(), (key,), "cpu")
-
-
-@pytest.fixture(autouse=True)
-def _one_thread() -> Iterator[None]:
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)
 
 
 @pytest.fixture(params=["compiled", "torch"])
