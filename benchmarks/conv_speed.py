@@ -5,9 +5,9 @@
 Four ways, in short alternating rounds: float32 as torch has it (channels first, one trial on all cores), bfloat16 by
 autocast with channels_last, and the bfloat16 of this package, twice. Of the second and third, as many one-thread trials
 as there are cores run side by side, in processes of their own, and the time is that of an iteration divided by their
-number; of the fourth, one trial runs on all cores, as by `lth run --threads`. Images
-are random; the recipes are the presets'. Lowest and median over rounds are printed as a Markdown table; beside them the
-processor time of one iteration of one trial, which tells how much of a time was waiting for a busy machine.
+number; of the fourth, one trial runs on all cores, as by `lth run --threads`. Images are random; the recipes are the
+presets'. Lowest and median over rounds are printed as a Markdown table; beside them the processor time of one iteration
+of one trial, which tells how much of a time was waiting for a busy machine.
 
 --sparse: in place of that, Conv-2's first fully connected layer by density, dense and from its surviving weights alone.
 """

@@ -254,7 +254,7 @@ def _run(
     check_same_data(facts, kept, asked, folder)
     ladder = step.check(asked, loaded)
     means = means_of(kept, asked, loaded, wanted, folder, executor, say)
-    room = executor.room(means)
+    room = executor.room(means)  # asked also beside --workers: it refuses threads that no node holds
     count = wanted.workers or room
     cost_of = lambda training: cost(training, ladder.density(training.level), means.engine)
     write_events = lambda name: events.write(folder, name) if log else None
@@ -495,7 +495,7 @@ def show_plan(
     todo = [t for t in plan(asked) if keeping.status(t.id) is None]
     bench = step.set_up(asked, replace(means, processes=1), folder, loaded)  # the others of torchrun's do not listen
     seconds = step.estimate_seconds(bench, {t.level: ladder.density(t.level) for t in todo}, todo)
-    room = executor.room(means)
+    room = executor.room(means)  # asked also beside --workers: it refuses threads that no node holds
     count = wanted.workers or room
     least = longest_chain(todo, seconds)
     console.print(plan_table(todo, ladder, seconds))

@@ -76,12 +76,8 @@ class SparseProduct(torch.autograd.Function):
             x.data_ptr(), values.data_ptr(), gradient.data_ptr(), kernels.address(x_gradient),
             value_gradients.data_ptr(),
         )  # fmt: skip
-        return (
-            x_gradient,
-            kernels.total(value_gradients),
-            gradient.sum(0, dtype=torch.float32) if ctx.biased else None,
-            None,
-        )
+        bias_gradient = gradient.sum(0, dtype=torch.float32) if ctx.biased else None
+        return x_gradient, kernels.total(value_gradients), bias_gradient, None
 
 
 class SparseLinear(nn.Module):
