@@ -1,7 +1,8 @@
 """A Ray cluster of several node processes on the loopback, in a process of its own, and its handle for tests.
 
 As a program it takes the number of nodes and the port for clients, says its address, and obeys lines: `kill` kills its
-last node as a power failure would. It ends when its input does. Each node has one CPU; the head has none.
+last node in the middle of a training, as a power failure would. It ends when its input does. Each node has one CPU; the
+head has none.
 """
 
 from __future__ import annotations
@@ -11,9 +12,11 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from typing import Any
 
 ALONE = {"include_dashboard": False, "node_ip_address": "127.0.0.1"}
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
@@ -57,14 +60,36 @@ def cluster(nodes: int, client_port: int) -> Iterator[RayCluster]:
             holder.communicate(timeout=60)
 
 
+def in_the_middle(raylet: int) -> Any:
+    """A node's worker, halted while it trains: one that is not would live on for long enough to send its result."""
+    import psutil  # which comes with Ray
+
+    training = lambda worker: worker.cmdline()[:1] == ["ray::_perform_there"]  # Ray's name for it meanwhile
+    until = time.monotonic() + 60
+    while time.monotonic() < until:
+        for worker in psutil.Process(raylet).children():
+            with suppress(psutil.NoSuchProcess):
+                if training(worker):
+                    worker.suspend()
+                    if training(worker):
+                        return worker
+                    worker.resume()
+    raise TimeoutError("the node got no training")
+
+
 def serve(nodes: int, client_port: int) -> None:
     from ray.cluster_utils import Cluster
+
+    def power_off(node: Any) -> None:
+        training = in_the_middle(node.all_processes["raylet"][0].process.pid)
+        held.remove_node(node, allow_graceful=False)
+        training.kill()
 
     held = Cluster(initialize_head=True, head_node_args=ALONE | {"num_cpus": 0, "ray_client_server_port": client_port})
     added = [held.add_node(num_cpus=1, **ALONE) for _ in range(nodes)]
     print(held.address, flush=True)
     for _ in sys.stdin:
-        held.remove_node(added.pop(), allow_graceful=False)
+        power_off(added.pop())
         print("killed", flush=True)
     held.shutdown()
 
