@@ -51,6 +51,22 @@ def network() -> nn.Sequential:
     return nn.Sequential(nn.Conv2d(1, 3, 3), nn.BatchNorm2d(3), nn.Flatten(), nn.Linear(48, 10), nn.Linear(10, 2))
 
 
+WIDE = """
+import torch
+from torch import nn
+
+def build(shape, classes):
+    wide = nn.Linear(36, 400)
+    nn.init.normal_(wide.weight, std=0.1)
+    return nn.Sequential(nn.Flatten(), wide, nn.Tanh(), nn.Linear(400, classes))
+"""
+
+
+def write_tiny(folder: Path) -> Path:
+    np.savez(folder / "tiny.npz", **tiny_arrays())
+    return folder / "tiny.npz"
+
+
 def a_ticket() -> Ticket:
     model = network()
     mask = {name: torch.rand(p.shape) < 0.4 for name, p in models.counted(model).items()}
@@ -228,6 +244,41 @@ def test_a_ticket_is_pruned_further_and_reset_to_its_start(file: Path, tmp_path:
         now = Ticket.load(tmp_path / f"on/trial-2/level-{level:02d}/ticket.safetensors")
         assert all(torch.equal(t, first.start[n] * now.mask.get(n, torch.tensor(1))) for n, t in now.start.items())
         assert all((first.mask[name] | ~layer).all() for name, layer in now.mask.items())
+
+
+def test_controls_of_a_ticket_file_start_from_drawn_weights_where_it_has_none(file: Path, tmp_path: Path) -> None:
+    """A file holds the start of its survivors alone; a mask that looks elsewhere would find zeros."""
+    branches = "random-mask:1,noise-0.5:1,prune-at-0:1"
+    run = lth.run(ticket=file, levels=1, branches=branches, out=tmp_path / "run2", engine="torch", workers=1)
+    given, level = Ticket.load(file), run.folder / "trial-1/level-01"
+    control = Ticket.load(level / "random-mask-1/ticket.safetensors")
+    for name, layer in control.mask.items():
+        assert torch.equal(control.start[name] != 0, layer)
+        both = layer & given.mask[name]
+        assert torch.equal(control.start[name][both], given.start[name][both])
+        outside = control.start[name][layer & ~given.mask[name]]
+        assert len(outside) > 0 and len(outside.unique()) == len(outside)
+    ticket, noisy = (Ticket.load(level / name / "ticket.safetensors") for name in ("", "noise-0.5-1"))
+    assert all(
+        torch.equal(t[~ticket.mask[n]], torch.zeros_like(t[~ticket.mask[n]]))
+        for n, t in noisy.start.items()
+        if n in ticket.mask
+    )
+    early = Ticket.load(level / "prune-at-0-1/ticket.safetensors")
+    assert masks.alive(early.mask) == masks.alive(ticket.mask)
+
+
+def test_noise_on_a_ticket_of_ones_own_network_has_the_initialisations_sigma(tmp_path: Path) -> None:
+    (tmp_path / "wide.py").write_text(WIDE)
+    tiny = tiny_experiment(write_tiny(tmp_path)) | {"model": {"name": f"{tmp_path / 'wide.py'}:build"}}
+    tiny["prune"] = {"rate": 0.6}
+    first = lth.run(tiny, levels=2, out=tmp_path / "first", engine="torch", workers=1)
+    ticket = first.folder / "trial-1/level-02/ticket.safetensors"
+    again = lth.run(ticket=ticket, levels=1, branches="noise-1:1", out=tmp_path / "again", engine="torch", workers=1)
+    level = again.folder / "trial-1/level-01"
+    start, noisy = (Ticket.load(level / name / "ticket.safetensors") for name in ("", "noise-1-1"))
+    added = (noisy.start["1.weight"] - start.start["1.weight"])[start.mask["1.weight"]]
+    assert len(added) > 900 and added.std().item() == pytest.approx(0.1, rel=0.1)  # a standard error of 2.4%
 
 
 def test_on_another_dataset_of_the_same_shape(file: Path, tmp_path: Path) -> None:

@@ -23,7 +23,7 @@ from lth.config import Experiment, Recipe, is_own
 from lth.data.splits import check_channels, check_validation
 from lth.errors import LthError, UsageError
 from lth.masks import Mask, Weights
-from lth.models import build, everywhere, first_weights, groups
+from lth.models import build, everywhere, first_weights, groups, tied
 from lth.models.init import sigma_of
 from lth.native import engine as native_engine
 from lth.plan import Training, evaluations
@@ -336,12 +336,16 @@ def make_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapp
     experiment, name = bench.experiment, training.branch
     own = lambda purpose: generator(experiment.seed, training.trial, training.id, purpose)
     read = lambda name, reader: _read(bench.folder, stored, name, reader)
-    initial = read(store.start_name(training.trial), load_tensors)
+    initial: Weights = read(store.start_name(training.trial), load_tensors)
+    drawn = initial
     mask: Mask = {}
     trained: dict[str, Tensor] = {}
     if ticket_name := ticket_needed(training):
         mask = read(ticket_name, from_bytes).mask
         mask = {name: mask[name] for name in groups(model)}  # the network's order: pools and draws go by it
+    if experiment.ticket:
+        drawn = bench.draw(generator(experiment.seed, training.trial, "start"))
+        initial = completed(initial, everywhere(model, mask), drawn)
     if trained_name := trained_needed(training):
         trained = read(trained_name, load_tensors)
     mask = MASK_RULES[training.mask_rule](
@@ -349,10 +353,11 @@ def make_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapp
     )
     given = experiment.model.init_sigma
     by_itself = is_own(experiment.model.name)
-    sigmas = {n: float(initial[n].std()) if by_itself else sigma_of(initial[n], given) for n in mask}
+    sigmas = {n: float(drawn[n].std()) if by_itself else sigma_of(initial[n], given) for n in mask}
     start = START_RULES[training.start_rule](
         StartSource(initial, trained, bench.draw, own("start"), mask, sigmas, training.sigma)
     )
+    start = {**start} | {name: start[first] for name, first in tied(model).items()}
     settings = experiment.leading_to(training.level) | {"recipe": training.recipe.model_dump(exclude_none=True)}
     origin = {
         "model": experiment.model.model_dump(mode="json", exclude_none=True),
@@ -367,6 +372,12 @@ def make_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapp
         "settings": {key: value for key, value in settings.items() if not key.startswith("ticket")},
     }
     return Ticket(mask, masks.apply(everywhere(model, mask), start), origin)
+
+
+def completed(start: Weights, mask: Mask, drawn: Weights) -> Weights:
+    """A start that a ticket file gave, with weights where it has none: `drawn` as for any run, for controls of them."""
+    added = {name: torch.where(layer | (start[name] != 0), start[name], drawn[name]) for name, layer in mask.items()}
+    return {**start} | added
 
 
 def stored_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapping[str, bytes]) -> Ticket:
