@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ import lth
 from lth import config, models
 from lth.config import Model
 from lth.errors import UsageError
-from lth.models import own
+from lth.models import first_weights, own
 from lth.tensors import load_tensors
 from lth.ticket import Ticket
 from lth.training import loop
@@ -89,6 +90,35 @@ def test_the_same_bits_each_time_whatever_the_slices(mine: dict[str, Any], monke
     for level in range(3):
         a, b = weights("a", level), weights("b", level)
         assert all(torch.equal(a[name], b[name]) for name in a)
+
+
+CHAIN = """
+from torch import nn
+
+def build(shape, classes):
+    first = nn.Linear(shape[0] * shape[1] * shape[2], 300)
+    return nn.Sequential(nn.Flatten(), first, nn.ReLU(), nn.Linear(300, classes))
+"""
+
+
+def test_trainings_side_by_side_draw_the_starts_of_their_own_seeds(tmp_path: Path) -> None:
+    """Its module draws from the process's generators, and the native engine's trainings are threads of one process."""
+    (tmp_path / "chain.py").write_text(CHAIN)
+    model = Model(name=f"{tmp_path / 'chain.py'}:build")
+    start = lambda seed: first_weights(model, (1, 28, 28), 10, torch.Generator().manual_seed(seed))
+    with ThreadPoolExecutor(4) as pool:
+        together = list(pool.map(start, range(100)))
+    for seed, found in enumerate(together):
+        assert all(torch.equal(tensor, found[name]) for name, tensor in start(seed).items()), seed
+
+
+def test_tied_weights_start_alike_in_every_branch(mine: dict[str, Any]) -> None:
+    run = lth.run(mine | {"levels": 1}, engine="torch", workers=1, branches="noise-0.5:1,sampled:1,reinit:1")
+    first = Ticket.load(run.folder / "trial-1/level-01/ticket.safetensors").start
+    for branch in ("noise-0.5-1", "sampled-1", "reinit-1"):
+        start = Ticket.load(run.folder / f"trial-1/level-01/{branch}/ticket.safetensors").start
+        assert torch.equal(start["back.weight"], start["across.weight"])
+        assert not torch.equal(start["across.weight"], first["across.weight"])
 
 
 def test_a_file_that_changed_is_another_network(mine: dict[str, Any]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import random
+import threading
 from contextlib import contextmanager
 from numbers import Integral
 from typing import TYPE_CHECKING
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     import torch
+
+_GLOBAL = threading.RLock()  # the global generators are the process's: one thread at a time draws from them
 
 
 def seed_of(*parts: object) -> int:
@@ -35,6 +38,8 @@ def generator(*parts: object) -> torch.Generator:
 def global_draws(device: torch.device) -> Iterator[Callable[[int], None]]:
     """Leave the global generators as they were, whatever is drawn inside; yields what seeds them.
 
+    Other threads wait meanwhile: they would draw what this one seeded, and seed what it draws.
+
     They are torch's, numpy's and Python's: modules and datasets of other people know no others. torch.manual_seed does
     the same for its own at a hundred times the cost.
     """
@@ -42,7 +47,7 @@ def global_draws(device: torch.device) -> Iterator[Callable[[int], None]]:
     import torch
 
     on_gpu = device.type == "cuda"
-    with torch.random.fork_rng([device] if on_gpu else []), others_kept():
+    with _GLOBAL, torch.random.fork_rng([device] if on_gpu else []), others_kept():
         own = [torch.default_generator]
         if on_gpu:
             index = torch.cuda.current_device() if device.index is None else device.index

@@ -55,7 +55,7 @@ def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
     if weights > MOST_WEIGHTS:
         size = " x ".join(map(str, shape))
         raise UsageError(f"for inputs of {size} model {config.name} has {weights:,} weights; at most {MOST_WEIGHTS:,}")
-    with torch.random.fork_rng(devices=[]):  # modules initialise themselves from the global generator: leave it alone
+    with global_draws(torch.device("cpu")):  # modules initialise themselves from the global generator: leave it alone
         return make(config, shape, classes)
 
 
