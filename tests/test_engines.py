@@ -102,6 +102,52 @@ def test_chains_are_recognised_and_nothing_else_is() -> None:
         assert native_engine.chain(other) is None
 
 
+def _tied() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[2].weight = model[0].weight
+    return model
+
+
+def _hooked() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[1].register_forward_hook(lambda module, inputs, output: 2 * output)
+    return model
+
+
+def _frozen() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[0].bias.requires_grad_(False)
+    return model
+
+
+def _twice() -> nn.Sequential:
+    block = [nn.Linear(4, 4), nn.ReLU()]
+    return nn.Sequential(*block, *block, nn.Linear(4, 4))
+
+
+class _Shifted(nn.Sequential):
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return super().forward(2 * x - 1)
+
+
+@pytest.mark.parametrize(
+    "model",
+    [
+        _tied(),
+        _hooked(),
+        _frozen(),
+        _twice(),
+        _Shifted(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)),
+        nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)).double(),
+        nn.Sequential(nn.Flatten(0), nn.Linear(4, 4)),
+    ],
+    ids=["tied", "hooked", "frozen", "twice", "subclass", "double", "flatten"],
+)
+def test_a_chain_that_does_more_than_its_layers_is_none(model: nn.Sequential) -> None:
+    """The native engine would train another network, silently."""
+    assert native_engine.chain(model) is None
+
+
 def test_the_engine_is_chosen_by_fixed_rules(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = config.resolve(tiny)
     choose = lambda engine, device="auto": step.choose(experiment, (1, 6, 6), 4, engine, device)
@@ -118,6 +164,20 @@ def test_the_engine_is_chosen_by_fixed_rules(tiny: dict[str, Any], monkeypatch: 
     with pytest.raises(UsageError, match="runs on the CPU"):
         monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
         choose("native", "cuda")
+
+
+@needs_native
+def test_a_run_whose_engine_is_gone_says_what_it_was_begun_with(
+    tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    lth.run(tiny | {"levels": 0}, out=tmp_path / "run", workers=1)
+    monkeypatch.setattr(native, "available", lambda: False)
+    monkeypatch.setattr(native, "why_not", lambda: "no C++ compiler found")
+    with pytest.raises(
+        UsageError, match=r"run was begun with the native engine on cpu.*no C\+\+ compiler.*another --out"
+    ):
+        lth.run(tiny | {"levels": 1}, out=tmp_path / "run", workers=1)
 
 
 @needs_native

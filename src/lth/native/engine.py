@@ -26,17 +26,34 @@ Prepared = Mapping[str, Any]  # split -> the core's Dataset
 def chain(model: nn.Module) -> tuple[list[str], float] | None:
     """The names of the Linear layers and the dropout between them, where `model` is a chain that the core can train.
 
-    That is an nn.Sequential of [Flatten,] Linear, ReLU [, CounterDropout], ..., Linear; None for any other model.
+    That is an nn.Sequential of [Flatten,] Linear, ReLU [, CounterDropout], ..., Linear; None for any other model, and
+    for one that does or leaves anything else: a forward of its own, hooks, layers used twice, tied or frozen weights.
     """
-    if not isinstance(model, nn.Sequential):
+    if type(model) is not nn.Sequential or not _is_plain(model):
         return None
-    parts = [(name, part) for name, part in model.named_children() if not isinstance(part, nn.Flatten)]
+    parts = [(name, part) for name, part in model.named_children() if type(part) is not nn.Flatten]
     layers = [name for name, part in parts if isinstance(part, nn.Linear) and part.bias is not None]
     drops = {part.p for _, part in parts if isinstance(part, CounterDropout)}
     block = [nn.Linear, nn.ReLU] + [CounterDropout] * bool(drops)
     expected = block * (len(layers) - 1) + [nn.Linear]
     fits = len(drops) <= 1 and [type(part) for _, part in parts] == expected
     return (layers, drops.pop() if drops else 0.0) if fits else None
+
+
+def _is_plain(model: nn.Sequential) -> bool:
+    """Whether a Sequential is its children, one after the other, and all their parameters are trained, in float32."""
+    flattens = [part for part in model if type(part) is nn.Flatten]
+    own = list(model.named_parameters(remove_duplicate=False))
+    return (
+        len(list(model.named_children())) == len(model)
+        and len(list(model.parameters())) == len(own)
+        and all(parameter.requires_grad and parameter.dtype == torch.float32 for _, parameter in own)
+        and all((flatten.start_dim, flatten.end_dim) == (1, -1) for flatten in flattens)
+        and not any(
+            module._forward_pre_hooks or module._forward_hooks or module._backward_hooks or module._backward_pre_hooks
+            for module in model.modules()
+        )
+    )
 
 
 def prepare(splits: Splits, device: str) -> Prepared:
