@@ -20,12 +20,12 @@ import torch.distributed as dist
 from torch import nn
 
 import lth
-from lth import store
+from lth import masks, store
 from lth.config import resolve
 from lth.errors import UsageError
 from lth.executors import executor, torchrun
 from lth.models.dropout import CounterDropout, set_counter, set_row
-from lth.training.distributed import whole_batch_norm
+from lth.training.distributed import Distributed, whole_batch_norm
 from test_resume import contents, has_checkpoint, to_file
 
 PLAIN = "from lth import running\nrunning.show_results = lambda *_: None\nfrom lth.cli import main\nmain()"
@@ -170,12 +170,13 @@ def test_what_torchrun_cannot_do_is_named(settings: dict[str, Any], engine: str,
 
 @pytest.mark.usefixtures("alone")
 @pytest.mark.parametrize("shape", [(6, 3, 4, 4), (6, 3)])
-def test_batch_norm_of_a_batch_that_is_whole_is_torchs(shape: tuple[int, ...]) -> None:
+@pytest.mark.parametrize("given", [{}, {"affine": False}, {"momentum": None}, {"track_running_stats": False}], ids=str)
+def test_batch_norm_of_a_batch_that_is_whole_is_torchs(shape: tuple[int, ...], given: dict[str, Any]) -> None:
     drawn = torch.Generator().manual_seed(0)
     images, weights = (torch.randn(shape, generator=drawn) for _ in range(2))
     kind = nn.BatchNorm2d if len(shape) == 4 else nn.BatchNorm1d
-    expected, found = kind(3), kind(3)
-    for norm in (expected, found):
+    expected, found = kind(3, **given), kind(3, **given)
+    for norm in (expected, found) if expected.affine else ():
         with torch.no_grad():
             norm.weight.copy_(torch.tensor([0.5, 1.0, 2.0]))
             norm.bias.copy_(torch.tensor([0.1, 0.0, -0.1]))
@@ -186,9 +187,26 @@ def test_batch_norm_of_a_batch_that_is_whole_is_torchs(shape: tuple[int, ...]) -
             (output * weights).sum().backward()
         torch.testing.assert_close(*outputs)
     torch.testing.assert_close(inputs[1].grad, inputs[0].grad)
-    torch.testing.assert_close(found.weight.grad, expected.weight.grad)
+    for name, parameter in expected.named_parameters():
+        torch.testing.assert_close(found.get_parameter(name).grad, parameter.grad)
     torch.testing.assert_close(found.state_dict(), expected.state_dict())
     torch.testing.assert_close(whole_batch_norm(found.eval(), images), expected.eval()(images))
+
+
+@pytest.mark.usefixtures("alone")
+def test_each_process_draws_other_numbers_for_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    """torch's own dropout knows no rows: seeded alike, all parts of a batch would lose the same units."""
+    seen = {}
+    monkeypatch.setattr(dist, "get_world_size", lambda: 2)
+    for rank in (0, 1):
+        monkeypatch.setattr(dist, "get_rank", lambda rank=rank: rank)
+        network = nn.Sequential(nn.Linear(4, 64), nn.Dropout(0.5))
+        start = {name: torch.ones_like(tensor) for name, tensor in network.state_dict().items()}
+        learner = Distributed(network, start, masks.ones(start, ["0.weight"]), resolve("lenet").recipe, "cpu")
+        learner.module[1].register_forward_hook(lambda *said, rank=rank: seen.update({rank: said[2] != 0}))
+        torch.manual_seed(5)
+        learner.update(torch.ones(6, 4), torch.zeros(6, dtype=torch.int64), 0.1)
+    assert seen[0].shape == seen[1].shape == (3, 64) and not torch.equal(seen[0], seen[1])
 
 
 def test_dropout_of_parts_is_that_of_the_whole() -> None:

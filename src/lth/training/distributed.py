@@ -2,7 +2,8 @@
 
 Every process holds the network and does the same updates, each with its part of the batch. DistributedDataParallel adds
 up the gradients, batch norm sees the whole batch, dropout and augmentation draw for it; so the curve is that of one
-process within float32's rounding. The loop runs on process 0 alone; the others do what it says.
+process within float32's rounding, but for what a network of one's own draws: each process draws that for its part. The
+loop runs on process 0 alone; the others do what it says.
 """
 
 from __future__ import annotations
@@ -14,7 +15,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.functional import batch_norm, cross_entropy
+from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -109,6 +110,8 @@ class Distributed:
         rank, count = dist.get_rank(), dist.get_world_size()
         part = slice(len(x) * rank // count, len(x) * (rank + 1) // count)
         set_row(self.module, part.start)
+        if rank:  # the engine seeded all alike: parts of a batch would drop the same units
+            torch.manual_seed(torch.initial_seed() + rank)
         loss = cross_entropy(self.parallel(x[part]), y[part], reduction="sum") / len(x)
         self.own.step(loss * count, lr)  # the gradients' mean over the processes is taken
         return loss.detach()
@@ -116,22 +119,24 @@ class Distributed:
 
 def whole_batch_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
     """`norm` of this process's part of a batch, by the mean and variance of the whole."""
-    assert norm.running_mean is not None and norm.running_var is not None and norm.momentum is not None
     if not norm.training:
-        return batch_norm(x, norm.running_mean, norm.running_var, norm.weight, norm.bias, False, 0.0, norm.eps)
+        return type(norm).forward(norm, x)
     across = [dimension for dimension in range(x.dim()) if dimension != 1]
     shape = [-1 if dimension == 1 else 1 for dimension in range(x.dim())]
     count = _Sum.apply(torch.full((1,), float(x.numel() // x.shape[1]), device=x.device))
     mean = _Sum.apply(x.sum(across)) / count
     centred = x - mean.reshape(shape)
     variance = _Sum.apply(centred.square().sum(across)) / count
-    with torch.no_grad():
-        norm.running_mean.lerp_(mean, norm.momentum)
-        norm.running_var.lerp_(variance * count / (count - 1), norm.momentum)
-        if norm.num_batches_tracked is not None:
+    if norm.running_mean is not None and norm.running_var is not None and norm.num_batches_tracked is not None:
+        with torch.no_grad():
             norm.num_batches_tracked += 1
-    scale = norm.weight * (variance + norm.eps).rsqrt()
-    return centred * scale.reshape(shape) + norm.bias.reshape(shape)
+            share = 1 / int(norm.num_batches_tracked) if norm.momentum is None else norm.momentum
+            norm.running_mean.lerp_(mean, share)
+            norm.running_var.lerp_(variance * count / (count - 1), share)
+    scale = (variance + norm.eps).rsqrt()
+    if norm.weight is None:
+        return centred * scale.reshape(shape)
+    return centred * (norm.weight * scale).reshape(shape) + norm.bias.reshape(shape)
 
 
 class _Sum(torch.autograd.Function):
