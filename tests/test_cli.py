@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import lth
 from lth import config, store
@@ -310,6 +311,10 @@ def test_a_folder_without_permission_as_the_system_says_it(
     [
         (MemoryError(), "there is not enough memory: out of memory; try fewer --workers"),
         (RuntimeError("CPUAllocator: can't allocate memory: 9 bytes\nframe #0"), "can't allocate memory: 9 bytes; try"),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+            "not enough memory: CUDA out of memory",
+        ),
         (OSError(errno.EIO, os.strerror(errno.EIO), "x.npz"), "lth: x.npz: Input/output error"),
     ],
     ids=lambda value: str(value)[:20],
@@ -325,12 +330,13 @@ def test_what_fails_while_working_is_a_line_and_exit_code_1(
     assert not any(Path.cwd().iterdir())
 
 
-def test_a_bug_is_not_hidden(tiny_toml: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("said", ["sizes of tensors must match", "more than one element refers to a memory location"])
+def test_a_bug_is_not_hidden(said: str, tiny_toml: Path, cli: Cli, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*args: Any) -> None:
-        raise RuntimeError("sizes of tensors must match")
+        raise RuntimeError(said)
 
     monkeypatch.setattr("lth.step.check", fail)
-    with pytest.raises(RuntimeError, match="sizes of tensors"):
+    with pytest.raises(RuntimeError, match=said):
         cli("run", tiny_toml, *QUICK)
 
 

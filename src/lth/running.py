@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 1024  # also threads of one
 MUCH = 2**30  # bytes on disk that are said before they are written
+NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)  # as torch says it
 
 
 class Interrupted(LthError):
@@ -132,7 +133,7 @@ def run(
             again = " ".join([command, *(f"{option} {shlex.quote(str(given))}" for option, given in here if given)])
             raise Interrupted(f"stopped; what is done is kept in {folder}. To go on: {again}") from None
         except (MemoryError, RuntimeError) as error:
-            if isinstance(error, RuntimeError) and "memory" not in str(error):
+            if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
                 raise
             reason = str(error).partition("\n")[0] or "out of memory"
             raise LthError(f"there is not enough memory: {reason}; try fewer --workers or a smaller network") from None
@@ -407,7 +408,13 @@ def means_of(
                 f"{folder} was begun with {option} {stored}, and its numbers must stay comparable; "
                 f"leave out {option}, or give another --out"
             )
-    again, _ = executor.choose(experiment, shape, loaded.classes, means.engine, means.device)  # can it still be had?
+    try:
+        again, _ = executor.choose(experiment, shape, loaded.classes, means.engine, means.device)
+    except UsageError as error:
+        raise UsageError(
+            f"{folder} was begun with the {means.engine} engine on {means.device}, and its numbers must stay "
+            f"comparable; here that cannot be had: {error}, and another --out"
+        ) from None
     if again.processes != means.processes:
         start = (
             f"torchrun --nproc-per-node {means.processes} --no-python lth run ..." if means.processes > 1 else "lth run"
