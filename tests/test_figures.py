@@ -211,6 +211,18 @@ def test_the_papers_curves_stand_as_they_are_beside_shorter_trainings() -> None:
         assert grey.get_ydata()[0] == next(curve.mean[0] for curve in panel.paper)
 
 
+def test_the_papers_lines_have_the_markers_of_ours_where_there_are_several_experiments() -> None:
+    wanted = figures()[8]
+    runs = {of: made(of, papers_values(of)) for of in wanted.needs()}
+    for axes, panel in zip(draw(wanted, runs).axes, wanted.panels, strict=True):
+        whole = [line for line in axes.lines if len(line.get_xdata()) > 2 and line.get_marker() not in ("|", "_")]
+        look = lambda line: (line.get_marker(), line.get_linestyle())
+        ours = {look(line) for line in whole if line.get_color() != PAPER["color"]}
+        grey = [look(line) for line in whole if line.get_color() == PAPER["color"]]
+        assert len(grey) == len(panel.paper) == 6 and {*grey} == ours and len(ours) == 6
+    assert not any(map(figure._marked, figures()[14].panels))  # one experiment in each
+
+
 def test_an_axis_names_the_iteration_that_was_run() -> None:
     values = papers_values(Setup("resnet18"))
     columns = {f"test_accuracy_at_{n}": f"test_accuracy_at_{n // 5}" for n in (10_000, 20_000, 30_000)}

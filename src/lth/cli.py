@@ -52,7 +52,9 @@ def run(
     workers: Annotated[int | None, typer.Option(help="trainings side by side (default: all cores)")] = None,
     threads: Annotated[int | None, typer.Option(help="cores a training, of --engine torch (default: 1)")] = None,
     executor: Annotated[str, typer.Option(help="local, ray, ray://HOST:10001, slurm")] = "local",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plan, with time and disk; do nothing")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show the plan, with time and disk; train nothing")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="serve the report on 127.0.0.1 while the run lasts")] = False,
     log: Annotated[str | None, typer.Option(help="tensorboard: event files too, in the run's folder")] = None,
 ) -> None:
@@ -166,7 +168,9 @@ def figure(
     workers: Annotated[int | None, typer.Option(help="trainings side by side (default: all cores)")] = None,
     threads: Annotated[int | None, typer.Option(help="cores a training, of --engine torch (default: 1)")] = None,
     executor: Annotated[str, typer.Option(help="local, ray, ray://HOST:10001, slurm")] = "local",
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="show the plans, with time and disk; do nothing")] = False,
+    dry_run: Annotated[
+        bool, typer.Option("--dry-run", help="show the plans, with time and disk; train nothing")
+    ] = False,
 ) -> None:
     """Run what figure N of the paper needs, and draw it over the paper's own curve."""
     from rich.console import Console

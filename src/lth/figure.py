@@ -170,7 +170,9 @@ def draw(figure: PaperFigure, runs: Runs, note: str = "") -> Figure:
         if figure.portraits:  # histograms have no mean and no error bars
             caption = caption.replace("mean (min-max) of", "taken together:")
         labels = [label for axes in picture.axes for label in axes.get_legend_handles_labels()[1]]
-        grey = "Grey: the paper's own curve. " if any(label.startswith("the paper") for label in labels) else ""
+        marked = ", with the markers of ours" if any(map(_marked, figure.panels)) else ""
+        there = any(label.startswith("the paper") for label in labels)
+        grey = f"Grey: the paper's own curves{marked}. " if there else ""
         plots.write_caption(picture, f"{note}{grey}\n{caption}".strip())
     return picture
 
@@ -244,7 +246,11 @@ def scaled_column(column: str, of: Experiment) -> str:
 
 
 def _paper(panel: Panel, ours: Sequence[plots.Series], runs: Runs) -> Iterator[plots.Series]:
-    """The paper's curves within our own range; one entry in the legend for all of them."""
+    """The paper's curves within our own range, each with our line's marker where there are several experiments.
+
+    They have one entry in the legend.
+    """
+    markers = {series.label: series.look["marker"] for series in ours} if _marked(panel) else {}
     low, high = min(s.x.min() for s in ours), max(s.x.max() for s in ours)
     label = f"the paper{_other_length(panel, runs)}"
     for curve in panel.paper:
@@ -252,8 +258,14 @@ def _paper(panel: Panel, ours: Sequence[plots.Series], runs: Runs) -> Iterator[p
         kept = (x >= 0.99 * low) & (x <= 1.01 * high)
         if kept.any():
             look = plots.PAPER | {"linestyle": "-" if curve.role == "ticket" else "--", "linewidth": 1.8}
+            look |= {"marker": markers.get(curve.series, "")}
             yield plots.Series(label, x[kept], mean[kept], mean[kept], mean[kept], look)
             label = "_"
+
+
+def _marked(panel: Panel) -> bool:
+    """Whether the paper's lines need markers to tell their experiments apart."""
+    return len({curve.setup for curve in panel.paper}) > 1
 
 
 def _other_length(panel: Panel, runs: Runs) -> str:
