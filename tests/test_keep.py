@@ -101,6 +101,16 @@ def test_keeping_less_later_gives_the_place_back(tiny: dict[str, Any], tmp_path:
     assert resolve(tmp_path / "run/experiment.toml").store.keep == "last"
 
 
+def test_keeping_more_later_makes_nothing_damaged(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """What an earlier call did not keep is not there, and is no damage."""
+    run(tiny, tmp_path / "run", "tickets")
+    said: list[str] = []
+    run(tiny, tmp_path / "run", "all", trials=2)
+    assert resolve(tmp_path / "run/experiment.toml").store.keep == "all"
+    repair(tmp_path / "run", yes=True, say=said.append)
+    assert said == [f"{tmp_path / 'run'}: nothing is damaged"] and (tmp_path / "run/trial-1/level-02").exists()
+
+
 def test_a_diverged_trunk_needs_nothing_more(tiny: dict[str, Any], tmp_path: Path) -> None:
     tiny["recipe"] |= {"optimizer": "sgd", "lr": 1e30}
     assert trained(run(tiny, tmp_path / "run", "tickets")) == set()

@@ -151,13 +151,12 @@ def own_files(path: Path) -> list[Path]:
     return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
 
 
-def fault_of(folder: Path, name: str, digest_of: Callable[[str], str | None], keep: str = "all") -> str | None:
+def fault_of(folder: Path, name: str, digest_of: Callable[[str], str | None]) -> str | None:
     """What is wrong with a training on disk, every file of it read; None where it is whole.
 
-    `keep` is the experiment's `store.keep`: with another than "all", trained weights may be gone.
+    Trained weights may be gone: an earlier call may have kept less (`store.keep`), and they can be made again.
     """
     path = folder / name
-    dispensable = OPTIONAL if keep == "all" else (*OPTIONAL, store.TRAINED)
     try:
         summary = store.outcome(folder, name, digest_of(name))
     except UsageError as error:
@@ -170,7 +169,7 @@ def fault_of(folder: Path, name: str, digest_of: Callable[[str], str | None], ke
         try:
             content = (path / file).read_bytes()
         except FileNotFoundError:
-            if file not in dispensable:
+            if file not in (*OPTIONAL, store.TRAINED):
                 return f"it has no {file}"
         except OSError as error:
             return f"{file} cannot be read: {error.strerror}"

@@ -73,9 +73,7 @@ def faults_of(folder: Path, experiment: Experiment) -> dict[str, str]:
         if fault := seals.tensors_fault(path.read_bytes()):
             found[path.relative_to(folder).as_posix()] = fault
     trainings = damage.on_disk(folder)
-    found |= {
-        name: fault for name in trainings if (fault := damage.fault_of(folder, name, digest_of, experiment.store.keep))
-    }
+    found |= {name: fault for name in trainings if (fault := damage.fault_of(folder, name, digest_of))}
     whole = {name: store.outcome(folder, name) or {} for name in trainings if name not in found}
     return found | {n: f for n, f in damage.strangers(folder, whole).items() if n not in found}
 
