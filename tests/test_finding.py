@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import math
 import random
 from typing import Any
 
@@ -10,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import l1_loss
+from torch.nn.functional import cross_entropy, l1_loss
 from torch.utils.data import Dataset, IterableDataset, TensorDataset
 
 import lth
@@ -274,3 +275,49 @@ def test_sparse_gradients_frozen_networks_and_a_metric_called_loss() -> None:
     frozen = network().requires_grad_(False)
     with pytest.raises(UsageError, match="Sequential has no parameter to train: all are frozen"):
         lth.find_tickets(frozen, points(), RECIPE)
+
+
+def test_a_ladder_whose_training_diverges_ends_there() -> None:
+    tickets = lth.find_tickets(network(), points(), RECIPE | {"optimizer": "sgd", "lr": 1e20}, levels=3)
+    assert list(tickets.summary["status"]) == ["diverged"] and tickets.winning is None
+    calls = [0]
+
+    def loss(outputs: Tensor, targets: Tensor) -> Tensor:  # no number from some update of level 2 on
+        calls[0] += outputs.requires_grad
+        return cross_entropy(outputs, targets) * (math.nan if calls[0] > 2.5 * RECIPE["iterations"] else 1.0)
+
+    tickets = lth.find_tickets(network(), points(), RECIPE, levels=4, loss=loss)
+    assert list(tickets.summary["status"]) == ["done", "done", "diverged"] and len(tickets) == 3
+
+
+def test_a_last_batch_of_one_is_no_batch_for_batch_norm() -> None:
+    given = RECIPE | {"batch": 10, "iterations": 12}
+    with pytest.raises(
+        UsageError, match=r"batch = 10: the last batch of an epoch of 41 examples holds one.* such as 11"
+    ):
+        lth.find_tickets(network(), {"train": points(41), "validation": points(20)}, given, levels=1)
+    for works in (given | {"batch": 11}, given | {"iterations": 4}):  # no such batch, or it is never reached
+        lth.find_tickets(network(), {"train": points(41), "validation": points(20)}, works, levels=1)
+    wide = nn.Sequential(nn.Unflatten(1, (1, 5)), nn.BatchNorm1d(1), nn.Flatten(), nn.Linear(5, 3))
+    lth.find_tickets(wide, {"train": points(41), "validation": points(20)}, given, levels=1)  # five values a channel
+
+
+def test_targets_that_are_ignored_count_nowhere() -> None:
+    x = torch.randn(200, 6, 4, generator=torch.Generator().manual_seed(0))
+    y = x.argmax(2)
+    y[:, 3:], y[:50, 1:] = -100, -100  # a batch of few, and others of more
+    model = nn.Sequential(nn.Linear(4, 30), nn.ReLU(), nn.Linear(30, 4), Transposed())
+    data = {"train": (x, y), "validation": (x, y)}
+    tickets = lth.find_tickets(model, data, RECIPE | {"iterations": 150}, levels=0)
+    with torch.no_grad():
+        outputs = model.eval()(x)
+    valid = y != -100
+    right = (outputs.argmax(1) == y)[valid].double().mean().item()
+    last = tickets.curves.iloc[-1]
+    assert last["val_accuracy"] == pytest.approx(right, abs=1e-6) and right > 0.8
+    assert last["val_loss"] == pytest.approx(float(cross_entropy(outputs, y)), rel=1e-5)
+
+
+class Transposed(nn.Module):
+    def forward(self, x: Tensor) -> Tensor:
+        return x.transpose(1, 2)

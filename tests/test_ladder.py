@@ -319,12 +319,41 @@ def test_training_a_ticket_again_gives_what_its_level_gave() -> None:
 # --------------------------------------------------------------------------------------- modules that are not so simple
 
 
-def test_the_scales_of_weight_norm_are_no_weights() -> None:
+def test_a_weight_of_the_older_weight_norm_is_computed_too() -> None:
+    """Its direction's magnitudes are not the weight's, and a direction without weights is no number."""
     with pytest.warns(FutureWarning, match="weight_norm"):
         model = built(lambda: nn.Sequential(nn.utils.weight_norm(nn.Linear(6, 8)), nn.ReLU(), nn.Linear(8, 4)))
-    assert list(models.counted(model)) == ["0.weight_v", "2.weight"]
+    assert list(models.counted(model)) == ["2.weight"]
+    with pytest.raises(
+        UsageError, match=r"^0.weight is computed .*remove_weight_norm\), or give a rate for 0.weight_v or"
+    ):
+        lth.imp(model, trainer(), rate=0.2, levels=2)
+    nn.utils.remove_weight_norm(model[0])
     tickets = lth.imp(model, trainer(), rate=0.2, levels=2)
-    assert [row["status"] for row in tickets.rows] == ["done"] * 3
+    assert [row["status"] for row in tickets.rows] == ["done"] * 3 and list(tickets[2].mask) == ["0.weight", "2.weight"]
+
+
+def test_a_tied_weight_counts_under_whichever_name_says_so() -> None:
+    class Tied(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.table = nn.Parameter(torch.randn(8, 4))
+            self.head = nn.Linear(4, 8, bias=False)
+            self.head.weight = self.table
+
+    assert list(models.counted(Tied())) == ["table"]
+
+
+def test_complex_weights_are_held_and_kept(tmp_path: Path) -> None:
+    model = nn.Linear(4, 3, dtype=torch.complex64)
+    mask = {"weight": torch.rand(3, 4) < 0.5}
+    with lth.hold(model, mask):
+        model(torch.ones(2, 4, dtype=torch.complex64)).abs().sum().backward()
+        assert model.weight.grad is not None and not model.weight.grad[~mask["weight"]].any()
+        assert model.weight.grad[mask["weight"]].any()
+    ticket = lth.imp(model, lambda model: 1.0, levels=1)[1]
+    ticket.save(tmp_path / "ticket")
+    assert torch.equal(lth.Ticket.load(tmp_path / "ticket").start["weight"], ticket.start["weight"])
 
 
 def test_a_weight_that_is_computed_is_not_passed_over() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -15,6 +16,7 @@ from lth.errors import UsageError
 from lth.ladder import Tickets, imp
 from lth.models import unwrapped
 from lth.randomness import global_draws
+from lth.training.batches import check_last
 from lth.training.loop import Outcome, train
 from lth.training.module_engine import Measure, ModuleEngine, accuracy, default_loss
 
@@ -53,7 +55,7 @@ def find_tickets(
         raise UsageError(f"{name} has no parameter to train: all are frozen; model.requires_grad_() thaws them")
     floats = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
     found = parts(data, validation, seed, floats)
-    targets = check(recipe, found["train"])
+    targets = check(recipe, found["train"], model)
     by_default = metric is None and loss is None and not targets.is_floating_point()
     measures = loss or default_loss(targets), accuracy if by_default else metric
     inner, modes = unwrapped(model), [(module, module.training) for module in model.modules()]
@@ -83,7 +85,7 @@ def recipe_of(given: Recipe | Mapping[str, Any]) -> Recipe:
     return resolve({"name": "own", "recipe": dict(given)}).recipe
 
 
-def check(recipe: Recipe, train_part: Part) -> Tensor:
+def check(recipe: Recipe, train_part: Part, model: nn.Module) -> Tensor:
     """The targets of some examples. Raises UsageError where the recipe cannot be carried out on them."""
     if recipe.batch > train_part.size:
         raise UsageError(f"recipe.batch = {recipe.batch} is more than the {train_part.size} training examples")
@@ -91,6 +93,9 @@ def check(recipe: Recipe, train_part: Part) -> Tensor:
         x, y = train_part.batch(torch.arange(min(2, train_part.size)))
     if recipe.augment and x.dim() != 4:
         raise UsageError(f"recipe.augment is for images, but an input is {tuple(x.shape[1:])}; leave it out")
+    if train_part.size % recipe.batch == 1:
+        device = next(model.parameters()).device
+        check_last(recipe, train_part.size, copy.deepcopy(unwrapped(model)), x[:1].to(device))
     return y
 
 

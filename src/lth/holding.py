@@ -50,7 +50,7 @@ def hold(model: nn.Module, mask: Mapping[str, Tensor], *optimizers: Optimizer) -
     _trains(optimizers, held)
     with ExitStack() as stack:
         for one in held:
-            if one.parameter.is_floating_point():
+            if one.parameter.is_floating_point() or one.parameter.is_complex():
                 stack.callback(_hooked(one).remove)
             clear(one.parameter, one)
             gradient = one.parameter.grad

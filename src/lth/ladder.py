@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import weakref
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
@@ -109,7 +109,7 @@ def imp(
 
     `train` is the user's own function, left untouched: it trains the model in place and makes its own optimizer. It may
     return a score (a number, higher is better) or a dict of columns for `Tickets.summary`, with `score` and
-    `early_stop_iteration` among them; `Tickets.winning` needs the score. Before each level everything is reset:
+    `early_stop_iteration` among them; `Tickets.winning` needs the score. Before each level the module is reset:
     weights, biases, buffers, modes. The model is left as the last training left it.
 
     Each level removes `rate` of a layer's surviving weights, those of smallest magnitude. `rates` maps patterns of
@@ -119,7 +119,7 @@ def imp(
 
     Raises UsageError, before any training, where a pattern fits nothing or a level would remove nothing; and later
     where an optimizer's state or its learning rate is carried over from one level to the next. A level whose weights
-    are not finite is the last, with status "diverged".
+    are not finite is the last, with status "diverged", and so is one of which `train` returns that status.
     """
     if rates is not None and not isinstance(rates, Mapping):
         raise UsageError(f"rates = {shown(rates)}: expected a dict of patterns and rates, such as {{'encoder.*': 0.3}}")
@@ -179,13 +179,18 @@ def layer_rates(model: nn.Module, rate: float, rates: Mapping[str, float]) -> di
         if not {*parts} & {*rates}:
             wrong.append(
                 f"{weight} is computed by a parametrization, which is not pruned by itself: remove it before "
-                f"(torch.nn.utils.parametrize.remove_parametrizations), or give a rate for {' or '.join(parts)}"
+                f"(torch.nn.utils.{remover(parts)}), or give a rate for {' or '.join(parts)}"
             )
     if not aliases:
         wrong.append(f"{type(model).__name__} has no weights to prune: no parameter of two dimensions or more")
     if wrong:
         raise UsageError("\n".join(wrong))
     return {name: float(next((r for p, r in rates.items() if fits(p, name)), rate)) for name in aliases}
+
+
+def remover(parts: Sequence[str]) -> str:
+    """What of torch.nn.utils turns what a weight is computed from into the weight again."""
+    return "remove_weight_norm" if parts[0].endswith("_v") else "parametrize.remove_parametrizations"
 
 
 def is_rate(value: Any) -> bool:
@@ -322,7 +327,7 @@ def columns(told: Any) -> dict[str, Any]:
     if told is None:
         return {}
     if isinstance(told, Mapping):
-        if taken := [str(key) for key in told if key in OWN]:
+        if taken := [str(key) for key, value in told.items() if key in OWN and (key, value) != ("status", "diverged")]:
             raise UsageError(f"train(model) returned {', '.join(taken)}: lth itself says that; give it another name")
         curve = told.get("curve", [])
         if not isinstance(curve, list | tuple) or not all(isinstance(row, Mapping) for row in curve):

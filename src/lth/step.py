@@ -34,7 +34,7 @@ from lth.starts import START_RULES, StartSource
 from lth.tensors import bytes_at, load_tensors, read_metadata, save_tensors
 from lth.ticket import Ticket, from_bytes, to_bytes
 from lth.training import kernels, torch_engine
-from lth.training.batches import Key
+from lth.training.batches import Key, check_last
 from lth.training.distributed import DistributedEngine
 from lth.training.loop import Checkpoint, Engine, Evaluation, Hooks, Outcome, train
 from lth.training.precision import resolve
@@ -148,6 +148,7 @@ def check(experiment: Experiment, data: datasets.Data) -> Ladder:
     if experiment.recipe.augment and len(shape) != 3:
         raise UsageError(f"recipe.augment is for images, but {data.name} has vectors of {shape[0]}; leave it out")
     model = build(experiment.model, shape, data.classes)
+    check_last(experiment.recipe, examples, model, torch.zeros(1, *shape))
     own = dict(model.named_parameters())
     sizes = {name: own[name].numel() for name in groups(model)}
     if not sizes:

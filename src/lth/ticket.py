@@ -21,7 +21,7 @@ from lth.tensors import load_tensors, read_metadata, save_tensors
 
 FORMAT = 2
 FORMATS = (1, FORMAT)  # 1 had no seal
-FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
 
 
 @dataclass(frozen=True)

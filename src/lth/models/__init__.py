@@ -113,24 +113,26 @@ def tied(model: nn.Module) -> dict[str, str]:
 def counted(model: nn.Module) -> dict[str, nn.Parameter]:
     """The counted parameters of any module, in its order; a tied one once, under its first name.
 
-    They are what has two dimensions or more and `weight` in its own name, in no norm: the weights of linear layers,
-    convolutions, embeddings, recurrent layers, attention (packed or not), and of modules of one's own that follow suit.
-    The scales that torch.nn.utils.weight_norm keeps beside a weight are none.
+    They are what has two dimensions or more and `weight` in one of its own names, in no norm: the weights of linear
+    layers, convolutions, embeddings, recurrent layers, attention (packed or not), and of modules of one's own that
+    follow suit. What a weight is computed from is none (`computed`).
     """
-    own, norms = dict(unwrapped(model).named_parameters()), of_norms(model)
-    scale = lambda name: name.endswith("_g") and f"{name[:-2]}_v" in own
+    own, norms = unwrapped(model).named_parameters(), of_norms(model)
+    parts = {name for names in computed(model).values() for name in names}
+    called = {id(p) for name, p in parameters(model).items() if "weight" in name.rpartition(".")[2]}
     return {
         uncompiled(name): parameter
-        for name, parameter in own.items()
-        if "weight" in name.rpartition(".")[2] and parameter.dim() > 1 and id(parameter) not in norms
-        if not scale(name)
+        for name, parameter in own
+        if id(parameter) in called and parameter.dim() > 1 and id(parameter) not in norms
+        if uncompiled(name) not in parts
     }
 
 
 def computed(model: nn.Module) -> dict[str, list[str]]:
-    """The weights that torch.nn.utils.parametrize computes from other parameters, and these parameters.
+    """The weights that torch computes from other parameters, and these parameters.
 
-    None of them is counted: a mask of what a weight is computed from is no mask of the weight.
+    By torch.nn.utils.parametrize, or by the older torch.nn.utils.weight_norm from a direction and a scale. None of them
+    is counted: a mask of what a weight is computed from is no mask of the weight.
     """
     found = {}
     for path, module in unwrapped(model).named_modules():
@@ -138,6 +140,10 @@ def computed(model: nn.Module) -> dict[str, list[str]]:
             if isinstance(parts, ParametrizationList) and "weight" in weight:
                 inside = f"{path}.".lstrip(".") + f"parametrizations.{weight}"
                 found[f"{path}.{weight}".lstrip(".")] = [f"{inside}.{n}" for n, _ in parts.named_parameters()]
+    own = parameters(model)
+    for name in own:
+        if name.endswith("_g") and (direction := f"{name[:-2]}_v") in own and "weight" in name.rpartition(".")[2]:
+            found[name[:-2]] = [direction, name]
     return found
 
 

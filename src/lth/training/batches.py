@@ -10,9 +10,12 @@ from collections.abc import Hashable
 from functools import lru_cache
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _BatchNorm
 
-from lth.randomness import generator
+from lth.config import Recipe
+from lth.errors import UsageError
+from lth.randomness import generator, global_draws
 
 Key = tuple[Hashable, ...]
 
@@ -21,6 +24,27 @@ Key = tuple[Hashable, ...]
 def epoch_order(key: Key, epoch: int, examples: int) -> Tensor:
     """The order of the training examples in an epoch, counted from 0: a permutation, int64."""
     return torch.randperm(examples, generator=generator(*key, "epoch", epoch))
+
+
+def check_last(recipe: Recipe, examples: int, model: nn.Module, one: Tensor) -> None:
+    """Raise UsageError where an epoch's last batch holds one example, of which `model`'s batch norm has no variance.
+
+    `one` is a batch of one. The model is run on it, in training mode.
+    """
+    if examples % recipe.batch != 1 or recipe.iterations <= examples // recipe.batch:
+        return
+    if not any(isinstance(module, _BatchNorm) for module in model.modules()):
+        return
+    try:
+        with torch.no_grad(), global_draws(one.device):
+            model.train()(one)
+    except ValueError as error:
+        if "more than 1 value per channel" not in str(error):
+            raise
+        raise UsageError(
+            f"recipe.batch = {recipe.batch}: the last batch of an epoch of {examples:,} examples holds one, of which "
+            f"batch norm has no variance; give another, such as {recipe.batch + 1}"
+        ) from None
 
 
 def batches(key: Key, examples: int, size: int, first: int, until: int) -> list[Tensor]:

@@ -22,6 +22,7 @@ from lth.training.learners import caller, optimizer_for
 from lth.training.schedule import lr_at
 
 EVALUATION_BATCH = 250
+IGNORED = -100  # the target that cross entropy leaves out
 
 Measure = Callable[[Tensor, Tensor], Tensor | float]
 
@@ -42,8 +43,13 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """The share of examples whose largest output is the target's."""
-    return (outputs.argmax(1) == targets).double().mean().item()
+    """The share of targets, without those that cross entropy ignores, that are the largest output's."""
+    return (outputs.argmax(1) == targets)[targets != IGNORED].double().mean().item()
+
+
+def count(loss: Measure, targets: Tensor) -> int:
+    """Of how many the loss of a batch is the mean: examples, or the targets that cross entropy does not ignore."""
+    return int((targets != IGNORED).sum()) if loss is cross_entropy else len(targets)
 
 
 class ModuleEngine:
@@ -113,17 +119,19 @@ class ModuleEngine:
             return float("nan"), float("nan")
         part = self.data[split]
         self.model.eval()
-        total, outputs, targets = 0.0, [], []
+        total, counted, outputs, targets = 0.0, 0, [], []
         with global_draws(self.device) as seed:
             seed(seed_of(*self.key, "evaluate", split))  # what is drawn is the same at each evaluation
             for places in torch.arange(part.size).split(EVALUATION_BATCH):
                 x, y = (tensor.to(self.device) for tensor in part.batch(places))
                 found = self._outputs(x)
-                total += float(self.loss(found, y)) * len(places)
+                if of := count(self.loss, y):
+                    total += float(self.loss(found, y)) * of
+                    counted += of
                 if self.metric:
                     outputs.append(found)
                     targets.append(y)
-        loss = total / part.size
+        loss = total / counted if counted else float("nan")
         return loss, float(self.metric(torch.cat(outputs), torch.cat(targets))) if self.metric else -loss
 
     def weights(self) -> dict[str, Tensor]:
