@@ -11,6 +11,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 import pytest
@@ -184,6 +185,27 @@ def test_continued_training_stands_beside_the_tickets(tmp_path: Path) -> None:
     rows = {(1, level, label): training(level) for level in (0, 1) for label in ("ticket", "continued")[: level + 1]}
     summary = records.load(make_run(tmp_path / "run", rows, strategy="continued")).summary
     assert list(summary["branch"]) == ["ticket", "ticket", "continued"]
+
+
+def test_a_training_that_ends_while_tables_are_made_is_in_them(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = records.load(run).summary
+    last = max(run.glob("trial-1/level-*"))
+    last.rename(run / "later")
+    records.write(run)
+    make, calls = records.tables, []
+
+    def slow(*given: Any) -> dict[str, str]:
+        calls.append(1)
+        made = make(*given)
+        if len(calls) == 1:
+            (run / "later").rename(last)
+            records.write(run)  # as a run does that ends now
+        return made
+
+    monkeypatch.setattr(records, "tables", slow)
+    (run / "summary.csv").write_text((run / "summary.csv").read_text().replace(",done,", ",gone,", 1))
+    assert len(records.load(run).summary) == len(whole)
+    assert (run / "summary.csv").read_text().count("\n") == len(whole) + 1
 
 
 def test_collect_reads_without_writing(run: Path) -> None:

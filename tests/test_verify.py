@@ -531,6 +531,38 @@ def test_own_statements_at_the_winning_level() -> None:
     assert card.counts[1] == verify.Count("reinit", "dense", 0, 0, 1)
 
 
+def test_the_trials_of_a_winning_level_are_those_that_were_compared() -> None:
+    values = {(0, "ticket"): {ES: 5000.0, TEST: 0.97}, (1, "ticket"): {ES: 4000.0, TEST: 0.98}}
+    run = make(Setup("lenet"), values, 5)
+    lost = (run.summary["level"] == 1) & (run.summary["trial"] > 2)
+    run.summary.loc[lost, "status"] = "diverged"
+    card = verify.card(run)
+    assert card.winning.endswith("(mean (min-max) of 2 trials).")
+    assert "Left out: 3 trainings that diverged; every number says of how many trials it is." in card.notes
+
+
+@pytest.mark.parametrize(
+    ("figure", "run", "verdict"),
+    [
+        (-0.0004, -0.0020, "agrees"),
+        (-0.0004, 0.0025, "differs"),  # within the tolerance of the figure, and on the other side beyond doubt
+        (0.0004, -0.0025, "differs"),
+        (0.0, 0.0025, "agrees"),
+        (0.0030, 0.0002, "agrees"),
+    ],
+)
+def test_a_claim_of_a_side_differs_on_the_other(figure: float, run: float, verdict: str) -> None:
+    check = Check("points", Term("reinit", 7, TEST), Term("ticket", 0, TEST), ("near", "side"))
+    found = measure.Measured(run, run - 0.0001, run + 0.0001, run, run, 5)
+    assert measure.worst([measure.by_rule(rule, check, figure, found, 0.003) for rule in check.rules]) == verdict
+
+
+def test_a_mask_that_gains_by_new_weights_contradicts_the_paper() -> None:
+    values = papers_values(Setup("lenet"))
+    values[7, "reinit-1"][TEST] = values[0, "ticket"][TEST] + 0.0025
+    assert verdicts(make(Setup("lenet"), values))["C2.7"] == "differs"
+
+
 def test_one_trial_tells_no_difference() -> None:
     values = {(0, "ticket"): {ES: 5000.0, TEST: 0.97}, (1, "ticket"): {ES: 6000.0, TEST: 0.98}}
     card = verify.card(make(Setup("lenet"), values, 1))

@@ -332,9 +332,8 @@ def _histograms(portrait: Portrait, run: Records) -> Iterator[tuple[str, np.ndar
         table = movement.load(run.folder, portrait.level, trials)
         table = table.loc[table["kind"] == portrait.kind]
         for (layer, which), rows in table.groupby(["layer", "which"], sort=False):
-            counts = rows[[str(n) for n in range(1, anatomy.BINS + 1)]].sum().to_numpy(float)
-            limit = rows["limit"].mean()
-            edges = np.linspace(0 if portrait.kind == "movement" else -limit, limit, anatomy.BINS + 1)
+            counts = rows[[str(n) for n in range(1, anatomy.BINS + 1)]].to_numpy(float)
+            edges, counts = pooled(rows["limit"].to_numpy(float), counts, centred=portrait.kind != "movement")
             yield f"{_plain(layer)}, {which}", edges, counts, which != "in the ticket"
         return
     file, which = (anatomy.STARTS, "alive") if portrait.kind == "starts" else (anatomy.DEGREES, portrait.kind)
@@ -342,9 +341,22 @@ def _histograms(portrait: Portrait, run: Records) -> Iterator[tuple[str, np.ndar
     found = [histograms for folder in folders if (histograms := anatomy.histograms(folder, file))]
     for layer in dict.fromkeys(layer for histograms in found for layer, _ in histograms):
         limits, counts = zip(*(histograms[layer, which] for histograms in found), strict=True)
-        limit = float(np.mean(limits))
-        edges = np.linspace(0 if file == anatomy.DEGREES else -limit, limit, anatomy.BINS + 1)
-        yield _plain(layer), edges, np.sum(counts, axis=0), False
+        edges, together = pooled(limits, counts, centred=file != anatomy.DEGREES)
+        yield _plain(layer), edges, together, False
+
+
+def pooled(
+    limits: Sequence[float] | np.ndarray, counts: Sequence[Sequence[float]] | np.ndarray, centred: bool
+) -> tuple[np.ndarray, np.ndarray]:
+    """One histogram of several: the edges of its bins, and what falls into each.
+
+    Each of the several has equal bins, from minus its limit (or from 0, where not `centred`) to its limit. What one of
+    them has in a bin is taken to lie there evenly.
+    """
+    edges = lambda limit: np.linspace(-limit if centred else 0, limit, anatomy.BINS + 1)
+    common = edges(max(limits))
+    below = [np.interp(common, edges(limit), [0.0, *np.cumsum(own)]) for limit, own in zip(limits, counts, strict=True)]
+    return common, np.diff(np.sum(below, axis=0))
 
 
 def _plain(layer: str) -> str:

@@ -162,7 +162,10 @@ def load(folder: str | Path) -> Records:
 
 def refresh(folder: Path, experiment: Experiment, found: dict[Place, Path], complete: bool = True) -> None:
     """Write those tables again that are not what the trainings `found` make; if they seemed `complete`, say so."""
-    for name, text in tables(experiment, found).items():
+    made = tables(experiment, found)
+    while (now := trainings(folder)) != found:  # a run beside this may have written later tables than these
+        found, made = now, tables(experiment, now)
+    for name, text in made.items():
         path, content = folder / name, text.encode()
         if path.exists() and path.read_bytes() != content:
             if complete:
@@ -338,23 +341,30 @@ def _sorting(column: pd.Series) -> pd.Series:
 def winning_level(summary: pd.DataFrame) -> int | None:
     """The level of smallest density whose tickets learn no later and no worse than level 0, on average; or None.
 
-    No later: the mean early-stop iteration; no worse: the mean test accuracy there. A level is compared with level 0
-    over those trials that have both of them, neither diverged. Level 0 itself does not count.
+    No later: the mean early-stop iteration; no worse: the mean test accuracy there. Level 0 itself does not count.
+    """
+    winning = []
+    for level, differences in beside_dense(summary).items():
+        density, later, better = map(math.fsum, zip(*differences, strict=True))
+        if later <= 0 and better >= -1e-9:  # sums of fractions such as 0.9793 are equal but for rounding
+            winning.append((density / len(differences), level))
+    return min(winning)[1] if winning else None
+
+
+def beside_dense(summary: pd.DataFrame) -> dict[int, list[tuple[float, float, float]]]:
+    """By level above 0, of each ticket: its density, and how much later and more accurate at early stop than level 0.
+
+    A level is compared with level 0 over those trials that have both of them, neither diverged.
     """
     columns = ["trial", "level", "density", "early_stop_iteration", "test_accuracy_at_early_stop"]
     tickets = summary.loc[(summary["branch"] == "ticket") & (summary["status"] != "diverged"), columns]
     rows = [row for row in tickets.itertuples(index=False, name=None) if not any(map(math.isnan, row))]
     dense = {trial: (when, accuracy) for trial, level, _, when, accuracy in rows if level == 0}
-    levels: dict[int, list[tuple[float, ...]]] = {}
+    levels: dict[int, list[tuple[float, float, float]]] = {}
     for trial, level, density, when, accuracy in rows:
         if level > 0 and trial in dense:
             levels.setdefault(level, []).append((density, when - dense[trial][0], accuracy - dense[trial][1]))
-    winning = []
-    for level, differences in levels.items():
-        density, later, better = map(math.fsum, zip(*differences, strict=True))
-        if later <= 0 and better >= -1e-9:  # sums of fractions such as 0.9793 are equal but for rounding
-            winning.append((density / len(differences), level))
-    return min(winning)[1] if winning else None
+    return levels
 
 
 # -------------------------------------------------------------------------------------------- the table at a run's end

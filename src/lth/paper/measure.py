@@ -24,7 +24,7 @@ from lth.paper.setups import Fit, Setup, plays, role_of
 from lth.records import PLACE, Records, family
 
 Kind = Literal["times", "earlier", "points", "accuracy"]
-Rule = Literal["near", "above", "held", "same"]
+Rule = Literal["near", "side", "above", "held", "same"]
 Verdict = Literal["agrees", "differs", "not enough data"]
 AGREES: Verdict = "agrees"
 DIFFERS: Verdict = "differs"
@@ -66,7 +66,8 @@ class Check:
     """One measure and what is asked of it.
 
     times: a over b; earlier: by which share of b is a smaller; points: a less b; accuracy: a itself.
-    near: within the tolerance of the paper's figure; above: the whole interval is above no difference; held: no lower
+    near: within the tolerance of the paper's figure; side: not all of the interval on the other side of no difference
+    than the figure, where its tolerance may reach; above: the whole interval is above no difference; held: no lower
     than no difference less the tolerance, however much higher; same: no difference, within the tolerance.
     """
 
@@ -354,6 +355,9 @@ def by_rule(rule: Rule, check: Check, figure: float | None, found: Measured, tol
     if rule == "above":
         low, high = found.low - check.null, found.high - check.null
         return AGREES if low > ROUNDING else DIFFERS if high <= ROUNDING else LACKING
+    if rule == "side":
+        assert figure is not None, check
+        return DIFFERS if found.high < check.null < figure or figure < check.null < found.low else AGREES
     centre = figure if rule == "near" else check.null
     assert centre is not None, check
     low, high = around(check.kind, centre, tolerance)

@@ -49,7 +49,7 @@ from lth.paper.measure import (
     worst,
 )
 from lth.paper.setups import Fit, Setup, fit
-from lth.records import Records, aggregate, branch_order, length_said, trials_said, winning_level
+from lth.records import Records, aggregate, beside_dense, branch_order, length_said, trials_said, winning_level
 
 ES, TEST = "early_stop_iteration", "test_accuracy_at_early_stop"
 MAIN = (ES, TEST, "final_test_accuracy")
@@ -61,10 +61,11 @@ METHOD = (
 )
 JUDGED = (
     "Judged by the paper's figure: a value agrees where its mean is within {es:.0%} of the figure's (early stops) or "
-    "{accuracy:g} points (accuracies, and differences of two), and differs where its whole interval is outside. That "
-    "one thing is above another agrees where the whole interval is, and differs where none of it is; that it holds or "
-    "improves, where the mean is no lower by more than that. Else more trials are needed. A curve is within where the "
-    "run's mean is within the paper's error bar, or as near as this."
+    "{accuracy:g} points (accuracies, and differences of two), and differs where its whole interval is outside, or, "
+    "where the claim is of a side, on the other side of no difference. That one thing is above another agrees where "
+    "the whole interval is, and differs where none of it is; that it holds or improves, where the mean is no lower by "
+    "more than that. Else more trials are needed. A curve is within where the run's mean is within the paper's error "
+    "bar, or as near as this."
 )
 
 
@@ -208,7 +209,7 @@ def card(run: Records, beside: Iterable[Records] = ()) -> Card:
     return Card(
         name=run.experiment.name,
         about=run.experiment.about,
-        notes=tuple(notes(table, drawn)),
+        notes=(*notes(table, drawn), *left_out(run)),
         scores=scores(table),
         curves=drawn,
         winning=winning(run),
@@ -339,6 +340,11 @@ def notes(run: Trials, drawn: tuple[Against, ...]) -> Iterator[str]:
         yield f"Left out of curves, as these trainings may have ended before their early stop: {'; '.join(short)}."
 
 
+def left_out(run: Records) -> Iterator[str]:
+    if lost := int((run.summary["status"] == "diverged").sum()):
+        yield f"Left out: {lost} training{'s' * (lost > 1)} that diverged; every number says of how many trials it is."
+
+
 def _no_setup(found: Fit) -> str:
     if found.nearest is None or found.differs is None:
         return "The paper has no experiment on this network and dataset: there are only the run's own statements."
@@ -365,11 +371,11 @@ def winning(run: Records) -> str:
         return "Nothing is trained yet."
     if level is None:
         return "No level is, on average, both as early and as accurate as level 0."
-    tickets = run.summary.loc[(run.summary["branch"] == "ticket") & (run.summary["level"] == level)]
-    percent = 100 * float(np.mean(tickets["density"]))
+    compared = beside_dense(run.summary)[level]
+    percent = 100 * float(np.mean([density for density, _, _ in compared]))
     return (
         f"Winning level: {level}, with {percent:.3g}% of the weights: the smallest density at which tickets are, on "
-        f"average, neither later nor less accurate than level 0 ({trials_said([len(tickets)])})."
+        f"average, neither later nor less accurate than level 0 ({trials_said([len(compared)])})."
     )
 
 
