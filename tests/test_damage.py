@@ -255,6 +255,27 @@ def test_no_bit_of_a_sealed_text_can_change(name: str, run: Path) -> None:
         assert not name.endswith("toml") or seals.text_fault(cut)  # a cut JSON object is none
 
 
+@pytest.mark.parametrize("recorded", ["model.sha256", "ticket_sha256"])
+def test_an_experiment_changed_by_hand_is_taken_without_its_first_line(recorded: str, tmp_path: Path) -> None:
+    """Also where it records a digest, of a network of one's own or of a ticket: that is no seal that was lost."""
+    own = {"model.sha256": {"model.name": "my.py:build"}, "ticket_sha256": {"ticket": "t.safetensors"}}[recorded]
+    store.make_folder(tmp_path / "run")
+    written = store.open_run(tmp_path / "run", lth.config.resolve("lenet", {**own, recorded: "5eed" * 16}))
+    path = tmp_path / "run" / "experiment.toml"
+    assert recorded.rpartition(".")[2] in path.read_text() and store.read_experiment(path.parent) == written
+    for at, bit in itertools.product(range(path.read_bytes().index(b"\n")), range(8)):
+        flip(path, at, bit)  # no bit of the first line can change
+        assert seals.text_fault(path.read_bytes())
+        flip(path, at, bit)
+    path.write_text(path.read_text().replace("trials = 5", "trials = 4"))
+    with pytest.raises(UsageError, match="if you changed it yourself, remove its first line"):
+        store.read_experiment(path.parent)
+    path.write_text(path.read_text().partition("\n")[2])
+    assert store.read_experiment(path.parent).trials == 4
+    assert store.open_run(path.parent, written).trials == 5  # and it is sealed again
+    assert path.read_text().startswith("# seal: ") and store.read_experiment(path.parent) == written
+
+
 def test_no_bit_of_a_ticket_can_change(run: Path, tmp_path: Path) -> None:
     content = (run / LAST / "ticket.safetensors").read_bytes()
     path = tmp_path / "ticket.safetensors"

@@ -55,5 +55,6 @@ def head_of(content: bytes) -> int:
 def text_fault(content: bytes) -> str | None:
     """What is wrong with a sealed text; None where its seal holds, or it is from before there were seals."""
     held = holds(content)
-    lost = held is None and _DIGEST.search(content)  # digests, but no seal: a bit of its name has changed
+    front = content if content.startswith(b"{") else content.partition(b"\n")[0]  # TOML records digests further down
+    lost = held is None and _DIGEST.search(front)  # a digest, but no seal: a bit of its name has changed
     return BROKEN if held is False or lost else None
