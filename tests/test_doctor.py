@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
 from lth import doctor, memory, native
 from lth.cli import main
 from lth.data.registry import DATASETS
+from lth.executors import local
+from lth.step import Means
 from lth.training import kernels, precision
 
 
@@ -72,6 +75,21 @@ def test_a_folder_that_cannot_be_written_is_missing(tmp_path: Path, monkeypatch:
     monkeypatch.setattr(doctor.os, "access", lambda path, mode: False)
     assert not doctor.disk("disk: runs", tmp_path).found
     assert "XDG_CACHE_HOME" in doctor.disk("disk: cache", tmp_path).command
+
+
+@pytest.mark.parametrize(
+    ("count", "said"),
+    [(1, "X100, 80 GiB"), (2, "X100, 80 GiB, and 1 more: one training on each of the 2, side by side")],
+)
+def test_all_gpus_are_used_as_it_says(count: int, said: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    import torch
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: count)
+    card = SimpleNamespace(name="X100", total_memory=80 * 2**30)
+    monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
+    assert doctor.gpu().detail == said
+    assert local.room(Means("torch", "cuda", "float32", 1)) == count
 
 
 def test_free_memory_is_not_more_than_all() -> None:

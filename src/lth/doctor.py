@@ -114,8 +114,8 @@ def gpu() -> Finding:
 
     if torch.cuda.is_available():
         facts = torch.cuda.get_device_properties(0)
-        others = torch.cuda.device_count() - 1
-        more = f", and {others} more (one is used)" if others else ""
+        count = torch.cuda.device_count()
+        more = f", and {count - 1} more: one training on each of the {count}, side by side" if count > 1 else ""
         return Finding("GPU", True, f"{facts.name}, {facts.total_memory / 2**30:.0f} GiB{more}")
     if not shutil.which("nvidia-smi"):
         return Finding("GPU", False, "no NVIDIA driver on this machine; lth trains without a GPU too")
