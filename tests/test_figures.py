@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import sys
 from dataclasses import replace
 from functools import partial
@@ -26,6 +27,7 @@ from lth.paper import curves
 from lth.paper.setups import Setup, setup
 from lth.plan import plan
 from lth.plots import PAPER
+from lth.report import anatomy
 from test_verify import at_length, papers_values
 from test_verify import make as made
 
@@ -141,6 +143,54 @@ def test_an_amount_is_an_option_and_no_setting() -> None:
         Version(settings=("levels=0", "recipe.lr=0.1", "branch=[]"))
 
 
+OVERRULED = [
+    (26, "recipe.lr=0.001", "lenet"),  # set by its setups
+    (16, "recipe.lr=0.1", "lenet"),  # by its only one
+    (31, "model.layers=[30,10]", "lenet"),
+    (8, "recipe.lr=0.05", "resnet18"),  # different by preset
+    (7, "recipe.warmup=10", "vgg19"),
+    (14, "recipe.lr=0.05", "lenet"),
+    (4, "strategy=oneshot", "lenet"),
+    (37, "prune.groups=['conv']", "conv2"),
+    (3, "name=mine", "lenet"),  # which is the folder's
+]
+
+
+@pytest.mark.parametrize(("number", "setting", "preset"), OVERRULED)
+def test_what_a_figure_sets_itself_is_no_setting(
+    number: int, setting: str, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("lth.running.run", lambda *given, **options: pytest.fail("it ran"))
+    key = setting.partition("=")[0]
+    version = Version(settings=("data.validation=30", setting))
+    with pytest.raises(UsageError) as caught:
+        make(number, version, tmp_path / "runs", console=QUIET)
+    (said,) = str(caught.value).splitlines()
+    assert said.startswith(f"{key}: figure {number} sets it itself")
+    assert said.endswith(f"lth run {preset} {shlex.quote(setting)}")
+    assert not (tmp_path / "runs").exists()
+
+
+def test_the_list_says_which_figures_set_it_themselves(tmp_path: Path) -> None:
+    lines = list(figure.listing(Version(settings=("recipe.lr=0.05",)), tmp_path))
+    assert [int(line.split()[0]) for line in lines] == list(figures())
+    theirs = {int(line.split()[0]) for line in lines if line.endswith(": it sets recipe.lr itself")}
+    assert {8, 14, 16, 26, 42} <= theirs and not {3, 9, 15, 29} & theirs
+
+
+@pytest.mark.parametrize(
+    ("number", "setting"),
+    [(26, "seed=2"), (26, "model.layers=[30,10]"), (1, "data.name=./my.npz"), (14, "recipe.eval_every=50")],
+)
+def test_what_a_figure_does_not_set_is_a_setting(number: int, setting: str, tmp_path: Path) -> None:
+    key, value = config.parse_override(setting)
+    for run in needed(figures()[number], Version(settings=(setting,)), tmp_path):
+        found: Any = run.experiment
+        for part in key.split("."):
+            found = getattr(found, part)
+        assert (list(found) if isinstance(found, tuple) else found) == value
+
+
 def test_levels_go_as_far_as_a_layer_has_weights() -> None:
     from lth.paper.figures import levels_of
 
@@ -221,6 +271,17 @@ def test_the_papers_lines_have_the_markers_of_ours_where_there_are_several_exper
         grey = [look(line) for line in whole if line.get_color() == PAPER["color"]]
         assert len(grey) == len(panel.paper) == 6 and {*grey} == ours and len(ours) == 6
     assert not any(map(figure._marked, figures()[14].panels))  # one experiment in each
+
+
+def test_histograms_of_unequal_limits_are_one_where_their_values_are() -> None:
+    """Two trials, all of whose weights moved by 0.5, of limits 0.6 and 1.4."""
+    counts = [np.histogram(np.full(1000, 0.5), anatomy.BINS, (0, limit))[0] for limit in (0.6, 1.4)]
+    edges, together = figure.pooled([0.6, 1.4], counts, centred=False)
+    assert together.sum() == pytest.approx(2000) and edges[0] == 0 and edges[-1] == 1.4
+    assert all(low > 0.45 and high < 0.55 for low, high, n in zip(edges, edges[1:], together, strict=False) if n > 1)
+    even = np.full(anatomy.BINS, 10.0)
+    edges, together = figure.pooled([1.0, 1.0], [even, even], centred=True)
+    assert together == pytest.approx(2 * even) and (edges[0], edges[-1]) == (-1, 1)
 
 
 def test_an_axis_names_the_iteration_that_was_run() -> None:

@@ -9,6 +9,7 @@ listing(...)             a line a figure: what it shows and needs, what is store
 from __future__ import annotations
 
 import re
+import shlex
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +27,7 @@ from lth.config import Experiment
 from lth.errors import UsageError
 from lth.paper.curves import comparable
 from lth.paper.figures import Panel, PaperFigure, Portrait, figures
-from lth.paper.setups import Setup, experiment
+from lth.paper.setups import Setup, differences, experiment
 from lth.plan import Training, plan
 from lth.records import Records
 from lth.report import anatomy
@@ -94,7 +95,12 @@ def figure_of(number: int) -> PaperFigure:
 
 
 def needed(figure: PaperFigure, version: Version, out: Path) -> list[Needed]:
-    """The runs of a figure, in the order of its panels; figures share those that are equal."""
+    """The runs of a figure, in the order of its panels; figures share those that are equal.
+
+    Raises UsageError for a setting of what the figure sets itself: its folders and legends would say otherwise.
+    """
+    if taken := overruled(figure, version):
+        raise UsageError("\n".join(_not_here(figure, key, setting) for key, setting in taken.items()))
     found = []
     for of, need in figure.needs().items():
         levels = need.levels if version.levels is None else min(need.levels, version.levels)
@@ -112,6 +118,24 @@ def needed(figure: PaperFigure, version: Version, out: Path) -> list[Needed]:
         folder = out / version.name / (name if version.name else run.experiment.folder_name)
         found.append(replace(run, folder=folder))
     return found
+
+
+def overruled(figure: PaperFigure, version: Version) -> dict[str, str]:
+    """The settings, by key, of what the figure sets itself, in its setups or by taking presets that differ there.
+
+    Not those of data, whose names and means go with a network: figures 1 and 14 show networks on two datasets.
+    """
+    first, *others = figure.needs()
+    its_own = {"name", *(key for of in (first, *others) for key, _ in of.settings)}
+    its_own |= {key for of in others for key in differences(experiment(first), of) if not key.startswith("data.")}
+    given = {config.parse_override(setting)[0]: setting for setting in version.settings}
+    return {key: setting for key, setting in given.items() if key in its_own}
+
+
+def _not_here(figure: PaperFigure, key: str, setting: str) -> str:
+    preset = min((of.preset for of in figure.needs()), key=len)  # the plain one: variants have longer names
+    alone = f"lth run {preset} {shlex.quote(setting)}"
+    return f"{key}: figure {figure.number} sets it itself; leave {setting} out, or run it without the figure: {alone}"
 
 
 def make(
@@ -371,8 +395,10 @@ def listing(
 ) -> Iterator[str]:
     """A line a figure, beginning with its number. `seconds` estimates one training of an experiment at each level."""
     for number, figure in figures().items():
-        runs = needed(figure, version, out)
-        yield _line(number, figure, runs, seconds)
+        if taken := overruled(figure, version):
+            yield f"{number:<2}  {figure.about}: it sets {', '.join(taken)} itself"
+        else:
+            yield _line(number, figure, needed(figure, version, out), seconds)
 
 
 def _line(number: int, figure: PaperFigure, runs: Sequence[Needed], seconds: Any) -> str:
