@@ -15,11 +15,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lth import config
+from lth import config, pruning
 from lth.config import Experiment, merge, parse_branches, parse_override, resolve, scaled, to_setting, to_toml
 from lth.errors import UsageError
 from lth.plan import plan
 
+RESULTS = Path(__file__).parents[1] / "results"
 SMALL: dict[str, Any] = {"name": "small", "trials": 1, "levels": 2, "recipe": {"lr": 0.1, "iterations": 40}}
 
 
@@ -299,7 +300,7 @@ def test_levels_of_a_branch_are_numbers_and_ranges(given: Any, levels: tuple[int
 
 
 @pytest.mark.parametrize(
-    "given", ["", ",", "x", "1-", "-1", "1-2-3", "5-1", "0", "0-3", [], [0], 3, "1-99999999", "9" * 5000]
+    "given", ["", ",", "x", "1-", "-1", "1-2-3", "5-1", "3-1,7", "0", "0-3", [], [0], 3, "1-99999999", "9" * 5000]
 )
 def test_levels_that_are_none_are_refused(given: Any) -> None:
     assert "branch[0].levels" in refusal(small(branch=[{"name": "reinit", "levels": given}]))
@@ -398,6 +399,67 @@ def test_what_cannot_be_is_refused_in_one_clear_line(setting: str) -> None:
     message = refusal(SMALL, [setting])
     assert REFUSED[setting] in message
     assert "\n" not in message and len(message) < 300 and "Input should" not in message
+
+
+def test_a_range_that_runs_backwards_names_the_one_that_is_meant() -> None:
+    said = refusal(small(branch=[{"name": "reinit", "levels": "7, 3-1"}]))
+    assert said == "branch[0].levels: 3-1 runs backwards; write 1-3"
+
+
+IDLE = [
+    ("lenet-oneshot", ["prune.rate=0.9"], "prune.rate: it would do nothing: prune.rates"),
+    ("lenet", ["prune.densities=[0.5]", "prune.rate=0.7"], "prune.rate: it would do nothing: prune.densities"),
+    ("lenet", ["prune.rates=[0.5]", "prune.rate=0.7"], "prune.rate: it would do nothing: prune.rates"),
+    (
+        "conv2",
+        ["prune.groups=['conv']", "prune.output_factor=0.7"],
+        "prune.output_factor: it would do nothing: prune.g",
+    ),
+    ("conv2", ["prune.groups=['conv']", "prune.rate=0.7"], "prune.rate: it would do nothing: only convolutions"),
+    ("conv2", ["prune.groups=['fc']", "prune.conv_rate=0.3"], "prune.conv_rate: it would do nothing: prune.groups"),
+    ("resnet18", ["prune.densities=[0.5]", "prune.conv_rate=0.3"], "prune.conv_rate: it would do nothing: prune.dens"),
+]
+AT_WORK = [
+    ("conv2", ["prune.densities=[0.5]", "prune.rate=0.3"]),
+    ("conv2", ["prune.rates=[0.5]", "prune.rate=0.3"]),
+    ("conv2", ["prune.densities=[0.5]", "prune.conv_rate=0.3"]),
+    ("conv2", ["prune.densities=[0.5]", "prune.output_factor=0.7"]),
+    ("conv2", ["prune.groups=['conv']", "prune.rates=[0.5]", "prune.rate=0.3"]),
+    ("conv2", ["prune.groups=['conv']", "prune.conv_rate=0.3"]),
+    ("conv2", ["prune.groups=['fc','output']", "prune.rate=0.3"]),
+    ("conv2", ["prune.groups=['output','fc']", "prune.densities=[0.5]", "prune.output_factor=0.7"]),
+]
+
+
+def lost(experiment: Experiment) -> list[Any]:
+    """How many weights each pool loses on the way to level 1, of a network of three layers."""
+    alive = {"conv": 1000, "fc": 3000, "output": 500}
+    return pruning.budget(alive, 4500, {name: name for name in alive}, experiment, 1)
+
+
+@pytest.mark.parametrize(("preset", "settings", "said"), IDLE)
+def test_a_setting_that_would_do_nothing_is_refused(preset: str, settings: list[str], said: str) -> None:
+    """It does nothing, truly; and what others set, a preset or a stored experiment, is not held against them."""
+    message = refusal(preset, settings, levels=1)
+    assert said in message and message.endswith("; leave it out") and "\n" not in message
+    without, stored = (resolve(preset, settings[:-1], levels=1).model_dump() for _ in range(2))
+    key, value = parse_override(settings[-1])
+    stored["prune"][key.removeprefix("prune.")] = value
+    assert lost(resolve(stored)) == lost(resolve(without))
+    assert resolve(resolve(stored).model_dump(), {"seed": 2})
+
+
+@pytest.mark.parametrize(("preset", "settings"), AT_WORK)
+def test_a_setting_that_does_something_is_taken(preset: str, settings: list[str]) -> None:
+    assert lost(resolve(preset, settings, levels=1)) != lost(resolve(preset, settings[:-1], levels=1))
+
+
+@pytest.mark.parametrize("path", sorted(RESULTS.rglob("experiment.toml")), ids=lambda path: path.parent.name)
+def test_stored_experiments_are_read_and_written_as_they_are(path: Path) -> None:
+    stored, found = tomllib.loads(path.read_text(encoding="utf-8")), tomllib.loads(to_toml(resolve(path)))
+    assert {key: found[key] for key in stored} == found and found["branch" if "branch" in stored else "name"]
+    assert all(found[table] | own == found[table] for table, own in stored.items() if isinstance(own, dict))
+    assert found.get("branch") == stored.get("branch")
 
 
 def test_all_problems_are_said_at_once() -> None:

@@ -106,6 +106,7 @@ def resolve(
     """
     tables = deep_copy(source if isinstance(source, Mapping) else read(source))
     problems: list[str] = []
+    experiment = None
     settings = list(overrides.items() if isinstance(overrides, Mapping) else overrides)
     for setting in sorted(settings, key=lambda s: not _names_another(s)):  # which clears what the others may set
         problems += _override(tables, setting)
@@ -120,9 +121,9 @@ def resolve(
         problems.append(f"--scale takes a number above 0, {MOST_SCALE} at most; not {scale}")
     try:
         experiment = validated(tables)
+        problems += _idle(experiment, settings)
     except UsageError as error:
         problems.append(str(error))
-        experiment = None
     if problems or experiment is None:
         file = [f"in {source}:"] if isinstance(source, Path) else []
         raise UsageError("\n".join(file + problems))
@@ -176,13 +177,24 @@ def _override(tables: dict[str, Any], setting: str | tuple[str, Any]) -> list[st
     return []
 
 
+def _idle(experiment: Experiment, settings: Iterable[str | tuple[str, Any]]) -> Iterable[str]:
+    """What is wrong with settings that would do nothing."""
+    given = {_key_of(setting) for setting in settings}
+    for name, reason in experiment.prune.idle.items():
+        if f"prune.{name}" in given:
+            yield f"prune.{name}: it would do nothing: {reason}; leave it out"
+
+
 def _name_in(table: str, given: Mapping[str, Any]) -> Any:
     return given.get("name", {"data": Data, "model": Model}[table].model_fields["name"].default)
 
 
 def _names_another(setting: str | tuple[str, Any]) -> bool:
-    key = setting.partition("=")[0].strip() if isinstance(setting, str) else setting[0]
-    return key in {f"{table}.name" for table in OF_THE_NAMED}
+    return _key_of(setting) in {f"{table}.name" for table in OF_THE_NAMED}
+
+
+def _key_of(setting: str | tuple[str, Any]) -> str:
+    return setting.partition("=")[0].strip() if isinstance(setting, str) else setting[0]
 
 
 def _set(tables: dict[str, Any], path: list[str], value: Any) -> bool:

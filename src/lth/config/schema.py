@@ -71,7 +71,10 @@ def _level_list(value: Any) -> Any:
         ends = [end.strip() for end in part.split("-")]
         if len(ends) > 2 or not all(end.isdecimal() and len(end) <= len(str(MOST_LEVELS)) for end in ends):
             raise ValueError(f'levels are numbers and ranges, such as "1-18" or [1, 2, 3]; not {shown(value)}')
-        levels += range(int(ends[0]), int(ends[-1]) + 1)
+        first, last = int(ends[0]), int(ends[-1])
+        if first > last:
+            raise ValueError(f"{first}-{last} runs backwards; write {last}-{first}")
+        levels += range(first, last + 1)
     return levels
 
 
@@ -316,6 +319,30 @@ class Prune(Value):
     def pruned(self) -> tuple[str, ...]:
         """The groups of layers that are pruned; the others keep all their weights."""
         return self.groups or PRUNED
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """The keys that do nothing beside the others, each with the reason.
+
+        A preset or a stored experiment may have them, which holds all keys; who gives one by hand means something.
+        """
+        found: dict[str, str] = {}
+        convs = "conv" in self.pruned
+        of_their_own = convs and self.conv_rate is not None  # a rate beside `rate`, whose ratio to it counts
+        at_one_rate = self.scope == "global" or len({*self.pruned}) == 1
+        if self.rates and not of_their_own:
+            found["rate"] = "prune.rates stand in its place"
+        if self.densities and (at_one_rate or not of_their_own):
+            found["rate"] = "prune.densities stand in its place"
+        if self.densities and at_one_rate:
+            found["conv_rate"] = "prune.densities say how much goes, all of it at one rate"
+        if not self.rates and not self.densities and of_their_own and {*self.pruned} == {"conv"}:
+            found["rate"] = "only convolutions are pruned, at prune.conv_rate"
+        if not convs:
+            found["conv_rate"] = "prune.groups leave the convolutions whole"
+        if "output" not in self.pruned:
+            found["output_factor"] = "prune.groups leave the output layer whole"
+        return found
 
 
 class Branch(Value):
