@@ -15,8 +15,9 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 import lth
 from lth import config, masks, models
-from lth.compacting import load_compact, measure
+from lth.compacting import load_compact
 from lth.errors import LthError, UsageError
+from lth.worth import measure
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

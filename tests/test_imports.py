@@ -25,7 +25,7 @@ ORDER = [
     ["plots", "report"],
     ["damage"],
     ["data"],
-    ["masks"],
+    ["masks", "worth"],
     ["tensors"],
     ["models"],
     ["holding", "compacting"],

@@ -13,7 +13,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
-from lth import compacting, records, store
+from lth import compacting, records, store, worth
 from lth.config import Model, nearest, shown
 from lth.errors import UsageError
 from lth.models import build
@@ -63,7 +63,7 @@ def export(
         model.load_state_dict(state)
         if compact:
             small = compacting.compact(model, example)
-            for line in compacting.measure(model, small, example).lines():
+            for line in worth.measure(model, small, example).lines():
                 say(line)
             model = small
         content = onnx(model, example) if to.suffix == ".onnx" else to_pt(model.state_dict())

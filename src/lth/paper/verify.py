@@ -209,7 +209,7 @@ def card(run: Records, beside: Iterable[Records] = ()) -> Card:
     return Card(
         name=run.experiment.name,
         about=run.experiment.about,
-        notes=(*notes(table, drawn), *left_out(run)),
+        notes=(*notes(table, drawn), *diverged_said(run)),
         scores=scores(table),
         curves=drawn,
         winning=winning(run),
@@ -340,8 +340,9 @@ def notes(run: Trials, drawn: tuple[Against, ...]) -> Iterator[str]:
         yield f"Left out of curves, as these trainings may have ended before their early stop: {'; '.join(short)}."
 
 
-def left_out(run: Records) -> Iterator[str]:
-    if lost := int((run.summary["status"] == "diverged").sum()):
+def diverged_said(run: Records) -> Iterator[str]:
+    """How many trainings no number is of."""
+    if lost := len(run.summary.loc[run.summary["status"] == "diverged"]):
         yield f"Left out: {lost} training{'s' * (lost > 1)} that diverged; every number says of how many trials it is."
 
 
