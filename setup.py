@@ -124,7 +124,7 @@ setup(
         Extension(
             f"lth.native.{name}",
             [str(NATIVE / source) for source in sources],
-            depends=[str(path) for path in NATIVE.glob("*.hpp")],
+            depends=[str(path) for path in NATIVE.glob("*.[ch]pp")],
             language="c++",
             optional=True,
         )

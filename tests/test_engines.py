@@ -125,6 +125,18 @@ def _twice() -> nn.Sequential:
     return nn.Sequential(*block, *block, nn.Linear(4, 4))
 
 
+def _gradients_hooked() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[0].weight.register_hook(lambda gradient: 0 * gradient)
+    return model
+
+
+def _replaced() -> nn.Sequential:
+    model = nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4))
+    model[1].forward = torch.tanh  # type: ignore[method-assign]
+    return model
+
+
 class _Shifted(nn.Sequential):
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         return super().forward(2 * x - 1)
@@ -140,8 +152,11 @@ class _Shifted(nn.Sequential):
         _Shifted(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)),
         nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Linear(4, 4)).double(),
         nn.Sequential(nn.Flatten(0), nn.Linear(4, 4)),
+        nn.Sequential(nn.Linear(4, 4), nn.ReLU(), nn.Flatten(), nn.Linear(4, 4)),
+        _gradients_hooked(),
+        _replaced(),
     ],
-    ids=["tied", "hooked", "frozen", "twice", "subclass", "double", "flatten"],
+    ids=["tied", "hooked", "frozen", "twice", "subclass", "double", "flatten", "later", "gradients", "replaced"],
 )
 def test_a_chain_that_does_more_than_its_layers_is_none(model: nn.Sequential) -> None:
     """The native engine would train another network, silently."""

@@ -88,6 +88,20 @@ def test_winograd_is_the_convolution(
         assert mine.shape == theirs.shape and off(mine, theirs) < slack
 
 
+@pytest.mark.parametrize("function", [kernels.Winograd, kernels.Thin], ids=["winograd", "thin"])
+def test_gradients_that_are_a_part_of_others(function: type[torch.autograd.Function]) -> None:
+    """Beside other channels, a gradient comes in whose pixels do not follow one another."""
+    channels = 3 if function is kernels.Thin else 32
+    x, conv = images(1, 4, channels, 8, 8), nn.Conv2d(channels, 32, 3, padding=1)
+    beside = images(2, 4, 5, 8, 8)
+    found = []
+    for whole in (lambda y: torch.cat([beside, y], 1), lambda y: y):
+        y = whole(function.apply(x, conv.weight, conv.bias, ()))
+        gradient = images(3, 4, 37, 8, 8)[:, -y.shape[1] :]
+        found.append(torch.autograd.grad(y, conv.weight, gradient.contiguous(memory_format=torch.channels_last)))
+    assert off(found[0][0], found[1][0]) < 0.01
+
+
 @NUMBERS
 def test_which_convolutions_are_taken(numbers: torch.dtype) -> None:
     if "amx" in (hardware("cpu") or ""):

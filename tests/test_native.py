@@ -440,6 +440,9 @@ def test_what_does_not_fit_is_refused():
         network.evaluate(native.Dataset(np.zeros((3, 21), np.uint8), np.zeros(3, np.int64)))
     with pytest.raises(ValueError, match="labels go up to 5, the network has 5 outputs"):
         network.evaluate(native.Dataset(np.zeros((1, 20), np.uint8), np.array([5])))
+    for label in (2**31 - 1, 2**32):
+        with pytest.raises(ValueError, match=f"labels must be below 2147483647, not {label}"):
+            native.Dataset(np.zeros((2, 20), np.uint8), np.array([label, 0]))
     with pytest.raises(ValueError, match="uint8 or float32"):
         native.Dataset(np.zeros((3, 20)), np.zeros(3, np.int64))
     with pytest.raises(ValueError, match="give adam, sgd or momentum"):

@@ -4,6 +4,7 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
+#include <limits>
 #include <mutex>
 #include <optional>
 #include <stdexcept>
@@ -36,10 +37,15 @@ public:
         bytes_ = py::isinstance<py::array_t<uint8_t>>(images_);
         if (!bytes_ && !py::isinstance<py::array_t<float>>(images_)) refuse("images must be uint8 or float32");
         if (!(images_.flags() & py::array::c_style)) refuse("images must be C-contiguous");
-        labels_.assign(labels.data(), labels.data() + labels.size());
-        const auto [least, most] = std::minmax_element(labels_.begin(), labels_.end());
-        if (!labels_.empty() && *least < 0) refuse("labels must not be negative");
-        classes_ = labels_.empty() ? 0 : *most + 1;
+        const int64_t *first = labels.data(), *last = first + labels.size();
+        const auto [least, most] = std::minmax_element(first, last);
+        if (first != last && *least < 0) refuse("labels must not be negative");
+        if (first != last && *most >= std::numeric_limits<int32_t>::max()) {
+            refuse("labels must be below " + std::to_string(std::numeric_limits<int32_t>::max()) + ", not " +
+                   std::to_string(*most));
+        }
+        labels_.assign(first, last);
+        classes_ = first == last ? 0 : int32_t(*most) + 1;
     }
 
     lth::Images view() const {

@@ -31,7 +31,9 @@ def chain(model: nn.Module) -> tuple[list[str], float] | None:
     """
     if type(model) is not nn.Sequential or not _is_plain(model):
         return None
-    parts = [(name, part) for name, part in model.named_children() if type(part) is not nn.Flatten]
+    parts = list(model.named_children())
+    if parts and type(parts[0][1]) is nn.Flatten:
+        del parts[0]
     layers = [name for name, part in parts if isinstance(part, nn.Linear) and part.bias is not None]
     drops = {part.p for _, part in parts if isinstance(part, CounterDropout)}
     block = [nn.Linear, nn.ReLU] + [CounterDropout] * bool(drops)
@@ -44,11 +46,13 @@ def _is_plain(model: nn.Sequential) -> bool:
     """Whether a Sequential is its children, one after the other, and all their parameters are trained, in float32."""
     flattens = [part for part in model if type(part) is nn.Flatten]
     own = list(model.named_parameters(remove_duplicate=False))
+    hooked = lambda parameter: parameter._backward_hooks or parameter._post_accumulate_grad_hooks
     return (
         len(list(model.named_children())) == len(model)
         and len(list(model.parameters())) == len(own)
-        and all(parameter.requires_grad and parameter.dtype == torch.float32 for _, parameter in own)
+        and all(p.requires_grad and p.dtype == torch.float32 and not hooked(p) for _, p in own)
         and all((flatten.start_dim, flatten.end_dim) == (1, -1) for flatten in flattens)
+        and not any("forward" in vars(module) for module in model.modules())
         and not any(
             module._forward_pre_hooks or module._forward_hooks or module._backward_hooks or module._backward_pre_hooks
             for module in model.modules()

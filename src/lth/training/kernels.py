@@ -132,7 +132,7 @@ class Winograd(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, y, chosen = ctx.saved_tensors
-        gradient = grad_outputs[0].to(torch.bfloat16, memory_format=torch.channels_last)
+        gradient = grad_outputs[0].to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
         n, c, h, w = x.shape
         k = len(weight)
         x_gradient = torch.empty_like(x) if ctx.needs_input_grad[0] else None
@@ -166,7 +166,7 @@ class Thin(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[None, Tensor, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
         x, weight, y = ctx.saved_tensors
-        gradient = grad_outputs[0].to(torch.bfloat16, memory_format=torch.channels_last)
+        gradient = grad_outputs[0].to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
         n, c, h, w = x.shape
         k = len(weight)
         weight_gradients, bias_gradients = torch.empty((parts(n), *weight.shape)), torch.empty((parts(n), k))
