@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shlex
 import signal
 import subprocess
 import sys
@@ -157,6 +158,41 @@ def test_ctrl_c_while_workers_start_is_no_traceback(tiny: dict[str, Any], tmp_pa
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 130
     assert errors.startswith("lth: stopped; ") and errors.count("\n") == 1, errors
+
+
+@pytest.mark.parametrize("engine", ["torch", "native"] if native.available() else ["torch"])
+@pytest.mark.parametrize("apart", [0.0, 0.05, 0.3])
+def test_a_second_ctrl_c_is_no_traceback(tiny: dict[str, Any], tmp_path: Path, apart: float, engine: str) -> None:
+    tiny["recipe"] |= {"iterations": 10**7, "eval_every": 10**5}
+    experiment = to_file(tiny, tmp_path / "tiny.toml")
+    words = command(experiment, tmp_path / "run", engine, 1)
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout
+    while "side by side" not in (line := process.stdout.readline()):
+        assert line or process.poll() is None
+    time.sleep(0.5)
+    for _ in range(3):
+        process.send_signal(signal.SIGINT)
+        time.sleep(apart)
+    _, errors = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert errors.startswith("lth: stopped; ") and errors.count("\n") == 1, errors
+
+
+def test_a_figure_that_is_stopped_goes_on_as_a_figure(tiny_data: Path, tmp_path: Path) -> None:
+    """It is of several runs: the command of one of them would not draw it."""
+    words = ["figure", "4", f"data.name={tiny_data}", "model.layers=[12,8]", "data.validation=90", "--trials", "1"]
+    words += ["--levels", "1", "--engine", "torch", "--workers", "1", "--out", str(tmp_path / "figures")]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from lth.cli import main; main()", *words],
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, bufsize=1,
+    )  # fmt: skip
+    assert process.stdout
+    while "side by side" not in (line := process.stdout.readline()):
+        assert line or process.poll() is None
+    process.send_signal(signal.SIGINT)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == 130 and said.strip().endswith(f"To go on: lth {shlex.join(words)}"), said
 
 
 def test_what_cannot_stop_by_itself_is_left(tiny: dict[str, Any], tmp_path: Path) -> None:

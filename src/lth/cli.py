@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import math
 import os
 import shlex
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -17,6 +19,7 @@ import typer
 from lth import config
 from lth.errors import LthError, UsageError
 
+TO_GO_ON = " To go on: "
 PATIENCE_S = 1.5  # for what is going on, such as a checkpoint that is written, to end by itself
 CLUSTER_PATIENCE_S = 30.0  # the same where checkpoints come from other machines
 
@@ -288,7 +291,8 @@ def main() -> None:
         try:
             app(prog_name="lth")
         except LthError as error:
-            typer.echo(f"lth: {error}", err=True)
+            said, stopped, _ = str(error).partition(TO_GO_ON)  # a figure and a sweep are of several runs
+            typer.echo(f"lth: {said}{stopped and TO_GO_ON + typed()}", err=True)
             sys.exit(error.exit_code)
         except OSError as error:  # a disk or a terminal that fails where nobody expected it
             typer.echo(f"lth: {error.filename or 'output'}: {error.strerror or error}", err=True)
@@ -304,15 +308,21 @@ def main() -> None:
 def stopped_by_signals() -> Iterator[list[int]]:
     """Ctrl-C and SIGTERM stop whatever is going on, after `patience()` at the latest; yields what was heard.
 
-    Only the main thread can listen.
+    A second one is not thrown into what the first has ended; after `PATIENCE_S` it ends all. Only the main thread can
+    listen.
     """
     heard: list[int] = []
+    ending = math.inf  # when a second one counts
 
     def hear(number: int, frame: object) -> None:
-        if not heard:
-            timer.start()
+        nonlocal ending
         heard.append(number)
-        raise KeyboardInterrupt
+        if len(heard) == 1:
+            ending = time.monotonic() + PATIENCE_S
+            timer.start()
+            raise KeyboardInterrupt
+        if time.monotonic() > ending:
+            leave()
 
     timer = threading.Timer(patience(), leave)
     timer.daemon = True
@@ -322,7 +332,7 @@ def stopped_by_signals() -> Iterator[list[int]]:
         yield heard
     finally:  # the timer goes on: threads that are still at work must not keep a stopped process alive
         for number, handler in before.items():
-            signal.signal(number, handler)
+            signal.signal(number, signal.SIG_IGN if heard else handler)  # one more would cut Python's own end short
 
 
 def patience() -> float:
@@ -341,6 +351,10 @@ def leave() -> None:
 
 
 def stopped_said() -> str:
-    if sys.argv[1:2] != ["run"]:
+    if sys.argv[1:2] not in (["run"], ["figure"]):
         return "lth: stopped"
-    return f"lth: stopped; what is done is kept. To go on: {shlex.join(['lth', *sys.argv[1:]])}"
+    return f"lth: stopped; what is done is kept.{TO_GO_ON}{typed()}"
+
+
+def typed() -> str:
+    return shlex.join(["lth", *sys.argv[1:]])
