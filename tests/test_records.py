@@ -516,6 +516,14 @@ def test_the_table_fits_80_columns(tmp_path: Path) -> None:
     assert "mean (min-max) of 3 trials" in text
 
 
+def test_the_table_says_what_diverged(tmp_path: Path) -> None:
+    better = {"when": 100, "accuracy": 0.9}
+    rows = {(trial, 0, "ticket"): training(0, **better) for trial in (1, 2)}
+    assert "diverged" not in rendered(records.load(make_run(tmp_path / "whole", rows)))
+    rows |= {(trial, 1, "ticket"): training(1, **better, status="diverged") for trial in (1, 2)}
+    assert "left out: 2 trainings that diverged" in rendered(records.load(make_run(tmp_path / "lost", rows)))
+
+
 def test_the_table_of_tickets_alone_has_a_line_a_level(tmp_path: Path) -> None:
     text = rendered(headline_run(tmp_path / "run", reinits=0, scale=0.1))
     assert "25,201  25,101-25,301" in text

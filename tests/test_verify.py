@@ -538,7 +538,7 @@ def test_the_trials_of_a_winning_level_are_those_that_were_compared() -> None:
     run.summary.loc[lost, "status"] = "diverged"
     card = verify.card(run)
     assert card.winning.endswith("(mean (min-max) of 2 trials).")
-    assert "Left out: 3 trainings that diverged; every number says of how many trials it is." in card.notes
+    assert "Left out: 3 trainings that diverged, of which no number is." in card.notes
 
 
 @pytest.mark.parametrize(

@@ -447,7 +447,14 @@ def _caption(records: Records, rows: Sequence[Headline]) -> str:
     if winner:
         verdict = f"* winning level: {winner.percent:.3g}% of the weights, no later, no less accurate"
     what = f"{records.experiment.name}: {trials_said([row.n for row in rows])}{scale_said(records.experiment)}"
-    return "\n".join([what, "accuracy on the test set at early stop", verdict, *at_chance_said(records)])
+    left_out = [f"left out: {said}" for said in diverged_said(records)]
+    return "\n".join([what, "accuracy on the test set at early stop", verdict, *left_out, *at_chance_said(records)])
+
+
+def diverged_said(records: Records) -> list[str]:
+    """How many trainings diverged, where any did; no mean is of them."""
+    count = len(records.summary.loc[records.summary["status"] == "diverged"])
+    return [f"{count} training{'s' * (count > 1)} that diverged"] if count else []
 
 
 def at_chance(records: Records) -> list[int]:

@@ -49,7 +49,16 @@ from lth.paper.measure import (
     worst,
 )
 from lth.paper.setups import Fit, Setup, fit
-from lth.records import Records, aggregate, beside_dense, branch_order, length_said, trials_said, winning_level
+from lth.records import (
+    Records,
+    aggregate,
+    beside_dense,
+    branch_order,
+    diverged_said,
+    length_said,
+    trials_said,
+    winning_level,
+)
 
 ES, TEST = "early_stop_iteration", "test_accuracy_at_early_stop"
 MAIN = (ES, TEST, "final_test_accuracy")
@@ -209,7 +218,7 @@ def card(run: Records, beside: Iterable[Records] = ()) -> Card:
     return Card(
         name=run.experiment.name,
         about=run.experiment.about,
-        notes=(*notes(table, drawn), *diverged_said(run)),
+        notes=(*notes(table, drawn), *(f"Left out: {said}, of which no number is." for said in diverged_said(run))),
         scores=scores(table),
         curves=drawn,
         winning=winning(run),
@@ -338,12 +347,6 @@ def notes(run: Trials, drawn: tuple[Against, ...]) -> Iterator[str]:
     roles = sorted((role for role, at in left_out.items() if at), key=branch_order)
     if short := [f"{role} at level {', '.join(map(str, sorted(left_out[role])))}" for role in roles]:
         yield f"Left out of curves, as these trainings may have ended before their early stop: {'; '.join(short)}."
-
-
-def diverged_said(run: Records) -> Iterator[str]:
-    """How many trainings no number is of."""
-    if lost := len(run.summary.loc[run.summary["status"] == "diverged"]):
-        yield f"Left out: {lost} training{'s' * (lost > 1)} that diverged; every number says of how many trials it is."
 
 
 def _no_setup(found: Fit) -> str:
