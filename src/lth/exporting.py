@@ -158,7 +158,7 @@ def _trained(path: Path) -> dict[str, Tensor]:
     except FileNotFoundError:
         raise UsageError(
             f"{path} is not there: no trained weights of it are kept (store.keep). --weights start exports the start; "
-            f"lth run --ticket {path.with_name(store.TICKET)} trains it again"
+            f"lth run --ticket {path.with_name(store.TICKET)} trains it again, on batches in another order"
         ) from None
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
