@@ -357,4 +357,5 @@ def stopped_said() -> str:
 
 
 def typed() -> str:
+    """The command as it was given."""
     return shlex.join(["lth", *sys.argv[1:]])

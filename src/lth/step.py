@@ -338,7 +338,7 @@ def make_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapp
     own = lambda purpose: generator(experiment.seed, training.trial, training.id, purpose)
     read = lambda name, reader: _read(bench.folder, stored, name, reader)
     initial: Weights = read(store.start_name(training.trial), load_tensors)
-    drawn = initial
+    drawn = initial  # which a ticket file gives in part alone
     mask: Mask = {}
     trained: dict[str, Tensor] = {}
     if ticket_name := ticket_needed(training):
