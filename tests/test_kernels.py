@@ -88,7 +88,40 @@ def test_winograd_is_the_convolution(
         assert mine.shape == theirs.shape and off(mine, theirs) < slack
 
 
-@pytest.mark.parametrize("function", [kernels.Winograd, kernels.Thin], ids=["winograd", "thin"])
+@pytest.mark.parametrize("biased", [True, False])
+@pytest.mark.parametrize("after", AFTERS[:2], ids=["plain", "relu"])
+@pytest.mark.parametrize(
+    "case",
+    [  # images, inputs, outputs, height, width
+        (64, 128, 64, 4, 4),
+        (5, 64, 112, 2, 2),  # more outputs than whose gradients are made at once; an odd image
+        (1, 16, 48, 1, 1),
+        (3, 48, 16, 1, 5),
+        (2, 32, 16, 3, 1),
+        (130, 16, 32, 2, 3),  # more images than are done at once
+    ],
+    ids=str,
+)
+def test_small_images(case: tuple[int, ...], after: tuple[str, ...], biased: bool) -> None:
+    n, c, k, h, w = case
+    x, conv = images(1, n, c, h, w).requires_grad_(), nn.Conv2d(c, k, 3, padding=1, bias=biased)
+    y = kernels.Small.apply(x, conv.weight, conv.bias, after)
+    exact = x.detach().float().requires_grad_()
+    weight = conv.weight.detach().bfloat16().float().requires_grad_()  # the kernel rounds weights, and sums in float32
+    expected = reference(exact, weight, conv.bias, ())
+    assert y.shape == expected.shape and y.dtype == torch.bfloat16
+    assert off(y, (F.relu(expected) if after else expected).bfloat16().float()) < 5e-4
+    gradient = images(2, *y.shape)
+    alive = gradient.float() * (y > 0) if after else gradient.float()
+    own = (conv.bias,) if biased else ()
+    x_gradient, *found = torch.autograd.grad(y, (x, conv.weight, *own), gradient)
+    wanted, *others = torch.autograd.grad(expected, (exact, weight, *own), alive)
+    assert off(x_gradient, wanted.bfloat16().float()) < 5e-4
+    for mine, theirs in zip(found, others, strict=True):
+        assert mine.shape == theirs.shape and off(mine, theirs) < 1e-5
+
+
+@pytest.mark.parametrize("function", [kernels.Winograd, kernels.Thin, kernels.Small], ids=["winograd", "thin", "small"])
 def test_gradients_that_are_a_part_of_others(function: type[torch.autograd.Function]) -> None:
     """Beside other channels, a gradient comes in whose pixels do not follow one another."""
     channels = 3 if function is kernels.Thin else 32
@@ -115,8 +148,29 @@ def test_which_convolutions_are_taken(numbers: torch.dtype) -> None:
         nn.Conv2d(40, 64, 3, padding=1),
         nn.Conv2d(64, 10, 3, padding=1),
     ]
-    (taken if numbers == torch.float32 else left).append(nn.Conv2d(512, 512, 3, padding=1))
     assert all(map(kernels.fits, taken)) and not any(map(kernels.fits, left))
+    assert {kernels.layout(conv) for conv in taken} == {torch.contiguous_format}
+    assert {kernels.layout(conv) for conv in left} == {torch.channels_last}
+    deep = nn.Conv2d(512, 512, 3, padding=1)
+    by_winograd = numbers == torch.float32
+    assert kernels.fits(deep)
+    assert kernels.layout(deep) == (torch.contiguous_format if by_winograd else torch.channels_last)
+
+
+@pytest.mark.parametrize("after", AFTERS, ids=["plain", "relu", "pool-relu"])
+@pytest.mark.parametrize("case", [(64, 512, 4), (64, 256, 4), (128, 256, 4), (2, 288, 2), (3, 288, 8)], ids=str)
+@NUMBERS
+@pytest.mark.usefixtures("numbers")
+def test_a_convolution_is_one_by_whichever_kernel(case: tuple[int, ...], after: tuple[str, ...]) -> None:
+    n, c, side = case
+    x, conv = images(1, n, c, side, side), nn.Conv2d(c, 32, 3, padding=1)
+    expected = reference(x.float(), conv.weight, conv.bias, after)
+    y = kernels.Conv(conv, after)(x)
+    assert y.dtype == torch.bfloat16 and off(y, expected.detach()) < 0.006
+    gradient = images(2, *y.shape)
+    (found,) = torch.autograd.grad(y, conv.weight, gradient)
+    (wanted,) = torch.autograd.grad(expected, conv.weight, gradient.float())
+    assert found.dtype == torch.float32 and off(found, wanted) < (0.2 if after else 0.02)
 
 
 @pytest.mark.parametrize(
@@ -173,6 +227,12 @@ def of_the_first() -> list[Tensor]:
     return [y, *torch.autograd.grad(y, (conv.weight, conv.bias), images(2, *y.shape))]
 
 
+def of_small_images() -> list[Tensor]:
+    x, conv = images(1, 5, 48, 4, 3).requires_grad_(), nn.Conv2d(48, 128, 3, padding=1)
+    y = kernels.Small.apply(x, conv.weight, conv.bias, ("relu",))
+    return [y, *torch.autograd.grad(y, (x, conv.weight, conv.bias), images(2, *y.shape))]
+
+
 def of_pooling() -> list[Tensor]:
     x = images(1, 5, 16, 8, 6).requires_grad_()
     y = kernels.PoolRelu.apply(x)
@@ -204,11 +264,12 @@ def of_an_update() -> list[Tensor]:
     [
         *(lambda after=after: of_winograd(after) for after in AFTERS),
         of_the_first,
+        of_small_images,
         of_pooling,
         of_survivors,
         of_an_update,
     ],
-    ids=["plain", "relu", "pool-relu", "first", "pooling", "survivors", "update"],
+    ids=["plain", "relu", "pool-relu", "first", "small", "pooling", "survivors", "update"],
 )
 @NUMBERS
 @pytest.mark.usefixtures("numbers")
@@ -221,7 +282,7 @@ def test_threads_share_a_batch(do: Callable[[], list[Tensor]], threads: int) -> 
     (alone,), (first, second) = found[1], found[threads]
     for one, shared, again in zip(alone, first, second, strict=True):
         assert torch.equal(shared, again)
-        if one.shape[0] == 5 or do is of_an_update:  # each image's own; but for sums over images
+        if one.shape[0] == 5 or do in (of_an_update, of_small_images):  # each image's own; but for sums over images
             assert torch.equal(one, shared)
         torch.testing.assert_close(one, shared, rtol=1e-4, atol=1e-4)
 
@@ -255,15 +316,21 @@ def test_pooling_is_torchs_to_the_bit_and_ties_go_to_the_first() -> None:
     assert torch.equal(mine, theirs)
 
 
-@pytest.mark.parametrize("function", ["pool", "conv"])
+@pytest.mark.parametrize(
+    "kernel", [kernels.PoolRelu, kernels.Winograd, kernels.Small], ids=["pool", "winograd", "small"]
+)
 @NUMBERS
 @pytest.mark.usefixtures("numbers")
-def test_a_number_that_is_none_is_not_lost(function: str) -> None:
+def test_a_number_that_is_none_is_not_lost(kernel: type[torch.autograd.Function]) -> None:
     x = images(1, 2, 16, 4, 4)
     x[1, 3, 2, 2] = torch.nan
+    x.requires_grad_()
     conv = nn.Conv2d(16, 16, 3, padding=1)
-    y = kernels.PoolRelu.apply(x) if function == "pool" else kernels.Winograd.apply(x, conv.weight, None, ("relu",))
+    y = kernel.apply(x) if kernel is kernels.PoolRelu else kernel.apply(x, conv.weight, None, ("relu",))
     assert not y[0].isnan().any() and y[1].isnan().any()
+    if kernel is kernels.Small:
+        (gradient,) = torch.autograd.grad(y, x, torch.full_like(y, torch.nan))
+        assert gradient[1].isnan().any()
 
 
 @pytest.mark.parametrize("count", [1, 15, 16, 17, 1000])

@@ -6,6 +6,7 @@
 #include <stdexcept>
 
 #include "conv_kernels.hpp"
+#include "small_images.hpp"
 #include "sparse_linear.hpp"
 
 namespace py = pybind11;
@@ -42,6 +43,13 @@ conv::Shape shape(int64_t images, int64_t height, int64_t width, int64_t inputs,
     return {images, height, width, inputs, outputs, conv::After(after)};
 }
 
+conv::Shape small_shape(int64_t images, int64_t height, int64_t width, int64_t inputs, int64_t outputs, int after) {
+    if (inputs % 16 || outputs % 16 || after < 0 || after > 1) {
+        throw std::invalid_argument("channels must be multiples of 16, unpooled");
+    }
+    return {images, height, width, inputs, outputs, conv::After(after)};
+}
+
 conv::Shape thin_shape(int64_t images, int64_t height, int64_t width, int64_t inputs, int64_t outputs, int after) {
     if (inputs > 4 || outputs % 16 || after < 0 || after > 1) {
         throw std::invalid_argument("inputs must be at most 4, outputs a multiple of 16, unpooled");
@@ -65,6 +73,13 @@ void in_parts(int64_t parts, int64_t all, const Part& part) {
         }
     }
     if (thrown) std::rethrow_exception(thrown);
+}
+
+// The same of channels, in whole panels: part(first, count).
+template <class Part>
+void in_panels(int64_t parts, int64_t channels, const Part& part) {
+    const int64_t panel = 16 * conv::panel_of(channels);
+    in_parts(parts, channels / panel, [&](int64_t, int64_t first, int64_t count) { part(first * panel, count * panel); });
 }
 
 conv::Shape only(conv::Shape s, int64_t images) {
@@ -167,6 +182,31 @@ PYBIND11_MODULE(_conv, m) {
             const int64_t out = first * outputs_of(s);
             conv::unpool(only(s, count), at<conv::bf16>(y) + out, at<uint8_t>(chosen) + out,
                          at<conv::bf16>(y_gradient) + out, at<conv::bf16>(x_gradient) + first * inputs_of(s));
+        });
+    });
+    m.def("small_forward", [](int64_t parts, int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after,
+                              uintptr_t x, uintptr_t weight, uintptr_t bias, uintptr_t y) {
+        const conv::Shape s = small_shape(n, h, w, inputs, outputs, after);
+        const py::gil_scoped_release release;
+        in_panels(parts, outputs, [&](int64_t first, int64_t count) {
+            conv::small_forward(s, first, count, at<conv::bf16>(x), at<float>(weight), at<float>(bias),
+                                at<conv::bf16>(y));
+        });
+    });
+    m.def("small_backward", [](int64_t parts, int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, int after,
+                               uintptr_t x, uintptr_t weight, uintptr_t y, uintptr_t y_gradient, uintptr_t x_gradient,
+                               uintptr_t weight_gradient, uintptr_t bias_gradient) {
+        const conv::Shape s = small_shape(n, h, w, inputs, outputs, after);
+        const py::gil_scoped_release release;
+        if (x_gradient) {
+            in_panels(parts, inputs, [&](int64_t first, int64_t count) {
+                conv::small_backward_inputs(s, first, count, at<float>(weight), at<conv::bf16>(y),
+                                            at<conv::bf16>(y_gradient), at<conv::bf16>(x_gradient));
+            });
+        }
+        in_panels(parts, outputs, [&](int64_t first, int64_t count) {
+            conv::small_backward_kernels(s, first, count, at<conv::bf16>(x), at<conv::bf16>(y),
+                                         at<conv::bf16>(y_gradient), at<float>(weight_gradient), at<float>(bias_gradient));
         });
     });
     m.attr("sparse_block") = conv::sparse_block;

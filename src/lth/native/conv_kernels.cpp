@@ -2,30 +2,14 @@
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 warns of its own header
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
-#include <immintrin.h>
-
-#include <algorithm>
 #include <cmath>
-#include <cstring>
-#include <type_traits>
 #include <utility>
 
-#include "aligned.hpp"
+#include "products.hpp"
 
 namespace lth::conv {
 
 namespace {
-
-constexpr int lanes = 16;  // floats in a vector
-
-// Products are of numbers N: pairs of bfloat16 that one instruction multiplies and adds, or single floats.
-template <class N>
-constexpr int terms = std::is_same_v<N, bf16> ? 2 : 1;
 
 // Tiles at a time: their patches and products stay in the cache.
 template <class N>
@@ -45,140 +29,6 @@ struct Pixels {
 Pixels pixels(const Shape& s, int64_t side, int64_t tile) {
     const int64_t across = s.width / side, per_image = tiles_per_image(s, side), inside = tile % per_image;
     return {tile / per_image, side * (inside / across), side * (inside % across)};
-}
-
-inline __m512 all(float x) { return _mm512_set1_ps(x); }
-
-inline __m512 widen(const bf16* p) {
-    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
-}
-
-inline void narrow(bf16* p, __m512 x) {
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
-}
-
-template <class T>
-T* at_least(Aligned<T>& array, int64_t size) {
-    if (int64_t(array.size()) < size) array.resize(size);
-    return array.data();
-}
-
-inline void put(bf16* p, __m512 x) { narrow(p, x); }
-inline void put(float* p, __m512 x) { _mm512_storeu_ps(p, x); }
-
-inline void put_one(bf16* p, float x) {
-    const auto narrowed = _mm_cvtneps_pbh(_mm_set_ss(x));
-    std::memcpy(p, &narrowed, sizeof(bf16));
-}
-inline void put_one(float* p, float x) { *p = x; }
-
-// ------------------------------------------------------------------------------------------------- matrix products
-
-// Rows r of A and steps s of one term or a pair of them each: A(r, s) is at a[r * row + s * step].
-template <class N>
-struct Left {
-    const N* a;
-    int64_t row, step;
-};
-
-// B(s, column) is a term or a pair; the columns of a step lie side by side.
-template <class N>
-struct Right {
-    const N* b;
-    int64_t step;
-};
-
-// A vector of terms or pairs, and their products added up.
-inline __m512 load(const float* p) { return _mm512_loadu_ps(p); }
-inline __m512bh load(const bf16* p) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p)); }
-inline __m512 everywhere(const float* p) { return _mm512_set1_ps(*p); }
-inline __m512bh everywhere(const bf16* p) {
-    int32_t pair;
-    std::memcpy(&pair, p, 4);
-    return reinterpret_cast<__m512bh>(_mm512_set1_epi32(pair));
-}
-inline __m512 add_product(__m512 sum, __m512 a, __m512 b) { return _mm512_fmadd_ps(a, b, sum); }
-inline __m512 add_product(__m512 sum, __m512bh a, __m512bh b) { return _mm512_dpbf16_ps(sum, a, b); }
-
-// The sums stay in registers only if every loop over them is unrolled.
-template <int R, int V, class N>
-void product(Left<N> left, Right<N> right, int64_t steps, float* out, int64_t out_row, bool add) {
-    __m512 sum[R][V];
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) sum[r][v] = _mm512_setzero_ps();
-    }
-    for (int64_t s = 0; s < steps; ++s) {
-        decltype(load(right.b)) b[V];
-#pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) b[v] = load(right.b + s * right.step + v * terms<N> * lanes);
-#pragma GCC unroll 8
-        for (int r = 0; r < R; ++r) {
-            const auto a = everywhere(left.a + r * left.row + s * left.step);
-#pragma GCC unroll 8
-            for (int v = 0; v < V; ++v) sum[r][v] = add_product(sum[r][v], a, b[v]);
-        }
-    }
-#pragma GCC unroll 8
-    for (int r = 0; r < R; ++r) {
-#pragma GCC unroll 8
-        for (int v = 0; v < V; ++v) {
-            float* to = out + r * out_row + v * lanes;
-            _mm512_storeu_ps(to, add ? _mm512_loadu_ps(to) + sum[r][v] : sum[r][v]);
-        }
-    }
-}
-
-template <int V, class N>
-void multiply(int64_t rows, Left<N> left, Right<N> right, int64_t steps, float* out, int64_t out_row, bool add) {
-    constexpr int R = 6;  // 6 x 4 sums leave 8 of 32 registers for operands
-    for (; rows >= R; rows -= R, left.a += R * left.row, out += R * out_row) product<R, V>(left, right, steps, out, out_row, add);
-    switch (rows) {
-        case 5: return product<5, V>(left, right, steps, out, out_row, add);
-        case 4: return product<4, V>(left, right, steps, out, out_row, add);
-        case 3: return product<3, V>(left, right, steps, out, out_row, add);
-        case 2: return product<2, V>(left, right, steps, out, out_row, add);
-        case 1: return product<1, V>(left, right, steps, out, out_row, add);
-        default: return;
-    }
-}
-
-int vectors(int64_t channels) { return channels % 64 == 0 ? 4 : channels % 32 == 0 ? 2 : 1; }
-
-// Columns in panels of `vectors` vectors, so that a panel's numbers are read in one stream.
-template <class N>
-void multiply(int panel, int64_t rows, Left<N> left, Right<N> right, int64_t steps, float* out, int64_t out_row, bool add) {
-    if (panel == 4) multiply<4>(rows, left, right, steps, out, out_row, add);
-    if (panel == 2) multiply<2>(rows, left, right, steps, out, out_row, add);
-    if (panel == 1) multiply<1>(rows, left, right, steps, out, out_row, add);
-}
-
-// Rows 2 i and 2 i + 1 of [rows, columns] become one row of pairs.
-void pair_rows(const bf16* in, int64_t rows, int64_t columns, bf16* out) {
-    alignas(64) static const uint16_t order[2][32] = {
-        {0, 32, 1, 33, 2, 34, 3, 35, 4, 36, 5, 37, 6, 38, 7, 39, 8, 40, 9, 41, 10, 42, 11, 43, 12, 44, 13, 45, 14, 46, 15, 47},
-        {16, 48, 17, 49, 18, 50, 19, 51, 20, 52, 21, 53, 22, 54, 23, 55, 24, 56, 25, 57, 26, 58, 27, 59, 28, 60, 29, 61, 30, 62, 31, 63}};
-    const __m512i low = _mm512_load_si512(order[0]), high = _mm512_load_si512(order[1]);
-    for (int64_t r = 0; r < rows; r += 2, in += 2 * columns, out += 2 * columns) {
-        int64_t c = 0;
-        for (; c + 32 <= columns; c += 32) {
-            const __m512i a = _mm512_loadu_si512(in + c), b = _mm512_loadu_si512(in + columns + c);
-            _mm512_storeu_si512(out + 2 * c, _mm512_permutex2var_epi16(a, low, b));
-            _mm512_storeu_si512(out + 2 * c + 32, _mm512_permutex2var_epi16(a, high, b));
-        }
-        for (; c < columns; ++c) out[2 * c] = in[c], out[2 * c + 1] = in[columns + c];
-    }
-}
-
-// [rows, columns] as the terms of products that sum over the rows; of the pairs, a row of zeros makes the last whole.
-const float* by_rows(float* in, int64_t, int64_t, Aligned<float>&) { return in; }
-const bf16* by_rows(bf16* in, int64_t rows, int64_t columns, Aligned<bf16>& room) {
-    if (rows % 2) std::fill_n(in + rows * columns, columns, bf16(0));
-    bf16* const out = at_least(room, (rows + 1) * columns);
-    pair_rows(in, rows + rows % 2, columns, out);
-    return out;
 }
 
 // ------------------------------------------------------------------------------------------------------- transforms
@@ -343,14 +193,6 @@ void finish(const Shape& s, const float* m, int64_t stride, int64_t columns, int
     }
 }
 
-inline __m512 alive_gradient(const Shape& s, const bf16* gradient, const bf16* y) {
-    const __m512 g = widen(gradient);
-    if (s.after == After::nothing) return g;
-    return _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(widen(y), _mm512_setzero_ps(), _CMP_NEQ_UQ), g);
-}
-
-inline void add_to(float* sum, __m512 x) { _mm512_storeu_ps(sum, _mm512_loadu_ps(sum) + x); }
-
 // The gradient of a tile's pixels before pooling and ReLU; adds up the bias's.
 template <int side>
 inline void before(const Shape& s, const bf16* gradient, const bf16* y, const uint8_t* chosen, const Pixels& at,
@@ -438,7 +280,7 @@ inline void kernel_patches(const float* w, int64_t stride, __m512 (&u)[F::patch]
 template <class F, class N>
 void pack_kernels(const float* w, int64_t depth, int64_t depth_stride, int64_t columns, int64_t column_stride, N* out) {
     constexpr int n = F::patch;
-    const int64_t panel = vectors(columns) * lanes;
+    const int64_t panel = panel_of(columns) * lanes;
     const auto bits = [](__m512 x) {  // rounded, in the lower half of each lane
         return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
     };
@@ -505,7 +347,7 @@ template <class F, class N>
 void backward_by(const Shape& s, const bf16* x, const N* transformed, const bf16* y, const uint8_t* chosen,
                  const bf16* y_gradient, bf16* x_gradient, float* weight_gradient, float* bias_gradient) {
     constexpr int positions = F::patch * F::patch;
-    const int panel = vectors(s.inputs), output_panel = vectors(s.outputs);
+    const int panel = panel_of(s.inputs), output_panel = panel_of(s.outputs);
     const int64_t columns = panel * lanes, output_columns = output_panel * lanes;
     const int64_t v_plane = plane<N, N>(s.inputs), d_plane = plane<N, N>(s.outputs), m_plane = plane<N, float>(columns);
     const int64_t per_image = tiles_per_image(s, F::side), pixels_with_border = (s.height + 2) * (s.width + 2);
@@ -569,7 +411,7 @@ void transform_backward(const Shape& s, const float* weight, N* out) {
 template <class N>
 void forward(const Shape& s, const bf16* x, const N* transformed, const float* bias, bf16* y, uint8_t* chosen) {
     constexpr int positions = Forward::patch * Forward::patch;
-    const int panel = vectors(s.outputs);
+    const int panel = panel_of(s.outputs);
     const int64_t columns = panel * lanes, tiles = s.images * tiles_per_image(s, Forward::side);
     const int64_t v_plane = plane<N, N>(s.inputs), m_plane = plane<N, float>(columns);
     N* const v = at_least(operands<N>.patch, positions * v_plane);
@@ -641,7 +483,7 @@ struct Thin {
 template <class N>
 void thin_forward(const Shape& s, const bf16* x, const float* weight, const float* bias, bf16* y) {
     const Thin<N> size(s);
-    const int panel = vectors(s.outputs);
+    const int panel = panel_of(s.outputs);
     const int64_t columns = panel * lanes, used = (9 * s.inputs + terms<N> - 1) / terms<N>;  // steps that are not padding
     bf16* const around = at_least(workspace.around, size.pixels * size.depth + 2 * lanes);
     N* const kernels = at_least(operands<N>.patch_rows, size.depth * s.outputs);
@@ -680,7 +522,7 @@ template <class N>
 void thin_backward(const Shape& s, const bf16* x, const bf16* y, const bf16* y_gradient, float* weight_gradient,
                    float* bias_gradient) {
     const Thin<N> size(s);
-    const int panel = vectors(s.outputs);
+    const int panel = panel_of(s.outputs);
     const int64_t columns = panel * lanes, depth = 9 * s.inputs;
     bf16* const around = at_least(workspace.around, size.pixels * size.depth + 2 * lanes);
     N* const g = at_least(operands<N>.gradient, size.pixels * s.outputs);

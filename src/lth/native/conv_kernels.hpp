@@ -24,6 +24,9 @@ struct Shape {
     After after;
 };
 
+// Channels are computed in panels of so many vectors of 16.
+inline int panel_of(int64_t channels) { return channels % 64 == 0 ? 4 : channels % 32 == 0 ? 2 : 1; }
+
 // Kernels [output, input, 3, 3] as the two ways need them: 16, and 16 or 36, numbers for each.
 template <class N>
 void transform_forward(const float* weight, int64_t inputs, int64_t outputs, N* transformed);

@@ -22,10 +22,11 @@ from lth.training.precision import hardware, processor_flags
 
 AFTER = {(): 0, ("relu",): 1, ("pool", "relu"): 2}  # what can be applied to a convolution's output, in this order
 MOST_THIN = 4  # channels of pictures
-# By the numbers of the products, where fewer of them outweigh the transforms, as measured on Resnet-18 and VGG-19: the
-# input channels between which, and a batch's 2x2 tiles below which not.
+# By the numbers of the products, where fewer of them outweigh Winograd's transforms, as measured on Resnet-18 and
+# VGG-19: the input channels between which, and a batch's 2x2 tiles below which not.
 GAINS = {torch.bfloat16: (32, 256), torch.float32: (16, 512)}
 LEAST_TILES = {torch.bfloat16: 512, torch.float32: 64}
+SMALL = 16  # pixels of images of which so few are inside of a kernel that products with them alone are fewer too
 
 
 @lru_cache(maxsize=1)
@@ -73,19 +74,24 @@ def said() -> str:
 
 
 def fits(conv: nn.Conv2d) -> bool:
-    """Whether the compiled convolution can take the place of `conv`, and gains."""
+    """Whether the compiled convolutions can take the place of `conv`, and gain where its images allow it."""
     if core() is None or _matrix_unit():
         return False
     shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
     usual = shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
-    least, most = GAINS[products()]
-    channels = thin(conv) or (least <= conv.in_channels <= most and conv.in_channels % 16 == 0)
+    channels = thin(conv) or (conv.in_channels >= GAINS[products()][0] and conv.in_channels % 16 == 0)
     return usual and channels and conv.out_channels % 16 == 0
 
 
 def thin(conv: nn.Conv2d) -> bool:
     """Whether `conv` is of a network's first kind: of the few channels of pictures."""
     return conv.in_channels <= MOST_THIN
+
+
+def layout(conv: nn.Conv2d) -> torch.memory_format:
+    """The layout of the weights that what computes `conv` reads them in: of one that fits, or any other."""
+    by_winograd = fits(conv) and conv.in_channels <= GAINS[products()][1]
+    return torch.contiguous_format if by_winograd else torch.channels_last
 
 
 def parts(count: int) -> int:
@@ -177,6 +183,42 @@ class Thin(torch.autograd.Function):
         return None, total(weight_gradients), total(bias_gradients) if ctx.biased else None, None
 
 
+class Small(torch.autograd.Function):
+    """conv2d(x, weight, bias, padding=1) of images of a few pixels, then ReLU if `after` says so.
+
+    x: bfloat16 [n, c, h, w]; weight and bias: float32. The result is bfloat16, channels_last, as is the gradient of the
+    weights. Torch's threads share the channels: results are the same bits for any number of them.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, after: tuple[str, ...]) -> Tensor:
+        x, weight = (tensor.contiguous(memory_format=torch.channels_last) for tensor in (x, weight))
+        n, c, h, w = x.shape
+        k, code = len(weight), AFTER[after]
+        y, _ = _outputs(n, k, h, w, pooled=False)
+        core().small_forward(
+            parts(k), n, h, w, c, k, code, x.data_ptr(), weight.data_ptr(), address(bias), y.data_ptr()
+        )  # fmt: skip
+        ctx.save_for_backward(x, weight, y)
+        ctx.code, ctx.biased = code, bias is not None
+        return y
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grad_outputs: Tensor) -> tuple[Tensor | None, Tensor, Tensor | None, None]:  # pyright: ignore[reportIncompatibleMethodOverride]
+        x, weight, y = ctx.saved_tensors
+        gradient = grad_outputs[0].to(torch.bfloat16).contiguous(memory_format=torch.channels_last)
+        n, c, h, w = x.shape
+        k = len(weight)
+        x_gradient = torch.empty_like(x) if ctx.needs_input_grad[0] else None
+        weight_gradient, bias_gradient = torch.empty_like(weight), torch.empty(k)
+        core().small_backward(
+            parts(k), n, h, w, c, k, ctx.code, x.data_ptr(), weight.data_ptr(), y.data_ptr(), gradient.data_ptr(),
+            address(x_gradient), weight_gradient.data_ptr(), bias_gradient.data_ptr(),
+        )  # fmt: skip
+        return x_gradient, weight_gradient, bias_gradient if ctx.biased else None, None
+
+
 class PoolRelu(torch.autograd.Function):
     """relu(max_pool2d(x, 2)) of a bfloat16 tensor [n, c, h, w], to the bit; h and w even, c a multiple of 16.
 
@@ -213,7 +255,7 @@ def _outputs(n: int, c: int, h: int, w: int, pooled: bool) -> tuple[Tensor, Tens
 
 
 class Conv(nn.Module):
-    """A 3x3 convolution and what follows it: compiled where the batch is large enough, else by torch."""
+    """A 3x3 convolution and what follows it: by whichever kernel gains by the shape of its images, else by torch."""
 
     def __init__(self, conv: nn.Conv2d, after: tuple[str, ...] = ()) -> None:
         super().__init__()
@@ -223,8 +265,11 @@ class Conv(nn.Module):
         n, c, h, w = x.shape
         if c <= MOST_THIN and "pool" not in self.after and not x.requires_grad:
             return Thin.apply(x, self.weight, self.bias, self.after)  # pyright: ignore[reportReturnType]
-        if c % 16 == h % 2 == w % 2 == 0 and n * h * w >= 4 * LEAST_TILES[products()]:
+        enough = c <= GAINS[products()][1] and n * h * w >= 4 * LEAST_TILES[products()]
+        if enough and c % 16 == h % 2 == w % 2 == 0:
             return Winograd.apply(x, self.weight, self.bias, self.after)  # pyright: ignore[reportReturnType]
+        if h * w <= SMALL and c % 16 == 0 and "pool" not in self.after and products() == torch.bfloat16:
+            return Small.apply(x, self.weight, self.bias, self.after)  # pyright: ignore[reportReturnType]
         bias = None if self.bias is None else self.bias.to(x.dtype)
         y = F.conv2d(x, self.weight.to(x.dtype, memory_format=torch.channels_last), bias, padding=1)
         y = F.max_pool2d(y, 2) if "pool" in self.after else y

@@ -66,8 +66,9 @@ def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = Tr
     for layer in layers[:-1]:
         if not (compiled and _fits(layer)):
             layer.bfloat16()
-            if isinstance(layer, nn.Conv2d):
-                layer.weight.data = layer.weight.data.contiguous(memory_format=torch.channels_last)
+        if isinstance(layer, nn.Conv2d):
+            layout = kernels.layout(layer) if compiled else torch.channels_last
+            layer.weight.data = layer.weight.data.contiguous(memory_format=layout)
     for layer in layers[-1:]:
         layer.register_forward_pre_hook(_in_float32)
     channels: dict[str, int] = {}
