@@ -367,6 +367,14 @@ def test_a_dry_run_shows_time_and_disk_and_writes_nothing(tiny_toml: Path, cli: 
     assert re.search(r"about \d+ s with 1 side by side, about \d+ MiB, into runs/tiny\n", ended.out)
 
 
+def test_what_a_shorter_training_never_comes_to_is_said(tiny_toml: Path, cli: Cli) -> None:
+    tiny_toml.write_text(to_toml(resolve(tiny_toml, ["recipe.iterations=2000", "recipe.drops=[1,1000]"])))
+    line = "recipe.drops at 1,000 do nothing: trainings end at 4; --scale shortens everything alike\n"
+    for how in ((), ("--dry-run",)):
+        assert line in cli("run", tiny_toml, "recipe.iterations=4", *how, *QUICK).out
+    assert "recipe.drops" not in cli("run", tiny_toml, "recipe.drops=[1]", "--dry-run", *QUICK).out
+
+
 def test_a_dry_run_counts_what_is_done(finished: Path, tiny_toml: Path, cli: Cli) -> None:
     before = everything(finished)
     assert "2 trainings, 0 of them to do" in cli("run", tiny_toml, "--out", finished, "--dry-run").out

@@ -449,6 +449,22 @@ def test_a_setting_that_would_do_nothing_is_refused(preset: str, settings: list[
     assert resolve(resolve(stored).model_dump(), {"seed": 2})
 
 
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        (["recipe.drops=[20000,30000]"], "recipe.drops: 30,000 would do nothing: trainings end at 30,000; give"),
+        (["recipe.report_at=[9,30001,50000]"], "recipe.report_at: 30,001, 50,000 would do nothing"),
+        (["recipe.iterations=700", "recipe.drops=[900]"], "recipe.drops: 900 would do nothing: trainings end at 700"),
+    ],
+)
+def test_iterations_after_the_last_are_refused_where_they_are_typed(settings: list[str], said: str) -> None:
+    assert said in refusal("resnet18", settings)
+    assert not resolve("resnet18", ["recipe.drops=[29999]", "recipe.report_at=[30000]"]).recipe.too_late
+    assert not resolve("resnet18", ["recipe.drops=[20000]"], scale=0.001).recipe.too_late
+    shorter = resolve("resnet18", ["recipe.iterations=22000"]).recipe
+    assert shorter.too_late == {"drops": "25,000", "report_at": "30,000"}
+
+
 @pytest.mark.parametrize(("preset", "settings"), AT_WORK)
 def test_a_setting_that_does_something_is_taken(preset: str, settings: list[str]) -> None:
     assert lost(resolve(preset, settings, levels=1)) != lost(resolve(preset, settings[:-1], levels=1))

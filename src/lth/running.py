@@ -255,6 +255,8 @@ def _run(
     check_same_data(facts, kept, asked, folder)
     ladder = step.check(asked, loaded)
     means = means_of(kept, asked, loaded, wanted, folder, executor, say)
+    for line in too_late(asked):
+        say(line)
     room = executor.room(means)  # asked also beside --workers: it refuses threads that no node holds
     count = wanted.workers or room
     cost_of = lambda training: cost(training, ladder.density(training.level), means.engine)
@@ -362,6 +364,13 @@ def show_overlaid(folders: Iterable[Path], out: Path, console: Console) -> None:
 
 
 # ---------------------------------------------------------------------------------------------------------------- means
+
+
+def too_late(experiment: Experiment) -> Iterator[str]:
+    """What a preset's recipe has beyond the last iteration of a shorter one, in a line each."""
+    for key, several in experiment.recipe.too_late.items():
+        last = f"{experiment.recipe.iterations:,}"
+        yield f"recipe.{key} at {several} do nothing: trainings end at {last}; --scale shortens everything alike"
 
 
 def means_of(
@@ -506,6 +515,8 @@ def show_plan(
     count = wanted.workers or room
     least = longest_chain(todo, seconds)
     console.print(plan_table(todo, ladder, seconds))
+    for line in too_late(asked):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
     console.print(
         f"{len(plan(asked))} trainings, {len(todo)} of them to do; engine {means.engine} on {means.device}; "
         f"about {duration(max(least, sum(seconds.values()) / count))} with {count} side by side"

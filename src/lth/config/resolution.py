@@ -183,6 +183,10 @@ def _idle(experiment: Experiment, settings: Iterable[str | tuple[str, Any]]) -> 
     for name, reason in experiment.prune.idle.items():
         if f"prune.{name}" in given:
             yield f"prune.{name}: it would do nothing: {reason}; leave it out"
+    for name, several in experiment.recipe.too_late.items():
+        if f"recipe.{name}" in given:
+            last = f"{experiment.recipe.iterations:,}"
+            yield f"recipe.{name}: {several} would do nothing: trainings end at {last}; give earlier ones, or none: []"
 
 
 def _name_in(table: str, given: Mapping[str, Any]) -> Any:

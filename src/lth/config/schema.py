@@ -252,6 +252,15 @@ class Recipe(Value):
             raise ValueError(f"{given} is no multiple of recipe.eval_every = {eval_every}: give both")
         return given or eval_every
 
+    @property
+    def too_late(self) -> dict[str, str]:
+        """Those of `drops` and `report_at` that a training of `iterations` ends before."""
+        late = {
+            "drops": [n for n in self.drops if n >= self.iterations],
+            "report_at": [n for n in self.report_at if n > self.iterations],
+        }
+        return {key: ", ".join(f"{n:,}" for n in several) for key, several in late.items() if several}
+
 
 class Prune(Value):
     groups: Annotated[tuple[Literal["conv", "fc", "output", "shortcut"], ...], Field(min_length=1)] | None = Field(
