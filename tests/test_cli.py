@@ -100,6 +100,8 @@ def test_a_ticket_is_shown_exported_and_trained_again(
     ended = cli("run", "--ticket", "t.safetensors", "recipe.iterations=20", "recipe.lr=0.02", *QUICK)
     assert ended.code == 0 and "[1/1] trial 1 level 0 ticket: 80.71% of weights" in ended.out
     assert list(lth.Run(Path("runs/ticket-t")).summary["iterations"]) == [20]
+    stored = cli("run", "--ticket", finished / "trial-1/level-01/ticket.safetensors", "--dry-run")
+    assert stored.out.rstrip().endswith("into runs/ticket-finished-trial-1-level-01")
     dry = cli("run", "--ticket", "t.safetensors", "--levels", 1, "--dry-run", "--out", "other")
     assert re.search(r"0 +452 +80\.71 +1 ticket", dry.out) and re.search(r"1 +365 +65\.18 +1 ticket", dry.out)
     assert not Path("other").exists()

@@ -193,8 +193,15 @@ def of_ticket(ticket: str | Path, experiment: str | Path | Mapping[str, Any] | N
     settings = Ticket.load(ticket).origin.get("settings")
     if not isinstance(settings, dict):
         raise UsageError(f"{ticket} does not say how it was trained: lth run PRESET|FILE.toml --ticket {ticket}")
-    name = re.sub(r"[^A-Za-z0-9._-]+", "-", f"ticket-{Path(ticket).stem}")[:100]
-    return settings | {"name": name, "trials": 1, "levels": 0, "ticket": str(ticket)}
+    return settings | {"name": name_of_ticket(Path(ticket)), "trials": 1, "levels": 0, "ticket": str(ticket)}
+
+
+def name_of_ticket(file: Path) -> str:
+    """What the run of a ticket file is called: by the file, or, of one that a run holds, by its place there."""
+    path = file.resolve()
+    run = next((folder for folder in path.parents if (folder / store.EXPERIMENT).exists()), None)
+    said = path.stem if run is None else "-".join(path.parent.relative_to(run.parent).parts)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"ticket-{said}")[:100]
 
 
 @dataclass(frozen=True)
