@@ -61,12 +61,17 @@ LENGTH = [  # whether masks of trunks that end sooner after their early stop mak
     " --out RUNS/length/conv2-20000",
     "lth run lenet recipe.iterations=10000 --trials 3 --levels 8 --branches '' --out RUNS/length/lenet-10000",
 ]
+SEEDS = [  # whether early stops and accuracies are a validation set's: each seed has another
+    f"lth run lenet seed={n} --trials 3 --levels 8 --scale 0.3 --branches '' --out RUNS/seeds/seed{n}"
+    for n in range(1, 5)
+]
 COMMANDS = {
     "lenet": [f"lth run lenet 'branch={CONTROLS}' --out RUNS/lenet"],
     "lenet-oneshot": ["lth run lenet-oneshot --trials 3 --out RUNS/lenet-oneshot"],
     "lenet-continued": ["lth run lenet-continued --trials 3 --out RUNS/lenet-continued"],
     "inputs": INPUTS,
     "length": LENGTH,
+    "seeds": SEEDS,
     "conv2": [f"lth run conv2 recipe.iterations=5000 'branch={SHORT}' --trials 2 --levels 10 --out RUNS/conv2"],
     "conv4": [f"lth run conv4 recipe.iterations=5000 'branch={SHORT}' --trials 1 --levels 10 --out RUNS/conv4"],
     "conv6": [f"lth run conv6 recipe.iterations=6000 'branch={LONGER}' --trials 1 --levels 10 --out RUNS/conv6"],
