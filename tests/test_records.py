@@ -500,7 +500,8 @@ def test_headline_table(tmp_path: Path) -> None:
 def rendered(run: records.Records, width: int = 80) -> str:
     console = Console(width=width, color_system=None)
     with console.capture() as capture:
-        console.print(records.render_table(run))
+        for table in records.render_tables(run, console):
+            console.print(table)
     return capture.get()
 
 
@@ -514,6 +515,23 @@ def test_the_table_fits_80_columns(tmp_path: Path) -> None:
     assert line.split()[:2] == ["*", "2"]
     assert text.count("*") == 2
     assert "mean (min-max) of 3 trials" in text
+
+
+def test_of_many_branches_each_has_a_table_where_the_terminal_is_narrow(tmp_path: Path) -> None:
+    rows = {
+        (trial, level, branch): training(level, early_stop_iteration=20000 + 10 * trial)
+        for trial in (1, 2)
+        for level in (0, 1)
+        for branch in ("ticket", *(["reinit-1", "random-mask-1"] if level else []))
+    }
+    run = records.load(make_run(tmp_path / "run", rows))
+    narrow, wide = rendered(run), rendered(run, 200)
+    assert max(map(len, narrow.splitlines())) <= 80
+    assert [text.count("left %") for text in (narrow, wide)] == [2, 1]
+    assert narrow.count("20,010-20,020") == 6 and wide.count("20,010-20,020") == 4
+    for name in ("reinit", "random-mask"):
+        assert narrow.count(name) == wide.count(name) == 2
+    assert narrow.count("accuracy on the test set") == 1 and narrow.index("accuracy on") > narrow.rindex("20,020")
 
 
 def test_the_table_says_what_diverged(tmp_path: Path) -> None:

@@ -125,7 +125,8 @@ def report(
     store.make_folder(out or runs[0] / "figures")
     console = Console()
     for run_ in found:
-        console.print(records.render_table(run_))
+        for table in records.render_tables(run_, console):
+            console.print(table)
     for path in [*plots.draw(found, out or runs[0] / "figures"), page.write(found, (out or runs[0]) / page.FILE)]:
         typer.echo(path)
 

@@ -23,6 +23,7 @@ from typing import IO, Any, NamedTuple
 import numpy as np
 import pandas as pd
 from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
@@ -413,12 +414,26 @@ def _stats(summary: pd.DataFrame, value: str) -> dict[int, dict[str, Stat]]:
     return stats
 
 
-def render_table(records: Records) -> Table:
-    """The headline table for a terminal; 80 columns are enough for tickets and one branch."""
+UNBOUNDED = 10_000  # columns: wider than any table
+
+
+def render_tables(records: Records, console: Console) -> list[Table]:
+    """The headline table for a terminal: 80 columns are enough for tickets and one branch.
+
+    Where all branches do not fit side by side there is a table for each, beside the tickets.
+    """
     rows = headline_table(records)
     branches = sorted({name for row in rows for name in row.early_stop}, key=branch_order) or ["ticket"]
+    whole = _headline(rows, branches)
+    found, controls = [whole], [name for name in branches if name != "ticket"]
+    if console.measure(whole, options=console.options.update_width(UNBOUNDED)).maximum > console.width and controls:
+        found = [_headline(rows, [name for name in branches if name in ("ticket", control)]) for control in controls]
+    found[-1].caption, found[-1].caption_justify = _caption(records, rows), "left"
+    return found
+
+
+def _headline(rows: Sequence[Headline], branches: Sequence[str]) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    table.caption, table.caption_justify = _caption(records, rows), "left"
     headers = [f"{name}\n{what}" for name in branches for what in ("early stop", "accuracy %")]
     for header in ("level", "left %", "weights", *headers):
         table.add_column(header, justify="right", vertical="top", overflow="fold")

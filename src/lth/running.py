@@ -354,7 +354,8 @@ def show_results(folder: Path, console: Console) -> None:
 
     found = records.load(folder)
     if len(found.summary):
-        console.print(records.render_table(found))
+        for table in records.render_tables(found, console):
+            console.print(table)
         for path in [*plots.draw([found], folder / "figures"), page.write([found], folder / page.FILE)]:
             console.print(str(path), highlight=False, soft_wrap=True)
 
