@@ -231,6 +231,8 @@ def bench(
     from lth import bench as benchmark
     from lth import store
 
+    if json_file and json_file.is_dir():
+        raise UsageError(f"--json {json_file}: it is a folder; name a file, such as {json_file / 'bench.json'}")
     console = Console()
     found = benchmark.bench(tell=lambda line: console.print(line, highlight=False, markup=False))
     if json_file:
