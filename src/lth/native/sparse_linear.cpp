@@ -2,28 +2,14 @@
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 
-#if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 warns of its own header
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#endif
-
-#include <immintrin.h>
-
-#include <algorithm>
-
-#include "aligned.hpp"
+#include "products.hpp"
 
 namespace lth::conv {
 
 namespace {
 
-constexpr int lanes = 16, vectors = 4;
+constexpr int vectors = 4;
 constexpr int64_t strip = lanes * vectors;  // examples side by side
-
-inline __m512 widen(const bf16* p) {
-    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
-}
 
 inline float widened(bf16 x) {
     const uint32_t bits = uint32_t(x) << 16;
@@ -79,12 +65,6 @@ inline __m512 sums(const __m512 (&x)[16]) {
 
 thread_local Aligned<bf16> turned_inputs;
 thread_local Aligned<float> turned_outputs, turned_gradient;
-
-template <class T>
-T* at_least(Aligned<T>& array, int64_t size) {
-    if (int64_t(array.size()) < size) array.resize(size);
-    return array.data();
-}
 
 }  // namespace
 
