@@ -281,9 +281,6 @@ template <class F, class N>
 void pack_kernels(const float* w, int64_t depth, int64_t depth_stride, int64_t columns, int64_t column_stride, N* out) {
     constexpr int n = F::patch;
     const int64_t panel = panel_of(columns) * lanes;
-    const auto bits = [](__m512 x) {  // rounded, in the lower half of each lane
-        return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
-    };
     for (int64_t k = 0; k < columns; k += lanes) {
         for (int64_t c = 0; c < depth; c += terms<N>) {
             __m512 u[terms<N>][n][n];
@@ -294,8 +291,7 @@ void pack_kernels(const float* w, int64_t depth, int64_t depth_stride, int64_t c
                 const int64_t row = ((k / panel) * n * n + p) * (depth / terms<N>) + c / terms<N>;
                 N* const to = out + (row * panel + k % panel) * terms<N>;
                 if constexpr (terms<N> == 2) {
-                    const __m512i even = bits(u[0][p / n][p % n]), odd = bits(u[1][p / n][p % n]);
-                    _mm512_storeu_si512(to, _mm512_or_si512(even, _mm512_slli_epi32(odd, 16)));
+                    _mm512_storeu_si512(to, pairs(u[0][p / n][p % n], u[1][p / n][p % n]));
                 } else {
                     put(to, u[0][p / n][p % n]);
                 }

@@ -42,6 +42,15 @@ T* at_least(Aligned<T>& array, int64_t size) {
     return array.data();
 }
 
+inline __m512i rounded(__m512 x) {  // in the lower half of each lane
+    return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+}
+
+// Lane l has the two as bfloat16, `even` in its lower half.
+inline __m512i pairs(__m512 even, __m512 odd) {
+    return _mm512_or_si512(rounded(even), _mm512_slli_epi32(rounded(odd), 16));
+}
+
 inline void put(bf16* p, __m512 x) { narrow(p, x); }
 inline void put(float* p, __m512 x) { _mm512_storeu_ps(p, x); }
 
@@ -129,7 +138,7 @@ void multiply(int64_t rows, Left<N> left, Right<N> right, int64_t steps, float* 
     }
 }
 
-// Columns in panels of `vectors` vectors, so that a panel's numbers are read in one stream.
+// Columns in panels of `panel` vectors, so that a panel's numbers are read in one stream.
 template <class N>
 void multiply(int panel, int64_t rows, Left<N> left, Right<N> right, int64_t steps, float* out, int64_t out_row, bool add) {
     if (panel == 4) multiply<4>(rows, left, right, steps, out, out_row, add);

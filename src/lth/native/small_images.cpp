@@ -27,14 +27,6 @@ struct Place {
     int64_t pixel() const { return row * s.width + column; }
 };
 
-inline __m512i rounded(__m512 x) {  // in the lower half of each lane
-    return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
-}
-
-inline __m512i pairs(__m512 even, __m512 odd) {
-    return _mm512_or_si512(rounded(even), _mm512_slli_epi32(rounded(odd), 16));
-}
-
 // From one pixel's [image][channel] to the next's, and from one image to the next: a cache line more than they take, so
 // that the rows of a product do not fall into one set of the cache.
 int64_t line(int64_t channels) { return channels + 32; }
