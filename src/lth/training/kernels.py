@@ -2,7 +2,7 @@
 
 They need AVX512_BF16 (native/conv_kernels.hpp says what they do). oneDNN's convolutions already run at that
 instruction's limit, so these do fewer products instead, and products of floats where those are faster, as on Intel's
-processors. Processors with AMX are several times as fast at the plain products and keep to oneDNN.
+processors. Processors with AMX are several times as fast at the plain products and keep to oneDNN's (columns.py).
 """
 
 from __future__ import annotations
@@ -41,10 +41,11 @@ def core() -> Any:
 
 def products() -> torch.dtype:
     """Of which numbers this processor computes the products of convolutions: whichever are faster."""
-    return torch.float32 if core().floats_are_faster() and not _matrix_unit() else torch.bfloat16
+    return torch.float32 if core().floats_are_faster() and not matrix_unit() else torch.bfloat16
 
 
-def _matrix_unit() -> bool:
+def matrix_unit() -> bool:
+    """Whether this processor has a unit for products of matrices of bfloat16."""
     return "amx" in (hardware("cpu") or "")
 
 
@@ -68,19 +69,23 @@ def said() -> str:
     """How bfloat16 is computed on this machine, in a clause."""
     if lacking := why_not():
         return f"without compiled kernels: {lacking}"
-    if _matrix_unit():
+    if matrix_unit():
         return "convolutions by oneDNN, the rest by compiled kernels"
     return f"convolutions by compiled kernels, from products of {str(products()).removeprefix('torch.')}"
 
 
 def fits(conv: nn.Conv2d) -> bool:
     """Whether the compiled convolutions can take the place of `conv`, and gain where its images allow it."""
-    if core() is None or _matrix_unit():
+    if core() is None or matrix_unit():
         return False
-    shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
-    usual = shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
     channels = thin(conv) or (conv.in_channels >= GAINS[products()][0] and conv.in_channels % 16 == 0)
-    return usual and channels and conv.out_channels % 16 == 0
+    return usual(conv) and channels and conv.out_channels % 16 == 0
+
+
+def usual(conv: nn.Conv2d) -> bool:
+    """Whether `conv` is 3x3 and makes images as large as those it is given."""
+    shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
+    return shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
 
 
 def thin(conv: nn.Conv2d) -> bool:
