@@ -242,7 +242,7 @@ def of_pooling() -> list[Tensor]:
 def of_survivors() -> list[Tensor]:
     drawn = torch.Generator().manual_seed(1)
     where = sparse.places(torch.rand((9, 1500), generator=drawn) < 0.1)
-    values = torch.randn(len(where.flat), generator=drawn, requires_grad=True)
+    values = torch.randn(len(where.survivors.flat), generator=drawn, requires_grad=True)
     x = torch.randn(5, 1500, generator=drawn).bfloat16().requires_grad_()
     y = sparse.SparseProduct.apply(x, values, torch.ones(9), where)
     return [y, *torch.autograd.grad(y, (x, values), torch.randn(5, 9, generator=drawn).bfloat16())]
@@ -371,9 +371,10 @@ def test_sparse_products_are_the_dense_ones(examples: int, density: float, shape
     mask = torch.rand(shape, generator=drawn) < density
     weight = torch.randn(shape, generator=drawn) * mask
     where, bias = sparse.places(mask), torch.randn(shape[0], generator=drawn, requires_grad=True)
-    assert torch.equal(where.scatter(where.gather(weight)), weight)
+    few = where.survivors
+    assert torch.equal(few.scatter(few.gather(weight)), weight)
     x = torch.randn(examples, shape[1], generator=drawn).bfloat16().requires_grad_()
-    values = where.gather(weight).requires_grad_()
+    values = few.gather(weight).requires_grad_()
     y = sparse.SparseProduct.apply(x, values, bias, where)
     exact, dense = x.detach().float().requires_grad_(), weight.requires_grad_()
     expected = F.linear(exact, dense, bias)
@@ -382,5 +383,69 @@ def test_sparse_products_are_the_dense_ones(examples: int, density: float, shape
     x_gradient, value_gradient, bias_gradient = torch.autograd.grad(y, (x, values, bias), gradient)
     wanted = torch.autograd.grad(expected, (exact, dense, bias), gradient.float())
     torch.testing.assert_close(x_gradient.float(), wanted[0], rtol=0.006, atol=1e-5)
-    torch.testing.assert_close(where.scatter(value_gradient), wanted[1] * mask, rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(few.scatter(value_gradient), wanted[1] * mask, rtol=1e-4, atol=1e-4)
     torch.testing.assert_close(bias_gradient, wanted[2], rtol=1e-5, atol=1e-5)
+
+
+SPARSE_CASES = [  # images, inputs, outputs, height, width
+    (64, 40, 48, 4, 4),
+    (70, 48, 17, 2, 2),
+    (20, 8, 33, 8, 8),
+    (3, 5, 6, 1, 1),
+    (17, 3, 3, 1, 8),
+    (5, 7, 9, 7, 3),
+    (18, 16, 16, 4, 5),
+    (33, 16, 5, 3, 6),
+    (2, 4, 4, 9, 7),
+    (3, 8, 6, 5, 9),  # wider than the kernels' images
+]
+
+
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.3, 1.0])
+@pytest.mark.parametrize("case", SPARSE_CASES, ids=str)
+def test_sparse_convolutions_are_the_dense_ones(case: tuple[int, ...], density: float) -> None:
+    n, c, k, h, w = case
+    drawn = torch.Generator().manual_seed(n)
+    mask = torch.rand((k, c, 3, 3), generator=drawn) < density
+    weight, bias = torch.randn(mask.shape, generator=drawn) * mask, nn.Parameter(torch.randn(k, generator=drawn))
+    conv = sparse.SparseConv(bias, sparse.kernel_places(mask))
+    few = conv.where.survivors
+    assert torch.equal(few.scatter(few.gather(weight)), weight)
+    conv.weight.data.copy_(few.gather(weight))
+    x, gradient = images(1, n, c, h, w).requires_grad_(), images(2, n, k, h, w)
+    exact, dense = x.detach().float().requires_grad_(), weight.requires_grad_()
+    expected = F.conv2d(exact, dense, bias, padding=1)
+    y = conv(x)
+    assert y.dtype == torch.bfloat16 and y.is_contiguous(memory_format=torch.channels_last)
+    near = 0.005 if kernels.core().sparse_width(w) else 0.02  # the others round weights too
+    assert off(y, expected) < near
+    assert conv.bias is not None
+    found = torch.autograd.grad(y, (x, conv.weight, conv.bias), gradient)
+    wanted = torch.autograd.grad(expected, (exact, dense, bias), gradient.float())
+    for a, b in ((found[0], wanted[0]), (few.scatter(found[1]), wanted[1] * mask), (found[2], wanted[2])):
+        torch.testing.assert_close(a.float(), b, rtol=near, atol=near * float(b.abs().max()))
+
+
+def test_sparse_convolutions_are_the_same_bits_on_any_threads() -> None:
+    mask = torch.rand((48, 40, 3, 3), generator=torch.Generator().manual_seed(3)) < 0.1
+    conv, x = sparse.SparseConv(None, sparse.kernel_places(mask)), images(1, 70, 40, 4, 4).requires_grad_()
+    conv.weight.data.normal_(generator=torch.Generator().manual_seed(4))
+    found = []
+    for threads in (1, 2, 3):
+        torch.set_num_threads(threads)
+        y = conv(x)
+        found.append([y, *torch.autograd.grad(y, (x, conv.weight), images(2, *y.shape))])
+    for others in found[1:]:
+        assert all(torch.equal(a, b) for a, b in zip(found[0], others, strict=True))
+
+
+def test_sparse_convolutions_let_no_pixel_in_from_outside() -> None:
+    """What lies beyond an image, be it the next row, image or channel, or what a batch before left, changes nothing."""
+    mask = torch.ones((16, 16, 3, 3), dtype=torch.bool)
+    conv, x = sparse.SparseConv(None, sparse.kernel_places(mask)), images(1, 5, 16, 4, 4)
+    conv.weight.data.fill_(1.0)
+    alone = conv(x)[2:3].clone()
+    beside = torch.full_like(x, torch.nan)
+    beside[2] = x[2]
+    assert torch.equal(conv(beside)[2:3], alone)
+    assert torch.equal(conv(x[2:3]), alone)

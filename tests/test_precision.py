@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections import OrderedDict
 from pathlib import Path
 from typing import Any
 
@@ -189,11 +190,48 @@ def test_few_survivors_are_computed_alone_and_equally(monkeypatch: pytest.Monkey
         pytest.skip("the kernels are not built, or not for this processor")
     monkeypatch.setattr(sparse, "LEAST", 1)
     few = engine("conv2", "bfloat16", 0.05)
-    monkeypatch.setattr(sparse, "BELOW", 0.0)
+    monkeypatch.setattr(sparse, "LEAST", 2**40)
     dense = engine("conv2", "bfloat16", 0.05)
     assert isinstance(few.module.fc1, sparse.SparseLinear) and isinstance(dense.module.fc1, nn.Linear)
     a, b = torch.stack(few.advance(10)), torch.stack(dense.advance(10))
     torch.testing.assert_close(a, b, rtol=0.01, atol=0)
+
+
+def test_few_survivors_of_convolutions_are_computed_alone_and_equally(monkeypatch: pytest.MonkeyPatch) -> None:
+    if kernels.core() is None:
+        pytest.skip("the kernels are not built, or not for this processor")
+    monkeypatch.setattr(sparse, "LEAST", 1)
+    few = engine("resnet18", "bfloat16", 0.05)
+    monkeypatch.setattr(sparse, "LEAST", 2**40)
+    dense = engine("resnet18", "bfloat16", 0.05)
+    kinds = lambda of: [type(part) for part in of.module.modules()]
+    usual = [conv for conv in dense.module.modules() if isinstance(conv, nn.Conv2d | kernels.Conv)]
+    assert 10 < kinds(few).count(sparse.SparseConv) < len(usual)  # those of stride 2 stay
+    assert sparse.SparseConv not in kinds(dense)
+    a, b = torch.stack(few.advance(10)), torch.stack(dense.advance(10))
+    torch.testing.assert_close(a, b, rtol=0.02, atol=0)
+
+
+def test_weights_that_two_layers_share_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    if kernels.core() is None:
+        pytest.skip("the kernels are not built, or not for this processor")
+    monkeypatch.setattr(sparse, "LEAST", 1)
+    network = nn.Sequential(
+        OrderedDict(
+            a=nn.Conv2d(16, 16, 3, padding=1), b=nn.Conv2d(16, 16, 3, padding=1), c=nn.Conv2d(16, 16, 3, padding=1)
+        )
+    )
+    network.append(nn.Flatten()).append(nn.Linear(64, 10))
+    network.b.weight = network.a.weight
+    few = {
+        name: torch.zeros(layer.shape, dtype=torch.bool)
+        for name, layer in network.named_parameters()
+        if layer.dim() == 4
+    }
+    lowered = lowering.lower(network, "cpu", few)
+    assert isinstance(lowered.module.c, sparse.SparseConv)
+    assert lowered.module.a.weight is lowered.module.b.weight and lowered.module.a.weight.shape == (16, 16, 3, 3)
+    assert lowered.parameters.keys() == dict(network.named_parameters()).keys()
 
 
 def test_layers_are_joined_and_keep_their_names() -> None:

@@ -7,6 +7,7 @@
 
 #include "conv_kernels.hpp"
 #include "small_images.hpp"
+#include "sparse_conv.hpp"
 #include "sparse_linear.hpp"
 
 namespace py = pybind11;
@@ -229,6 +230,26 @@ PYBIND11_MODULE(_conv, m) {
                                   at<conv::bf16>(y_gradient) + first * outputs,
                                   from(at<conv::bf16>(x_gradient), first * inputs),
                                   at<float>(value_gradients) + part * weights);
+        });
+    });
+    m.def("sparse_width", &conv::sparse_width, "Whether images of so many pixels a row can be convolved sparsely.");
+    m.def("sparse_convolve", [](int64_t parts, int64_t rows, int64_t columns, uintptr_t ends, uintptr_t column, int64_t n,
+                                int64_t h, int64_t w, uintptr_t x, uintptr_t values, uintptr_t bias, uintptr_t y) {
+        const conv::SparseKernels s{rows, columns, at<int64_t>(ends), at<int32_t>(column)};
+        const py::gil_scoped_release release;
+        in_parts(parts, n, [&](int64_t, int64_t first, int64_t count) {
+            conv::sparse_convolve(s, count, h, w, at<conv::bf16>(x) + first * h * w * columns, at<float>(values),
+                                  at<float>(bias), at<conv::bf16>(y) + first * h * w * rows);
+        });
+    });
+    m.def("sparse_convolve_values", [](int64_t parts, int64_t rows, int64_t columns, uintptr_t ends, uintptr_t column,
+                                       int64_t n, int64_t h, int64_t w, uintptr_t x, uintptr_t y_gradient,
+                                       uintptr_t value_gradients) {
+        const conv::SparseKernels s{rows, columns, at<int64_t>(ends), at<int32_t>(column)};
+        const py::gil_scoped_release release;
+        in_parts(parts, rows, [&](int64_t, int64_t first, int64_t count) {
+            conv::sparse_convolve_values(s, first, count, n, h, w, at<conv::bf16>(x), at<conv::bf16>(y_gradient),
+                                         at<float>(value_gradients));
         });
     });
     py::class_<conv::Update>(m, "Update").def(py::init(

@@ -27,13 +27,50 @@ constexpr int terms = std::is_same_v<N, bf16> ? 2 : 1;
 
 inline __m512 all(float x) { return _mm512_set1_ps(x); }
 
-inline __m512 widen(const bf16* p) {
-    const __m512i bits = _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
-    return _mm512_castsi512_ps(_mm512_slli_epi32(bits, 16));
-}
+inline __m512 widened(__m256i bits) { return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16)); }
+
+inline __m512 widen(const bf16* p) { return widened(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p))); }
 
 inline void narrow(bf16* p, __m512 x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
+}
+
+// Lane j of x[i] becomes lane i of x[j].
+inline void transpose(__m512 (&x)[lanes]) {
+    __m512d y[lanes];  // by fours: [which four rows][column of each group of four lanes]
+    for (int q = 0; q < 4; ++q) {
+        const __m512 *const a = x + 4 * q, ab = _mm512_unpacklo_ps(a[0], a[1]), cd = _mm512_unpacklo_ps(a[2], a[3]),
+                     AB = _mm512_unpackhi_ps(a[0], a[1]), CD = _mm512_unpackhi_ps(a[2], a[3]);
+        y[4 * q] = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+        y[4 * q + 1] = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+        y[4 * q + 2] = _mm512_unpacklo_pd(_mm512_castps_pd(AB), _mm512_castps_pd(CD));
+        y[4 * q + 3] = _mm512_unpackhi_pd(_mm512_castps_pd(AB), _mm512_castps_pd(CD));
+    }
+    for (int i = 0; i < 4; ++i) {
+        const __m512 a = _mm512_castpd_ps(y[i]), b = _mm512_castpd_ps(y[4 + i]), c = _mm512_castpd_ps(y[8 + i]),
+                     d = _mm512_castpd_ps(y[12 + i]);
+        const __m512 even = _mm512_shuffle_f32x4(a, b, 0x88), odd = _mm512_shuffle_f32x4(a, b, 0xdd),
+                     EVEN = _mm512_shuffle_f32x4(c, d, 0x88), ODD = _mm512_shuffle_f32x4(c, d, 0xdd);
+        x[i] = _mm512_shuffle_f32x4(even, EVEN, 0x88);
+        x[4 + i] = _mm512_shuffle_f32x4(odd, ODD, 0x88);
+        x[8 + i] = _mm512_shuffle_f32x4(even, EVEN, 0xdd);
+        x[12 + i] = _mm512_shuffle_f32x4(odd, ODD, 0xdd);
+    }
+}
+
+// Lane i of the result is the sum of the lanes of x[i].
+inline __m512 sums_of(const __m512 (&x)[lanes]) {
+    __m512 quad[4];
+    for (int q = 0; q < 4; ++q) {
+        const __m512 *a = x + 4 * q, ab = _mm512_unpacklo_ps(a[0], a[1]) + _mm512_unpackhi_ps(a[0], a[1]),
+                     cd = _mm512_unpacklo_ps(a[2], a[3]) + _mm512_unpackhi_ps(a[2], a[3]);
+        const __m512d l = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd)),
+                      h = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+        quad[q] = _mm512_castpd_ps(l) + _mm512_castpd_ps(h);
+    }
+    const __m512 low = _mm512_shuffle_f32x4(quad[0], quad[1], 0x44) + _mm512_shuffle_f32x4(quad[0], quad[1], 0xee);
+    const __m512 high = _mm512_shuffle_f32x4(quad[2], quad[3], 0x44) + _mm512_shuffle_f32x4(quad[2], quad[3], 0xee);
+    return _mm512_shuffle_f32x4(low, high, 0x88) + _mm512_shuffle_f32x4(low, high, 0xdd);
 }
 
 template <class T>

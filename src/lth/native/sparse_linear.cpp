@@ -14,7 +14,7 @@ constexpr int64_t strip = lanes * vectors;  // examples side by side
 inline float widened(bf16 x) {
     const uint32_t bits = uint32_t(x) << 16;
     float value;
-    __builtin_memcpy(&value, &bits, 4);
+    std::memcpy(&value, &bits, 4);
     return value;
 }
 
@@ -46,21 +46,6 @@ void turn_back(const float* in, int64_t examples, int64_t width, int64_t first, 
             for (int64_t at = 0; at < here; ++at) out[e * width + first + c + at] = narrow[at][e];
         }
     }
-}
-
-// Lane i of the result is the sum of the lanes of x[i].
-inline __m512 sums(const __m512 (&x)[16]) {
-    __m512 quad[4];
-    for (int q = 0; q < 4; ++q) {
-        const __m512 *a = x + 4 * q, ab = _mm512_unpacklo_ps(a[0], a[1]) + _mm512_unpackhi_ps(a[0], a[1]),
-                     cd = _mm512_unpacklo_ps(a[2], a[3]) + _mm512_unpackhi_ps(a[2], a[3]);
-        const __m512d l = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd)),
-                      h = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
-        quad[q] = _mm512_castpd_ps(l) + _mm512_castpd_ps(h);
-    }
-    const __m512 low = _mm512_shuffle_f32x4(quad[0], quad[1], 0x44) + _mm512_shuffle_f32x4(quad[0], quad[1], 0xee);
-    const __m512 high = _mm512_shuffle_f32x4(quad[2], quad[3], 0x44) + _mm512_shuffle_f32x4(quad[2], quad[3], 0xee);
-    return _mm512_shuffle_f32x4(low, high, 0x88) + _mm512_shuffle_f32x4(low, high, 0xdd);
 }
 
 thread_local Aligned<bf16> turned_inputs;
@@ -133,7 +118,7 @@ void sparse_backward(const Sparse& s, int64_t examples, const bf16* x, const flo
                         }
                     }
                     const __mmask16 there = count == lanes ? 0xffff : __mmask16((1u << count) - 1);
-                    __m512 total = sums(product);
+                    __m512 total = sums_of(product);
                     if (first) total += _mm512_maskz_loadu_ps(there, value_gradients + entry);
                     _mm512_mask_storeu_ps(value_gradients + entry, there, total);
                 }

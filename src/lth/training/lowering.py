@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import itertools
+from collections import Counter
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +32,7 @@ class Lowered:
     module: nn.Module
     parameters: dict[str, nn.Parameter]
     channels: dict[str, int]
-    places: dict[str, sparse.Places]
+    places: dict[str, sparse.Survivors]
 
     def arranged(self, name: str, tensor: Tensor) -> Tensor:
         """A tensor of the network's parameter `name` as this computes with it."""
@@ -63,6 +64,7 @@ def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = Tr
     compiled = compiled_kernels and device == "cpu" and kernels.core() is not None
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     layers = [part for part in module.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    used = Counter(own for parent in module.modules() for part in parent.children() for own in part.parameters(False))
     for layer in layers[:-1]:
         if not (compiled and _fits(layer)):
             layer.bfloat16()
@@ -72,19 +74,32 @@ def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = Tr
     for layer in layers[-1:]:
         layer.register_forward_pre_hook(_in_float32)
     channels: dict[str, int] = {}
-    places: dict[str, sparse.Places] = {}
+    places: dict[str, sparse.Survivors] = {}
     for parent in list(module.modules()):
         if type(parent) is nn.Sequential:
             channels |= {names[weight]: count for weight, count in _flatten_last(parent).items()}
         if compiled:
-            _join(parent)
-            for child, layer in parent.named_children():
-                if isinstance(layer, nn.Linear) and layer is not layers[-1] and type(layer) is nn.Linear:
+            for child, layer in list(parent.named_children()):
+                if isinstance(layer, nn.Linear | nn.Conv2d) and layer in layers[:-1] and used[layer.weight] == 1:
                     name = names[id(layer.weight)]
-                    if sparse.gains(mask.get(name)):
-                        places[name] = sparse.places(by_pixel(mask[name], channels.get(name)))
-                        setattr(parent, child, sparse.SparseLinear(layer.bias, places[name]))
+                    if few := _sparse(layer, mask.get(name), channels.get(name)):
+                        places[name] = few.where.survivors
+                        setattr(parent, child, few)
+            _join(parent)
     return Lowered(module, dict(module.named_parameters()), channels, places)
+
+
+def _sparse(
+    layer: nn.Module, mask: Tensor | None, channels: int | None
+) -> sparse.SparseLinear | sparse.SparseConv | None:
+    """What computes `layer` from its surviving weights alone; None where nothing does, or it gains nothing."""
+    if mask is None or not sparse.gains(mask):
+        return None
+    if type(layer) is nn.Linear:
+        return sparse.SparseLinear(layer.bias, sparse.places(by_pixel(mask, channels)))
+    if type(layer) is nn.Conv2d and kernels.usual(layer):
+        return sparse.SparseConv(layer.bias, sparse.kernel_places(mask))
+    return None
 
 
 def _in_float32(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
