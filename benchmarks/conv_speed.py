@@ -9,7 +9,7 @@ number; of the fourth, one trial runs on all cores, as by `lth run --threads`. I
 presets'. Lowest and median over rounds are printed as a Markdown table; beside them the processor time of one iteration
 of one trial, which tells how much of a time was waiting for a busy machine.
 
---sparse: in place of that, Conv-2's first fully connected layer by density, dense and from its surviving weights alone.
+--sparse: in place of that, layers of Conv-2 and VGG-19 by density, dense and from their surviving weights alone.
 """
 
 from __future__ import annotations
@@ -34,11 +34,22 @@ from lth.models.init import draw
 from lth.randomness import generator
 from lth.training import sparse, updates
 from lth.training.learners import optimizer_for
+from lth.training.lowering import lower
 from lth.training.torch_engine import TorchEngine
 
 NAMES = ("conv2", "conv4", "conv6", "conv6-256", "resnet18", "vgg19")
 WAYS = ("float32", "autocast", "ours", "alone")
 EXAMPLES = 1500
+LAYERS: dict[str, tuple[Callable[[], nn.Linear | nn.Conv2d], tuple[int, ...]]] = {  # at the presets' batches
+    "Conv-2, fc1": (lambda: nn.Linear(16384, 256), (60, 16384)),
+    **{
+        f"VGG-19, {n} channels of {side}x{side}": (
+            lambda n=n: nn.Conv2d(n, n, 3, padding=1, bias=False),
+            (64, n, side, side),
+        )
+        for n, side in ((256, 8), (512, 4), (512, 2))
+    },
+}
 Run = Callable[[int], None]
 
 
@@ -136,35 +147,47 @@ def compare(given: argparse.Namespace) -> None:
         print(f"| {name} | {resolve(name).recipe.batch} | " + " | ".join(cells) + " |", flush=True)
 
 
+def iteration(
+    layer: nn.Linear | nn.Conv2d, mask: torch.Tensor, shape: tuple[int, ...], alone: bool
+) -> Callable[[], None]:
+    """Forward, backward and update of a layer as `lth run` computes it: dense, or from its survivors `alone`."""
+    sparse.BELOW = sparse.KERNELS_BELOW = 2.0 if alone else 0.0
+    lowered = lower(nn.Sequential(layer, nn.Linear(1, 1)), "cpu", {"0.weight": mask})  # the last one stays as it is
+    weight, recipe = lowered.parameters["0.weight"], Recipe(lr=1e-3, iterations=1)
+    weight.data.copy_(lowered.arranged("0.weight", layer.weight.data * mask))
+    narrow = weight.dtype == torch.bfloat16
+    kept = None if alone else torch.empty_like(weight, dtype=torch.bool).copy_(mask)
+    slot = updates.slot(recipe, weight.data.float() if narrow else weight.data, kept, weight.data if narrow else None)
+    x = torch.randn(shape).clamp(0).bfloat16()
+    x = (x.contiguous(memory_format=torch.channels_last) if x.dim() == 4 else x).requires_grad_()
+    computes = lowered.module.get_submodule("0")
+    gradient = torch.randn_like(computes(x))
+
+    def once() -> None:
+        updates.step(recipe, 1e-3, 1, [slot], torch.autograd.grad(computes(x), (x, weight), gradient)[1:])
+
+    return once
+
+
 def compare_sparse(given: argparse.Namespace) -> None:
-    """Conv-2's first fully connected layer: forward, backward and update, batch 60, one thread, processor time."""
+    """Layers by density, dense and from their surviving weights: one thread, processor time."""
     torch.set_num_threads(1)
-    recipe, inputs, outputs = Recipe(lr=1e-3, iterations=1), 16384, 256
-    x = torch.randn(60, inputs).clamp(0).bfloat16().requires_grad_()
-    gradient = torch.randn(60, outputs).bfloat16()
-    print("| density | dense, ms | survivors alone, ms |\n|---|---|---|")
-    for density in (0.5, 0.3, 0.25, 0.2, 0.15, 0.1, 0.05, 0.02, 0.01):
-        mask = torch.rand(outputs, inputs) < density
-        weight = nn.init.trunc_normal_(torch.empty(outputs, inputs)) * mask
-        where, bias = sparse.places(mask), torch.zeros(outputs)
-        values, used = where.gather(weight).requires_grad_(), weight.bfloat16().requires_grad_()
-        slots = updates.slot(recipe, weight, mask, used.data), updates.slot(recipe, values.data)
-
-        def dense(used=used, slot=slots[0], bias=bias) -> None:
-            y = F.linear(x, used, bias.bfloat16())
-            updates.step(recipe, 1e-3, 1, [slot], torch.autograd.grad(y, (x, used), gradient)[1:])
-
-        def survivors(values=values, slot=slots[1], bias=bias, where=where) -> None:
-            y = sparse.SparseProduct.apply(x, values, bias, where)
-            updates.step(recipe, 1e-3, 1, [slot], torch.autograd.grad(y, (x, values), gradient)[1:])
-
-        times: dict[Callable[[], None], list[float]] = {dense: [], survivors: []}
-        for _ in range(3 * given.rounds):
-            for way, seconds in times.items():
-                began = time.thread_time()
-                way()
-                seconds.append(time.thread_time() - began)
-        print(f"| {density:g} | {1e3 * min(times[dense]):.1f} | {1e3 * min(times[survivors]):.1f} |", flush=True)
+    print("Milliseconds of an iteration, dense and from the survivors alone, lowest\n")
+    print(f"| density | {' | '.join(LAYERS)} |\n|{'---|' * (len(LAYERS) + 1)}")
+    for density in (0.3, 0.2, 0.15, 0.1, 0.05, 0.02, 0.01):
+        cells = []
+        for made, shape in LAYERS.values():
+            layer = made()
+            mask = torch.rand(layer.weight.shape) < density
+            ways = [iteration(layer, mask, shape, alone) for alone in (False, True)]
+            times: list[list[float]] = [[], []]
+            for _ in range(3 * given.rounds):
+                for way, seconds in zip(ways, times, strict=True):
+                    began = time.thread_time()
+                    way()
+                    seconds.append(time.thread_time() - began)
+            cells.append(" ".join(f"{1e3 * min(seconds):.1f}" for seconds in times))
+        print(f"| {density:g} | {' | '.join(cells)} |", flush=True)
 
 
 def main() -> None:
