@@ -65,12 +65,18 @@ SEEDS = [  # whether early stops and accuracies are a validation set's: each see
     f"lth run lenet seed={n} --trials 3 --levels 8 --scale 0.3 --branches '' --out RUNS/seeds/seed{n}"
     for n in range(1, 5)
 ]
+SAMPLED = [  # whether large first values make tickets poor: the same values, each layer's dealt out anew
+    "lth run conv2 recipe.iterations=5000 prune.densities=[0.265]"
+    """ 'branch=[{name="reinit",count=2},{name="sampled",count=2}]' --trials 1 --levels 1 --threads 2"""
+    " --out RUNS/sampled/conv2-5000",
+]
 COMMANDS = {
     "lenet": [f"lth run lenet 'branch={CONTROLS}' --out RUNS/lenet"],
     "lenet-oneshot": ["lth run lenet-oneshot --trials 3 --out RUNS/lenet-oneshot"],
     "lenet-continued": ["lth run lenet-continued --trials 3 --out RUNS/lenet-continued"],
     "inputs": INPUTS,
     "length": LENGTH,
+    "sampled": SAMPLED,
     "seeds": SEEDS,
     "conv2": [f"lth run conv2 recipe.iterations=5000 'branch={SHORT}' --trials 2 --levels 10 --out RUNS/conv2"],
     "conv4": [f"lth run conv4 recipe.iterations=5000 'branch={SHORT}' --trials 1 --levels 10 --out RUNS/conv4"],
