@@ -10,6 +10,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
@@ -334,15 +335,11 @@ def test_a_damaged_need_is_named_and_not_trained_on(tiny: dict[str, Any], tmp_pa
         lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1)
 
 
-@pytest.mark.parametrize(("takes", "share"), [(0.0, 0.0), (0.1, 0.02), (2.0, 0.02), (20.0, 0.02)])
-def test_checkpoints_take_a_fiftieth_of_the_time_at_most(
-    monkeypatch: pytest.MonkeyPatch, takes: float, share: float
-) -> None:
+def saves_of(monkeypatch: pytest.MonkeyPatch, takes: Callable[[int], float]) -> tuple[list[int], float]:
+    """The iterations at which checkpoints were made, and the seconds that all took; one update takes a second."""
     clock, saves = [0.0], []
 
     class Steady:
-        """An update a second."""
-
         iteration = 0
 
         def advance(self, until: int) -> None:
@@ -353,12 +350,28 @@ def test_checkpoints_take_a_fiftieth_of_the_time_at_most(
             return {}
 
     def save(checkpoint: loop.Checkpoint) -> None:
-        clock[0] += takes
+        clock[0] += takes(len(saves))
         saves.append(checkpoint.iteration)
 
     monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
     loop.Session(cast(loop.Engine, Steady()), loop.Hooks(save=save)).advance(10_000)
-    assert len(saves) * takes <= share * clock[0] + takes
+    return saves, clock[0]
+
+
+@pytest.mark.parametrize(("takes", "share"), [(0.0, 0.0), (0.1, 0.02), (2.0, 0.02), (20.0, 0.02)])
+def test_checkpoints_take_a_fiftieth_of_the_time_at_most(
+    monkeypatch: pytest.MonkeyPatch, takes: float, share: float
+) -> None:
+    saves, seconds = saves_of(monkeypatch, lambda number: takes)
+    assert len(saves) * takes <= share * seconds + takes
     least = max(loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_COST * takes)
     assert len(saves) >= 10_000 / (2 * least + 2) - 1
+
+
+def test_a_machine_that_slept_while_a_checkpoint_was_written_soon_makes_the_next(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    saves, _ = saves_of(monkeypatch, lambda number: 8 * 3600 if number == 1 else 0.1)
+    assert saves[2] - saves[1] <= loop.CHECKPOINT_PAUSE + 5
+    assert saves[3] - saves[2] <= 10

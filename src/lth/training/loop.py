@@ -18,6 +18,7 @@ from lth.plan import evaluations
 SLICE_SECONDS = 0.4  # about how long an engine works between two looks at the world; slicing changes no bit
 CHECKPOINT_SECONDS = 5.0
 CHECKPOINT_COST = 50  # times what a checkpoint took is worked before the next: large networks' take seconds
+CHECKPOINT_PAUSE = 1200.0  # seconds of work before the next at most: a machine may have slept while one was written
 
 
 class Engine(Protocol):
@@ -136,7 +137,7 @@ class Session:
         progress.iteration, progress.state, progress.seconds = self.engine.iteration, self.engine.state(), self.seconds
         self.hooks.save(progress)
         self.saved = time.monotonic()
-        self.pause = max(self.least, CHECKPOINT_COST * (self.saved - began))
+        self.pause = max(self.least, min(CHECKPOINT_COST * (self.saved - began), CHECKPOINT_PAUSE))
 
     def _work(self, until: int) -> None:
         first, began = self.engine.iteration, time.perf_counter()
