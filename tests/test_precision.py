@@ -185,31 +185,23 @@ def test_it_resumes_to_the_same_bits(
     assert all(torch.equal(tensor, again.weights()[part]) for part, tensor in whole.weights().items())
 
 
-def test_few_survivors_are_computed_alone_and_equally(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize(
+    ("name", "kind", "layers", "near"),
+    [("conv2", sparse.SparseLinear, 2, 0.01), ("resnet18", sparse.SparseConv, 17, 0.02)],
+)
+def test_few_survivors_are_computed_alone_and_equally(
+    name: str, kind: type[nn.Module], layers: int, near: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     if kernels.core() is None:
         pytest.skip("the kernels are not built, or not for this processor")
     monkeypatch.setattr(sparse, "LEAST", 1)
-    few = engine("conv2", "bfloat16", 0.05)
+    few = engine(name, "bfloat16", 0.05)
     monkeypatch.setattr(sparse, "LEAST", 2**40)
-    dense = engine("conv2", "bfloat16", 0.05)
-    assert isinstance(few.module.fc1, sparse.SparseLinear) and isinstance(dense.module.fc1, nn.Linear)
+    dense = engine(name, "bfloat16", 0.05)
+    count = lambda of: [type(part) for part in of.module.modules()].count(kind)
+    assert (count(few), count(dense)) == (layers, 0)
     a, b = torch.stack(few.advance(10)), torch.stack(dense.advance(10))
-    torch.testing.assert_close(a, b, rtol=0.01, atol=0)
-
-
-def test_few_survivors_of_convolutions_are_computed_alone_and_equally(monkeypatch: pytest.MonkeyPatch) -> None:
-    if kernels.core() is None:
-        pytest.skip("the kernels are not built, or not for this processor")
-    monkeypatch.setattr(sparse, "LEAST", 1)
-    few = engine("resnet18", "bfloat16", 0.05)
-    monkeypatch.setattr(sparse, "LEAST", 2**40)
-    dense = engine("resnet18", "bfloat16", 0.05)
-    kinds = lambda of: [type(part) for part in of.module.modules()]
-    usual = [conv for conv in dense.module.modules() if isinstance(conv, nn.Conv2d | kernels.Conv)]
-    assert 10 < kinds(few).count(sparse.SparseConv) < len(usual)  # those of stride 2 stay
-    assert sparse.SparseConv not in kinds(dense)
-    a, b = torch.stack(few.advance(10)), torch.stack(dense.advance(10))
-    torch.testing.assert_close(a, b, rtol=0.02, atol=0)
+    torch.testing.assert_close(a, b, rtol=near, atol=0)
 
 
 def test_weights_that_two_layers_share_stay_whole(monkeypatch: pytest.MonkeyPatch) -> None:
