@@ -64,7 +64,9 @@ def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = Tr
     compiled = compiled_kernels and device == "cpu" and kernels.core() is not None
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     layers = [part for part in module.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
-    used = Counter(own for parent in module.modules() for part in parent.children() for own in part.parameters(False))
+    used = Counter[Tensor](
+        own for parent in module.modules() for part in parent.children() for own in part.parameters(False)
+    )
     for layer in layers[:-1]:
         if not (compiled and _fits(layer)):
             layer.bfloat16()
