@@ -65,7 +65,7 @@ SEEDS = [  # whether early stops and accuracies are a validation set's: each see
     f"lth run lenet seed={n} --trials 3 --levels 8 --scale 0.3 --branches '' --out RUNS/seeds/seed{n}"
     for n in range(1, 5)
 ]
-SAMPLED = [  # whether large first values make tickets poor: the same values, each layer's dealt out anew
+SAMPLED = [  # whether large first values make tickets poor: the same ones, drawn anew within each layer
     "lth run conv2 recipe.iterations=5000 prune.densities=[0.265]"
     """ 'branch=[{name="reinit",count=2},{name="sampled",count=2}]' --trials 1 --levels 1 --threads 2"""
     " --out RUNS/sampled/conv2-5000",

@@ -1,6 +1,6 @@
 """3x3 convolutions as one product of matrices, for processors with a matrix unit (AMX).
 
-There oneDNN's products of matrices run at two to eight times the pace of its convolutions where images have few pixels
+There oneDNN's products of matrices run at several times the pace of its convolutions where images have few pixels
 and many channels: so each pixel's nine neighbours are copied into a row, and the rows multiplied.
 """
 

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 from lth.training import kernels
 
 BELOW = 0.2  # density under which the kernels gain on dense products: benchmarks/conv_speed.py --sparse
-KERNELS_BELOW = 0.1  # the same of convolutions, of 8x8 pixels and fewer
+KERNELS_BELOW = 0.1  # the same of 3x3 convolutions on images of up to 8 pixels a row
 LEAST = 2**18  # weights under which a layer costs too little to matter
 
 
@@ -29,7 +29,7 @@ class Survivors:
 
     def scatter(self, values: Tensor) -> Tensor:
         """All weights, 0 where none survives."""
-        return torch.zeros(self.shape.numel(), dtype=values.dtype).index_copy(0, self.flat, values).reshape(self.shape)
+        return torch.zeros(self.shape.numel(), dtype=values.dtype).index_copy_(0, self.flat, values).reshape(self.shape)
 
 
 @dataclass(frozen=True)
