@@ -25,7 +25,15 @@ SOURCES = {
 }
 KERNELS = {  # what is compiled with the flags of an instruction set, into a folder of its name
     "_core": {name: ["kernels.cpp"] for name in ("kernels_avx512", "kernels_avx2", "kernels_plain")},
-    "_conv": {"conv_avx512_bf16": ["conv_kernels.cpp", "small_images.cpp", "sparse_conv.cpp", "sparse_linear.cpp"]},
+    "_conv": {
+        "conv_avx512_bf16": [
+            "conv_kernels.cpp",
+            "matrix_conv.cpp",
+            "small_images.cpp",
+            "sparse_conv.cpp",
+            "sparse_linear.cpp",
+        ],
+    },
 }
 MATH = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]  # NaN and infinity stay what they are
 FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", *MATH]

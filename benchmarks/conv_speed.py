@@ -151,7 +151,7 @@ def iteration(
     layer: nn.Linear | nn.Conv2d, mask: torch.Tensor, shape: tuple[int, ...], alone: bool
 ) -> Callable[[], None]:
     """Forward, backward and update of a layer as `lth run` computes it: dense, or from its survivors `alone`."""
-    sparse.BELOW = sparse.KERNELS_BELOW = 2.0 if alone else 0.0
+    sparse.BELOW = sparse.KERNELS_BELOW = sparse.MATRIX_BELOW = 2.0 if alone else 0.0
     lowered = lower(nn.Sequential(layer, nn.Linear(1, 1)), "cpu", {"0.weight": mask})  # the last one stays as it is
     weight, recipe = lowered.parameters["0.weight"], Recipe(lr=1e-3, iterations=1)
     weight.data.copy_(lowered.arranged("0.weight", layer.weight.data * mask))

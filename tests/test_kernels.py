@@ -185,7 +185,8 @@ def test_a_convolution_is_one_by_whichever_kernel(case: tuple[int, ...], after: 
 def test_products_are_of_what_this_processor_multiplies_fastest(
     floats_are_faster: bool, unit: str, numbers: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(kernels, "core", lambda: SimpleNamespace(floats_are_faster=lambda: floats_are_faster))
+    core = SimpleNamespace(floats_are_faster=lambda: floats_are_faster, matrix_unit=lambda: True)
+    monkeypatch.setattr(kernels, "core", lambda: core)
     monkeypatch.setattr(kernels, "hardware", lambda device: unit)
     assert kernels.products() == numbers
     plain = "amx" in unit

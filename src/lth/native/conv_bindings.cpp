@@ -2,10 +2,13 @@
 // shapes and layouts, and keeps them alive.
 #include <pybind11/pybind11.h>
 
+#include <algorithm>
 #include <exception>
 #include <stdexcept>
 
+#include "aligned.hpp"
 #include "conv_kernels.hpp"
+#include "matrix_conv.hpp"
 #include "small_images.hpp"
 #include "sparse_conv.hpp"
 #include "sparse_linear.hpp"
@@ -58,6 +61,22 @@ conv::Shape thin_shape(int64_t images, int64_t height, int64_t width, int64_t in
     return {images, height, width, inputs, outputs, conv::After(after)};
 }
 
+conv::Shape matrix_shape(int64_t images, int64_t height, int64_t width, int64_t inputs, int64_t outputs) {
+    if (!conv::matrix_unit()) throw std::runtime_error("this processor has no matrix unit, or its use is not allowed");
+    if (inputs % conv::matrix_block || outputs % conv::matrix_block) {
+        throw std::invalid_argument("channels must be multiples of 32");
+    }
+    return {images, height, width, inputs, outputs, conv::After::nothing};
+}
+
+// Room that a thread of Python's keeps: to ask the system for megabytes at each convolution takes longer than to copy.
+template <int which>
+conv::bf16* room(int64_t size) {
+    thread_local lth::Aligned<conv::bf16> kept;
+    if (int64_t(kept.size()) < size) kept.resize(size);
+    return kept.data();
+}
+
 // part(p, first, count) for each of `parts` parts of `all`, on threads of their own: OpenMP's, which are torch's too, as
 // those of two pools would wait for each other's cores.
 template <class Part>
@@ -95,6 +114,21 @@ int64_t outputs_of(const conv::Shape& s) {
 
 template <class T>
 T* from(T* tensor, int64_t offset) { return tensor ? tensor + offset : nullptr; }
+
+void matrix_convolve(int64_t parts, const conv::Shape& all, const conv::bf16* x, const conv::bf16* weight, bool turned,
+                     const conv::bf16* bias, conv::bf16* y) {
+    const int64_t pixels = all.height * all.width, most = conv::images_at_a_time(all);
+    conv::bf16* const rows = room<0>(pixels * std::min(most, conv::whole_blocks(all.images)) * all.inputs);
+    for (int64_t done = 0; done < all.images; done += most) {
+        const conv::Shape s = only(all, std::min(most, all.images - done));
+        in_parts(parts, pixels, [&](int64_t, int64_t first, int64_t count) {
+            conv::rows_of_images(s.images, pixels, s.inputs, first, count, x + done * inputs_of(s), rows);
+        });
+        in_parts(parts, conv::convolve_units(s), [&](int64_t, int64_t first, int64_t count) {
+            conv::convolve(s, first, count, rows, weight, turned, bias, y + done * outputs_of(s));
+        });
+    }
+}
 
 // A batch is done in `parts` parts, and gradients of weights and biases are [part, ...].
 template <class N>
@@ -208,6 +242,34 @@ PYBIND11_MODULE(_conv, m) {
         in_panels(parts, outputs, [&](int64_t first, int64_t count) {
             conv::small_backward_kernels(s, first, count, at<conv::bf16>(x), at<conv::bf16>(y),
                                          at<conv::bf16>(y_gradient), at<float>(weight_gradient), at<float>(bias_gradient));
+        });
+    });
+    m.def("matrix_unit", &conv::matrix_unit, "Whether this process may use a unit for products of matrices.");
+    m.attr("matrix_block") = conv::matrix_block;
+    m.def("matrix_forward", [](int64_t parts, int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs, uintptr_t x,
+                               uintptr_t weight, uintptr_t bias, uintptr_t y) {
+        const conv::Shape s = matrix_shape(n, h, w, inputs, outputs);
+        const py::gil_scoped_release release;
+        matrix_convolve(parts, s, at<conv::bf16>(x), at<conv::bf16>(weight), false, at<conv::bf16>(bias),
+                        at<conv::bf16>(y));
+    });
+    m.def("matrix_backward", [](int64_t parts, int64_t n, int64_t h, int64_t w, int64_t inputs, int64_t outputs,
+                                uintptr_t x, uintptr_t weight, uintptr_t y_gradient, uintptr_t x_gradient,
+                                uintptr_t weight_gradient) {
+        const conv::Shape s = matrix_shape(n, h, w, inputs, outputs), back = matrix_shape(n, h, w, outputs, inputs);
+        const py::gil_scoped_release release;
+        if (x_gradient) {
+            matrix_convolve(parts, back, at<conv::bf16>(y_gradient), at<conv::bf16>(weight), true, nullptr,
+                            at<conv::bf16>(x_gradient));
+        }
+        const int64_t images = conv::whole_blocks(n);
+        conv::bf16 *const right = room<1>(h * w * images * inputs), *const left = room<2>(h * w * images * outputs);
+        in_parts(parts, h * w, [&](int64_t, int64_t first, int64_t count) {
+            conv::pairs_of_images(n, h * w, inputs, first, count, at<conv::bf16>(x), right);
+            conv::rows_of_channels(n, h * w, outputs, first, count, at<conv::bf16>(y_gradient), left);
+        });
+        in_parts(parts, conv::kernel_units(s), [&](int64_t, int64_t first, int64_t count) {
+            conv::kernel_gradients(s, first, count, right, left, at<conv::bf16>(weight_gradient));
         });
     });
     m.attr("sparse_block") = conv::sparse_block;

@@ -2,7 +2,8 @@
 
 They need AVX512_BF16 (native/conv_kernels.hpp says what they do). oneDNN's convolutions already run at that
 instruction's limit, so these do fewer products instead, and products of floats where those are faster, as on Intel's
-processors. Processors with AMX are several times as fast at the plain products and keep to oneDNN's (columns.py).
+processors. Processors with AMX are several times as fast at the plain products and have convolutions of their own
+(matrices.py).
 """
 
 from __future__ import annotations
@@ -49,6 +50,11 @@ def matrix_unit() -> bool:
     return "amx" in (hardware("cpu") or "")
 
 
+def matrix_kernels() -> bool:
+    """Whether compiled kernels may use that unit here."""
+    return core() is not None and matrix_unit() and core().matrix_unit()
+
+
 def _convolutions(numbers: torch.dtype) -> Any:
     """The compiled convolutions whose products are of `numbers`."""
     return getattr(core(), str(numbers).removeprefix("torch."))
@@ -70,7 +76,8 @@ def said() -> str:
     if lacking := why_not():
         return f"without compiled kernels: {lacking}"
     if matrix_unit():
-        return "convolutions by oneDNN, the rest by compiled kernels"
+        of_small = "convolutions of large images by oneDNN" if matrix_kernels() else "convolutions by oneDNN"
+        return f"{of_small}, the rest by compiled kernels"
     return f"convolutions by compiled kernels, from products of {str(products()).removeprefix('torch.')}"
 
 

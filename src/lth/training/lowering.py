@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from lth.masks import Mask
-from lth.training import columns, kernels, sparse
+from lth.training import kernels, matrices, sparse
 
 # What may follow a convolution and be computed with it: as the network has it -> as the kernels do it. Pooling and ReLU
 # may change places: the maximum of what ReLU leaves is what ReLU leaves of the maximum.
@@ -135,8 +135,8 @@ def _join(parent: nn.Module) -> None:
             assert isinstance(part, nn.Conv2d)
             tail = next(tail for tail in TAILS if kinds[at + 1 : at + 1 + len(tail)] == list(tail))
             setattr(parent, name, kernels.Conv(part, TAILS[tail]))
-        elif type(part) is nn.Conv2d and columns.fits(part):
-            setattr(parent, name, columns.Conv(part))
+        elif type(part) is nn.Conv2d and matrices.fits(part):
+            setattr(parent, name, matrices.Conv(part))
             continue
         elif TAILS.get(tuple(kinds[at : at + 2])) == ("pool", "relu"):
             tail = ("pool",)

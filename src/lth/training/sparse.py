@@ -12,8 +12,10 @@ from torch.nn import functional as F
 
 from lth.training import kernels
 
-BELOW = 0.2  # density under which the kernels gain on dense products: benchmarks/conv_speed.py --sparse
-KERNELS_BELOW = 0.1  # the same of 3x3 convolutions on images of up to 8 pixels a row
+# Density under which the kernels gain on dense products: benchmarks/conv_speed.py --sparse.
+BELOW = 0.2
+KERNELS_BELOW = 0.1  # of 3x3 convolutions on images of up to 8 pixels a row
+MATRIX_BELOW = 0.03  # of those where a matrix unit computes the dense ones
 LEAST = 2**18  # weights under which a layer costs too little to matter
 
 
@@ -95,7 +97,7 @@ def _way(mask: Tensor, number: Tensor) -> tuple[Way, Tensor]:
 
 def gains(mask: Tensor) -> bool:
     """Whether a layer under `mask` is better computed from its surviving weights alone."""
-    below = BELOW if mask.dim() == 2 else KERNELS_BELOW
+    below = BELOW if mask.dim() == 2 else MATRIX_BELOW if kernels.matrix_kernels() else KERNELS_BELOW
     return mask.numel() >= LEAST and int(mask.sum()) < below * mask.numel()
 
 
