@@ -265,8 +265,8 @@ PYBIND11_MODULE(_conv, m) {
         const int64_t images = conv::whole_blocks(n);
         conv::bf16 *const right = room<1>(h * w * images * inputs), *const left = room<2>(h * w * images * outputs);
         in_parts(parts, h * w, [&](int64_t, int64_t first, int64_t count) {
-            conv::pairs_of_images(n, h * w, inputs, first, count, at<conv::bf16>(x), right);
-            conv::rows_of_channels(n, h * w, outputs, first, count, at<conv::bf16>(y_gradient), left);
+            conv::pairs_of_images(n, h * w, inputs, first, count, false, at<conv::bf16>(x), right);
+            conv::pairs_of_images(n, h * w, outputs, first, count, true, at<conv::bf16>(y_gradient), left);
         });
         in_parts(parts, conv::kernel_units(s), [&](int64_t, int64_t first, int64_t count) {
             conv::kernel_gradients(s, first, count, right, left, at<conv::bf16>(weight_gradient));

@@ -66,9 +66,7 @@ LTH_MATRIX inline void resume(const float* from) {
 
 inline __m512i load_row(const bf16* p) { return _mm512_loadu_si512(p); }
 
-inline void put_two(bf16* p, __m512 low, __m512 high) {
-    _mm512_storeu_si512(p, reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)));
-}
+inline __m512i two(__m512 low, __m512 high) { return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)); }
 
 // Sixteen numbers of each of two rows, side by side.
 inline __m512i two_rows(const bf16* even, const bf16* odd) {
@@ -86,7 +84,7 @@ inline __m512i pair_at(int64_t n, int64_t image, int64_t stride, const bf16* x) 
 }
 
 // Kernels [output, 3, 3, input] of 16 outputs as the right side: [place][32 inputs][pair][output][which of the pair].
-__attribute__((noinline)) void pack(int64_t inputs, int64_t, int64_t first, const bf16* weight, bf16* packed) {
+void pack(int64_t inputs, int64_t, int64_t first, const bf16* weight, bf16* packed) {
     for (int64_t step = 0; step < 9 * inputs; step += tile_depth) {
         __m512 block[lanes];
         for (int64_t i = 0; i < lanes; ++i) {
@@ -100,8 +98,7 @@ __attribute__((noinline)) void pack(int64_t inputs, int64_t, int64_t first, cons
 }
 
 // The same for the way back, of kernels [input, 3, 3, output]: the gradient's channels are the inputs here.
-__attribute__((noinline)) void pack_turned(int64_t inputs, int64_t outputs, int64_t first, const bf16* weight,
-                                           bf16* packed) {
+void pack_turned(int64_t inputs, int64_t outputs, int64_t first, const bf16* weight, bf16* packed) {
     for (int64_t place = 0; place < 9; ++place) {
         for (int64_t c = 0; c < inputs; c += 2) {
             const bf16* const from = weight + (c * 9 + 8 - place) * outputs + first;
@@ -125,35 +122,20 @@ void rows_of_images(int64_t n, int64_t pixels, int64_t channels, int64_t first_p
     }
 }
 
-void rows_of_channels(int64_t n, int64_t pixels, int64_t channels, int64_t first_pixel, int64_t count, const bf16* x,
-                      bf16* rows) {
+void pairs_of_images(int64_t n, int64_t pixels, int64_t channels, int64_t first_pixel, int64_t count, bool left,
+                     const bf16* x, bf16* pairs) {
     const int64_t images = whole_blocks(n);
     for (int64_t p = first_pixel; p < first_pixel + count; ++p) {
         for (int64_t i = 0; i < images; i += tile_depth) {
             for (int64_t c = 0; c < channels; c += tile_side) {
                 __m512 block[lanes];
                 for (int64_t pair = 0; pair < lanes; ++pair) {
-                    block[pair] = _mm512_castsi512_ps(pair_at(n, i + 2 * pair, pixels * channels, x + p * channels + c));
+                    const __m512i both = pair_at(n, i + 2 * pair, pixels * channels, x + p * channels + c);
+                    block[pair] = _mm512_castsi512_ps(both);
                 }
-                transpose(block);
-                bf16* const to = rows + (p * images + i) * channels + c * tile_depth;
-                for (int64_t k = 0; k < lanes; ++k) _mm512_store_ps(to + k * tile_depth, block[k]);
-            }
-        }
-    }
-}
-
-void pairs_of_images(int64_t n, int64_t pixels, int64_t channels, int64_t first_pixel, int64_t count, const bf16* x,
-                     bf16* pairs) {
-    const int64_t images = whole_blocks(n);
-    for (int64_t p = first_pixel; p < first_pixel + count; ++p) {
-        for (int64_t i = 0; i < images; i += tile_depth) {
-            for (int64_t c = 0; c < channels; c += tile_side) {
+                if (left) transpose(block);
                 bf16* const to = pairs + (p * images + i) * channels + c * tile_depth;
-                for (int64_t pair = 0; pair < lanes; ++pair) {
-                    _mm512_store_si512(to + pair * tile_depth,
-                                       pair_at(n, i + 2 * pair, pixels * channels, x + p * channels + c));
-                }
+                for (int64_t row = 0; row < lanes; ++row) _mm512_store_ps(to + row * tile_depth, block[row]);
             }
         }
     }
@@ -168,8 +150,8 @@ int64_t images_at_a_time(const Shape& s) {
 // the images do.
 int64_t convolve_units(const Shape& s) { return s.height * (s.outputs / matrix_block); }
 
-LTH_MATRIX void convolve(const Shape& s, int64_t first, int64_t count, const bf16* rows, const bf16* weight, bool turned,
-                         const bf16* bias, bf16* y) {
+LTH_MATRIX void convolve(const Shape& s, int64_t first, int64_t count, const bf16* rows, const bf16* weight,
+                         bool turned, const bf16* bias, bf16* y) {
     thread_local Aligned<bf16> kept;
     const int64_t images = whole_blocks(s.images), kernel = 9 * s.inputs * tile_side;
     bf16* const packed = at_least(kept, 2 * kernel);
@@ -183,6 +165,7 @@ LTH_MATRIX void convolve(const Shape& s, int64_t first, int64_t count, const bf1
             for (int64_t i = 0; i < matrix_block; i += tile_side) {
                 (turned ? pack_turned : pack)(s.inputs, s.outputs, k + i, weight, packed + i * 9 * s.inputs);
             }
+            asm volatile("" ::: "memory");  // GCC does not know that loads of tiles read what was written here
         }
         const __m512 low = bias ? widen(bias + k) : _mm512_setzero_ps();
         const __m512 high = bias ? widen(bias + k + tile_side) : _mm512_setzero_ps();
@@ -206,8 +189,8 @@ LTH_MATRIX void convolve(const Shape& s, int64_t first, int64_t count, const bf1
                 const int64_t some = std::min(matrix_block, s.images - i);
                 for (int64_t n = 0; n < some; ++n) {
                     const float* const from = found + n / tile_side * 2 * sums + n % tile_side * tile_side;
-                    put_two(y + (((i + n) * s.height + row) * s.width + column) * s.outputs + k,
-                            _mm512_load_ps(from) + low, _mm512_load_ps(from + sums) + high);
+                    _mm512_storeu_si512(y + (((i + n) * s.height + row) * s.width + column) * s.outputs + k,
+                                        two(_mm512_load_ps(from) + low, _mm512_load_ps(from + sums) + high));
                 }
             }
         }
@@ -219,8 +202,8 @@ LTH_MATRIX void convolve(const Shape& s, int64_t first, int64_t count, const bf1
 // that stay in the cache for the nine places.
 int64_t kernel_units(const Shape& s) { return 3 * (s.outputs / matrix_block) * (s.inputs / matrix_block); }
 
-LTH_MATRIX void kernel_gradients(const Shape& s, int64_t first, int64_t count, const bf16* pairs_of_x,
-                                 const bf16* rows_of_gradient, bf16* weight_gradient) {
+LTH_MATRIX void kernel_gradients(const Shape& s, int64_t first, int64_t count, const bf16* x, const bf16* gradient,
+                                 bf16* weight_gradient) {
     const int64_t images = whole_blocks(s.images), blocks = s.outputs / matrix_block;
     const int64_t row_size = s.width * images * 2 * matrix_block * int64_t(sizeof(bf16));
     const int64_t strip = std::max<int64_t>(1, cache / row_size);
@@ -237,8 +220,8 @@ LTH_MATRIX void kernel_gradients(const Shape& s, int64_t first, int64_t count, c
                 for (int64_t row = from; row < std::min(from + strip, bottom); ++row) {
                     for (int64_t column = b == 0; column < s.width - (b == 2); ++column) {
                         const int64_t pixel = row * s.width + column, at = pixel + (a - 1) * s.width + b - 1;
-                        const bf16* left = rows_of_gradient + pixel * images * s.outputs + k * tile_depth;
-                        const bf16* right = pairs_of_x + at * images * s.inputs + c * tile_depth;
+                        const bf16* left = gradient + pixel * images * s.outputs + k * tile_depth;
+                        const bf16* right = x + at * images * s.inputs + c * tile_depth;
                         for (int64_t i = 0; i < images; i += tile_depth) {
                             multiply(left, right, right + tile);
                             left += tile_depth * s.outputs, right += tile_depth * s.inputs;
@@ -252,7 +235,7 @@ LTH_MATRIX void kernel_gradients(const Shape& s, int64_t first, int64_t count, c
             for (int64_t n = 0; n < matrix_block; ++n) {
                 const float* const row = found[b] + n / tile_side * 2 * sums + n % tile_side * tile_side;
                 bf16* const to = weight_gradient + ((k + n) * 9 + 3 * a + b) * s.inputs + c;
-                put_two(to, _mm512_load_ps(row), _mm512_load_ps(row + sums));
+                _mm512_storeu_si512(to, two(_mm512_load_ps(row), _mm512_load_ps(row + sums)));
             }
         }
     }
@@ -272,8 +255,7 @@ bool matrix_unit() {
 namespace lth::conv {
 
 void rows_of_images(int64_t, int64_t, int64_t, int64_t, int64_t, const bf16*, bf16*) {}
-void rows_of_channels(int64_t, int64_t, int64_t, int64_t, int64_t, const bf16*, bf16*) {}
-void pairs_of_images(int64_t, int64_t, int64_t, int64_t, int64_t, const bf16*, bf16*) {}
+void pairs_of_images(int64_t, int64_t, int64_t, int64_t, int64_t, bool, const bf16*, bf16*) {}
 int64_t images_at_a_time(const Shape&) { return matrix_block; }
 int64_t convolve_units(const Shape&) { return 0; }
 void convolve(const Shape&, int64_t, int64_t, const bf16*, const bf16*, bool, const bf16*, bf16*) {}

@@ -1,8 +1,8 @@
 // 3x3 convolutions for processors with a unit for products of matrices of bfloat16 (Intel's AMX).
 //
 // Such a product is of a tile of 16 x 32 numbers with one of 32 x 16. A tile's rows here are images, all at the same
-// pixel: so of a kernel's nine places those outside of the image cost nothing (44 of 144 of images of 4x4 pixels, 20 of 36
-// of 2x2), and images need not be some number of pixels wide. The inputs are copied to where a tile is one kilobyte in
+// pixel: so of a kernel's nine places those outside of the image cost nothing (44 of 144 of images of 4x4 pixels, 20 of
+// 36 of 2x2), and images need not be some number of pixels wide. Inputs are copied to where a tile is one kilobyte in
 // sequence. Each sum is added up in one order: the number of threads changes no bit.
 #pragma once
 
@@ -22,12 +22,10 @@ inline int64_t whole_blocks(int64_t n) { return (n + matrix_block - 1) / matrix_
 void rows_of_images(int64_t n, int64_t pixels, int64_t channels, int64_t first_pixel, int64_t count, const bf16* x,
                     bf16* rows);
 
-// The same for products that sum over images, as the left side, [pixel][32 images][channel][image], and as the right
+// The same for products that sum over images: as their `left` side, [pixel][32 images][channel][image], or as the right
 // side, [pixel][32 images][16 channels][pair of images][channel][which of the pair].
-void rows_of_channels(int64_t n, int64_t pixels, int64_t channels, int64_t first_pixel, int64_t count, const bf16* x,
-                      bf16* rows);
-void pairs_of_images(int64_t n, int64_t pixels, int64_t channels, int64_t first_pixel, int64_t count, const bf16* x,
-                     bf16* pairs);
+void pairs_of_images(int64_t n, int64_t pixels, int64_t channels, int64_t first_pixel, int64_t count, bool left,
+                     const bf16* x, bf16* pairs);
 
 // Of how many images the rows are made at a time, so that they stay in the cache.
 int64_t images_at_a_time(const Shape&);
@@ -39,9 +37,9 @@ int64_t convolve_units(const Shape&);
 void convolve(const Shape&, int64_t first, int64_t count, const bf16* rows, const bf16* weight, bool turned,
               const bf16* bias, bf16* y);
 
-// The same of the gradients of the kernels, [output, 3, 3, input].
+// The same of the gradients of the kernels, [output, 3, 3, input]; x is the right side, the gradient of y the left.
 int64_t kernel_units(const Shape&);
-void kernel_gradients(const Shape&, int64_t first, int64_t count, const bf16* pairs_of_x, const bf16* rows_of_gradient,
+void kernel_gradients(const Shape&, int64_t first, int64_t count, const bf16* x, const bf16* gradient,
                       bf16* weight_gradient);
 
 // Whether the compiler could build them, and the system lets this process use the unit.
