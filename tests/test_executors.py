@@ -91,15 +91,14 @@ def local(monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_what_is_started_here_listens_on_the_loopback_alone(tiny: dict[str, Any], tmp_path: Path) -> None:
     """The first of this file: once there is a cluster on this machine, it would be joined."""
     tiny["recipe"]["iterations"] = 10**6
-    before = listening()
     with environment() as alone:
         process = begin(to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "ray", alone, "--executor", "ray")
         wait_for(process, lambda: (tmp_path / "ray/trial-1/start.safetensors").exists())
         until = time.monotonic() + 60
-        while time.monotonic() < until and len({*listening()} - {*before}) < 6:  # until its workers run
+        while time.monotonic() < until and len(listening(descendants(process.pid))) < 6:  # until its workers run
             time.sleep(0.2)
         family = descendants(process.pid)
-        found = [address for socket, address in listening().items() if socket not in before]
+        found = listening(family)
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
         assert process.returncode == 130
@@ -257,17 +256,17 @@ def descendants(parent: int) -> set[int]:
     return found
 
 
-def listening() -> dict[str, str]:
-    """All sockets that wait for TCP connections, and on which address."""
-    sockets = {}
+def listening(family: set[int]) -> list[str]:
+    """The addresses on which these processes wait for TCP connections."""
+    own, found = {name for pid in family for name in open_files(pid)}, []
     for table, kind in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path("/proc/net", table).read_text().splitlines()[1:]:
             _, here, _, state, *_, inode = line.split()[:10]
-            if state == "0A":
+            if state == "0A" and f"socket:[{inode}]" in own:
                 words = bytes.fromhex(here.partition(":")[0])
                 address = b"".join(words[n : n + 4][::-1] for n in range(0, len(words), 4))
-                sockets[inode] = socket.inet_ntop(kind, address)
-    return sockets
+                found.append(socket.inet_ntop(kind, address))
+    return found
 
 
 def open_files(pid: int) -> set[str]:
