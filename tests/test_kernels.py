@@ -185,21 +185,31 @@ def test_a_convolution_is_one_by_whichever_kernel(case: tuple[int, ...], after: 
 def test_products_are_of_what_this_processor_multiplies_fastest(
     floats_are_faster: bool, unit: str, numbers: torch.dtype, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    core = SimpleNamespace(floats_are_faster=lambda: floats_are_faster, matrix_unit=lambda: True)
+    allowed = True
+    core = SimpleNamespace(floats_are_faster=lambda: floats_are_faster, matrix_unit=lambda: allowed)
     monkeypatch.setattr(kernels, "core", lambda: core)
     monkeypatch.setattr(kernels, "hardware", lambda device: unit)
     assert kernels.products() == numbers
     plain = "amx" in unit
     assert kernels.fits(nn.Conv2d(64, 64, 3, padding=1)) is not plain
     assert kernels.fits(nn.Conv2d(16, 64, 3, padding=1)) is (numbers == torch.float32)
-    said = "by oneDNN" if plain else f"by compiled kernels, from products of {str(numbers).removeprefix('torch.')}"
-    assert said in kernels.said()
+    said = f"convolutions by compiled kernels, from products of {str(numbers).removeprefix('torch.')}"
+    assert kernels.said() == ("convolutions of large images by oneDNN, the rest by compiled kernels" if plain else said)
+    allowed = False
+    assert kernels.said() == ("convolutions by oneDNN, the rest by compiled kernels" if plain else said)
 
 
-def test_winograd_makes_no_gradient_that_nobody_needs() -> None:
-    x, conv = images(1, 4, 16, 8, 8), nn.Conv2d(16, 16, 3, padding=1)
+@pytest.mark.parametrize("needed", [True, False], ids=["needed", "not needed"])
+def test_winograd_makes_the_images_gradient_where_somebody_needs_it(
+    needed: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    core, asked = kernels._convolutions(kernels.products()), []
+    backward = lambda *given: asked.append(given[-3] != 0) or core.backward(*given)
+    spied = SimpleNamespace(**vars(core) | {"backward": backward})
+    monkeypatch.setattr(kernels, "_convolutions", lambda numbers: spied)
+    x, conv = images(1, 4, 16, 8, 8).requires_grad_(needed), nn.Conv2d(16, 16, 3, padding=1)
     kernels.Winograd.apply(x, conv.weight, conv.bias, ("relu",)).sum().backward()
-    assert x.grad is None and conv.weight.grad is not None
+    assert asked == [needed] and (x.grad is not None) is needed and conv.weight.grad is not None
 
 
 @NUMBERS

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,7 +14,7 @@ from lth.config import resolve
 from lth.models import build, groups
 from lth.models.init import draw
 from lth.randomness import generator
-from lth.training import kernels, lowering, matrices
+from lth.training import kernels, lowering, matrices, sparse
 
 pytestmark = [
     pytest.mark.skipif(not kernels.matrix_kernels(), reason="the processor has no matrix unit, or it may not be used"),
@@ -44,12 +44,6 @@ def gradients(x: Tensor, weight: Tensor, bias: Tensor | None, gradient: Tensor, 
     return [y.detach(), *torch.autograd.grad(y, given, gradient)]
 
 
-@pytest.fixture
-def threads() -> Iterator[None]:
-    yield
-    torch.set_num_threads(1)
-
-
 @pytest.mark.parametrize("biased", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("shape", SHAPES, ids=str)
 def test_results_and_gradients_are_a_convolutions_to_the_bit(shape: tuple[int, ...], biased: bool) -> None:
@@ -59,7 +53,8 @@ def test_results_and_gradients_are_a_convolutions_to_the_bit(shape: tuple[int, .
     exact = gradients(*(t if t is None else t.double() for t in (x, weight, bias)), gradient.double(), by_torch=True)
     for arrange in (Tensor.clone, Tensor.contiguous):  # the latter: channels first
         found = gradients(arrange(x), arrange(weight), bias, arrange(gradient), by_torch=False)
-        assert found[0].is_contiguous(memory_format=torch.channels_last)
+        for tensor in (found[0], found[2]):  # the result, and the weight's gradient
+            assert tensor.is_contiguous(memory_format=torch.channels_last)
         for tensor, wanted in zip(found, exact, strict=True):
             assert tensor.dtype == torch.bfloat16 and tensor.equal(wanted.bfloat16())
 
@@ -74,15 +69,18 @@ def test_only_results_are_rounded() -> None:
         assert ((found - wanted).norm() / wanted.norm()).item() < 0.002
 
 
-@pytest.mark.usefixtures("threads")
-def test_the_number_of_threads_changes_no_bit() -> None:
+@pytest.mark.parametrize("shape", [(70, 96, 64, 5, 5), (66, 512, 32, 8, 8), (130, 32, 512, 8, 8)], ids=str)
+def test_the_number_of_threads_changes_no_bit(shape: tuple[int, ...]) -> None:
+    """The latter two are more images than fit the cache at a time: forth, and back."""
+    n, c, k, h, w = shape
     drawn = torch.Generator().manual_seed(1)
-    given = [torch.randn(shape, generator=drawn).bfloat16() for shape in ((70, 96, 5, 5), (64, 96, 3, 3))]
-    gradient = torch.randn((70, 64, 5, 5), generator=drawn).bfloat16()
+    x, weight, bias, gradient = (
+        torch.randn(of, generator=drawn).bfloat16() for of in ((n, c, h, w), (k, c, 3, 3), (k,), (n, k, h, w))
+    )
     found = []
     for count in (1, 2, 3, 7):
         torch.set_num_threads(count)
-        found.append(gradients(*given, None, gradient, by_torch=False))
+        found.append(gradients(x, weight, bias, gradient, by_torch=False))
     for other in found[1:]:
         assert all(a.equal(b) for a, b in zip(found[0], other, strict=True))
 
@@ -96,10 +94,25 @@ def test_a_number_that_is_none_stays_with_its_image_and_its_neighbours() -> None
     assert lost[3].nonzero().tolist() == [[0, 0], [0, 1], [1, 0], [1, 1]] and lost.sum() == 4
 
 
-def test_no_gradient_is_made_that_nobody_needs() -> None:
-    x, conv = whole(1, 2, 32, 4, 4), nn.Conv2d(32, 64, 3, padding=1).bfloat16()
+@pytest.mark.parametrize("needed", [True, False], ids=["needed", "not needed"])
+def test_the_images_gradient_is_made_where_somebody_needs_it(needed: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    core, asked = kernels.core(), []
+    backward = lambda *given: asked.append(given[-2] != 0) or core.matrix_backward(*given)
+    monkeypatch.setattr(
+        kernels, "core", lambda: SimpleNamespace(matrix_forward=core.matrix_forward, matrix_backward=backward)
+    )
+    x, conv = whole(1, 2, 32, 4, 4).requires_grad_(needed), nn.Conv2d(32, 64, 3, padding=1).bfloat16()
     matrices.Conv(conv)(x).sum().backward()
-    assert x.grad is None and conv.weight.grad is not None and conv.bias is not None and conv.bias.grad is not None
+    assert asked == [needed] and (x.grad is not None) is needed
+    assert conv.weight.grad is not None and conv.bias is not None and conv.bias.grad is not None
+
+
+def test_a_batch_may_be_empty() -> None:
+    x, weight = whole(1, 0, 32, 4, 4).requires_grad_(), whole(2, 64, 32, 3, 3).requires_grad_()
+    y = matrices.MatrixConvolution.apply(x, weight, None)
+    assert isinstance(y, Tensor) and y.shape == (0, 64, 4, 4)
+    y.sum().backward()
+    assert weight.grad is not None and weight.grad.eq(0).all()
 
 
 def test_channels_that_fill_no_tile_are_refused() -> None:
@@ -117,6 +130,8 @@ def test_channels_that_fill_no_tile_are_refused() -> None:
         (nn.Conv2d(32, 32, 3), False),
         (nn.Conv2d(32, 32, 3, stride=2, padding=1), False),
         (nn.Conv2d(32, 32, 3, padding=1, groups=2), False),
+        (nn.Conv2d(32, 32, 3, padding=2, dilation=2), False),
+        (nn.Conv2d(32, 32, 3, padding=(1, 0)), False),
         (nn.Conv2d(32, 32, 1), False),
         (nn.Conv2d(32, 32, 3, padding=1, padding_mode="circular"), False),
     ],
@@ -156,3 +171,22 @@ def test_vgg_is_arranged_of_them_and_rounds_no_more(monkeypatch: pytest.MonkeyPa
     by_matrices = error(15)
     monkeypatch.setattr(matrices, "fits", lambda conv: False)
     assert by_matrices < 1.5 * error(0)
+
+
+def test_the_output_layer_stays_float32() -> None:
+    torch.manual_seed(1)
+    network = nn.Sequential(nn.Conv2d(32, 32, 3, padding=1), nn.ReLU(), nn.Conv2d(32, 32, 3, padding=1), nn.Flatten())
+    lowered = lowering.lower(network, "cpu", masks.ones(network.state_dict(), ["0.weight", "2.weight"]))
+    first, _, last, _ = lowered.module.children()
+    assert (type(first), type(last)) == (matrices.Conv, nn.Conv2d)
+    x = whole(1, 4, 32, 8, 8)
+    found, exact = lowered.module(x), network(x.float())
+    assert found.dtype == torch.float32 and ((found - exact).norm() / exact.norm()).item() < 0.01
+
+
+@pytest.mark.parametrize(("unit", "few"), [(True, 0.02), (False, 0.09)])
+def test_below_which_density_sparse_convolutions_gain(unit: bool, few: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kernels, "matrix_kernels", lambda: unit)
+    of = lambda density: torch.arange(512 * 512 * 9).view(512, 512, 3, 3) < density * 512 * 512 * 9
+    assert sparse.gains(of(few)) and not sparse.gains(of(few + 0.02))
+    assert sparse.gains(of(0.15).flatten(1))  # a Linear layer's

@@ -1,5 +1,5 @@
-// The Python face of the convolutions. Tensors come as addresses: lth/training/kernels.py has checked their types,
-// shapes and layouts, and keeps them alive.
+// The Python face of the convolutions. Tensors come as addresses: lth/training has arranged their types, shapes and
+// layouts (lowering.py, for the built-in networks), and keeps them alive. Only what a kernel cannot do is refused here.
 #include <pybind11/pybind11.h>
 
 #include <algorithm>

@@ -19,8 +19,8 @@ using bf16 = uint16_t;  // the upper half of a float
 enum class After { nothing, relu, pool_relu };
 
 struct Shape {
-    int64_t images, height, width;  // height and width are even
-    int64_t inputs, outputs;        // channels: multiples of 16
+    int64_t images, height, width;  // for Winograd and for pooling height and width are even
+    int64_t inputs, outputs;        // channels: multiples of 16, thin inputs aside
     After after;
 };
 

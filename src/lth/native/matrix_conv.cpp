@@ -16,7 +16,7 @@ namespace {
 constexpr int64_t tile = tile_side * tile_depth;      // numbers in a tile of bfloat16
 constexpr int64_t sums = tile_side * tile_side;       // and in one of sums
 constexpr int64_t cache = 1 << 20;                    // bytes that are to stay in the second cache
-constexpr int row_bytes = tile_depth * sizeof(bf16);  // of a tile, of either kind
+constexpr int row_bytes = tile_depth * sizeof(bf16);  // of a tile, of either kind: of sums, 16 floats
 
 struct alignas(64) Tiles {  // what ldtilecfg reads
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
@@ -51,17 +51,17 @@ LTH_MATRIX inline void begin() {
 }
 
 LTH_MATRIX inline void store(float* to) {
-    _tile_stored(0, to, 64);
-    _tile_stored(1, to + sums, 64);
-    _tile_stored(2, to + 2 * sums, 64);
-    _tile_stored(3, to + 3 * sums, 64);
+    _tile_stored(0, to, row_bytes);
+    _tile_stored(1, to + sums, row_bytes);
+    _tile_stored(2, to + 2 * sums, row_bytes);
+    _tile_stored(3, to + 3 * sums, row_bytes);
 }
 
 LTH_MATRIX inline void resume(const float* from) {
-    _tile_loadd(0, from, 64);
-    _tile_loadd(1, from + sums, 64);
-    _tile_loadd(2, from + 2 * sums, 64);
-    _tile_loadd(3, from + 3 * sums, 64);
+    _tile_loadd(0, from, row_bytes);
+    _tile_loadd(1, from + sums, row_bytes);
+    _tile_loadd(2, from + 2 * sums, row_bytes);
+    _tile_loadd(3, from + 3 * sums, row_bytes);
 }
 
 inline __m512i load_row(const bf16* p) { return _mm512_loadu_si512(p); }
@@ -142,7 +142,7 @@ void pairs_of_images(int64_t n, int64_t pixels, int64_t channels, int64_t first_
 }
 
 int64_t images_at_a_time(const Shape& s) {
-    const int64_t of_each = s.height * s.width * s.inputs * int64_t(sizeof(bf16));
+    const int64_t of_each = std::max<int64_t>(1, s.height * s.width * s.inputs * int64_t(sizeof(bf16)));
     return std::max<int64_t>(1, cache / of_each / matrix_block) * matrix_block;
 }
 
@@ -199,14 +199,14 @@ LTH_MATRIX void convolve(const Shape& s, int64_t first, int64_t count, const bf1
 }
 
 // A unit is the three places of a kernel's row, of 32 outputs and 32 inputs; images are gone through in strips of rows
-// that stay in the cache for the nine places.
+// that stay in the cache for the three.
 int64_t kernel_units(const Shape& s) { return 3 * (s.outputs / matrix_block) * (s.inputs / matrix_block); }
 
 LTH_MATRIX void kernel_gradients(const Shape& s, int64_t first, int64_t count, const bf16* x, const bf16* gradient,
                                  bf16* weight_gradient) {
     const int64_t images = whole_blocks(s.images), blocks = s.outputs / matrix_block;
     const int64_t row_size = s.width * images * 2 * matrix_block * int64_t(sizeof(bf16));
-    const int64_t strip = std::max<int64_t>(1, cache / row_size);
+    const int64_t strip = std::max<int64_t>(1, cache / std::max<int64_t>(1, row_size));  // of no images: of any rows
     alignas(64) float found[3][4 * sums];
     _tile_loadconfig(&all_whole);
     for (int64_t unit = first; unit < first + count; ++unit) {

@@ -76,8 +76,8 @@ def said() -> str:
     if lacking := why_not():
         return f"without compiled kernels: {lacking}"
     if matrix_unit():
-        of_small = "convolutions of large images by oneDNN" if matrix_kernels() else "convolutions by oneDNN"
-        return f"{of_small}, the rest by compiled kernels"
+        by_onednn = "convolutions of large images" if matrix_kernels() else "convolutions"
+        return f"{by_onednn} by oneDNN, the rest by compiled kernels"
     return f"convolutions by compiled kernels, from products of {str(products()).removeprefix('torch.')}"
 
 

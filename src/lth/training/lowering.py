@@ -87,7 +87,7 @@ def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = Tr
                     if few := _sparse(layer, mask.get(name), channels.get(name)):
                         places[name] = few.where.survivors
                         setattr(parent, child, few)
-            _join(parent)
+            _join(parent, layers[-1:])
     return Lowered(module, dict(module.named_parameters()), channels, places)
 
 
@@ -126,11 +126,16 @@ def _flatten_last(chain: nn.Sequential) -> dict[int, int]:
     return found
 
 
-def _join(parent: nn.Module) -> None:
-    """Put compiled kernels in the place of convolutions and, in a Sequential, of the pooling and ReLU after them."""
+def _join(parent: nn.Module, last: list[nn.Linear | nn.Conv2d]) -> None:
+    """Put compiled kernels in the place of convolutions and, in a Sequential, of the pooling and ReLU after them.
+
+    Not of the `last` one, the output layer, which stays float32.
+    """
     parts = list(parent.named_children())
     kinds = [_kind(part) if type(parent) is nn.Sequential else "" for _, part in parts]
     for at, (name, part) in enumerate(parts):
+        if part in last:
+            continue
         if _fits(part):
             assert isinstance(part, nn.Conv2d)
             tail = next(tail for tail in TAILS if kinds[at + 1 : at + 1 + len(tail)] == list(tail))
