@@ -14,15 +14,30 @@ import re
 from collections import Counter
 from pathlib import Path
 
+import numpy as np
 from rich.console import Console
 
 from lth import records
-from lth.paper import setups, verify
-from lth.paper.measure import Verdict, worst
+from lth.paper import curves, setups, verify
+from lth.paper.measure import (
+    Check,
+    Kind,
+    Term,
+    Verdict,
+    by_trial,
+    figure_value,
+    measured_said,
+    over_trials,
+    trials,
+    value_said,
+    worst,
+)
 from lth.records import Records
 
 HERE = Path(__file__).parent
 PAGES = (HERE / "README.md", HERE.parent / "README.md")
+NETWORKS = ("lenet", "conv2", "conv4", "conv6", "resnet18", "vgg19")  # the folders of the paper's main experiments
+GLANCE = 0.211  # the first table looks where section 2 compares tickets with reinit, or at the nearest density
 
 
 def kept() -> dict[str, Records]:
@@ -67,6 +82,38 @@ def fullest(runs: dict[str, Records]) -> list[str]:
         setup = setups.fit(run.experiment, verify.known_setups()).setup or name
         chosen[setup] = max(chosen.get(setup, name), name, key=size)
     return sorted(chosen.values())
+
+
+def glance(name: str, run: Records) -> list[str]:
+    """A run in a row: its tickets of about a fifth of the weights beside the unpruned network and their reinits.
+
+    A network whose learning rate falls on the way is judged at its end, as in the paper, and has no early stop here.
+    """
+    falls = bool(run.experiment.recipe.drops)
+    accuracy = "final_test_accuracy" if falls else "test_accuracy_at_early_stop"
+    own = trials(run, setups.fit(run.experiment, verify.known_setups()))
+    sizes = {level: rows[0]["density"] for (family, level), rows in own.rows.items() if family == "ticket" and level}
+    chosen = min(sizes, key=lambda level: abs(sizes[level] - GLANCE))
+
+    def against(kind: Kind, column: str, role: str, level: int) -> str:
+        a, b = (by_trial(own.rows.get(of, ()), column, of[1:]) for of in (("ticket", chosen), (role, level)))
+        both = sorted({*a} & {*b})
+        if not both or (kind == "times" and falls):
+            return "-"
+        found = over_trials(kind, np.array([a[trial] for trial in both]), np.array([b[trial] for trial in both]))
+        check = Check(kind, Term("ticket", chosen, column), Term(role, level, column), ())
+        paper = own.fit.setup and figure_value(check, own.fit.setup, curves.ORDER)
+        return measured_said(kind, found) + (f"; the paper {value_said(kind, paper)}" if paper else "")
+
+    return [
+        f"[{name}]({name})",
+        records.length_said(run.experiment),
+        f"{sizes[chosen]:.1%}",
+        against("times", "early_stop_iteration", "ticket", 0),
+        against("points", accuracy, "ticket", 0),
+        against("times", "early_stop_iteration", "reinit", chosen),
+        against("points", accuracy, "reinit", chosen),
+    ]
 
 
 def made(folder: str, runs: list[Records]) -> list[str]:
@@ -123,6 +170,13 @@ def blocks(runs: dict[str, Records], found: dict[str, verify.Card]) -> dict[str,
             f"{verdicts['differs']} differ, and {verdicts['not enough data']} need more trials or longer runs. Of "
             f"{levels:,} points on {len(curves)} of its curves, {within / levels:.0%} are within its error bars or the "
             f"tolerance, {inside / levels:.0%} within the bars alone.\n"
+        ),
+        "glance": _table(
+            [
+                *("run", "its length", "weights", "early stop over the unpruned network's", "accuracy above it"),
+                *("early stop over that of new weights under the same masks", "accuracy above theirs"),
+            ],
+            [glance(name, runs[name]) for of in NETWORKS for name in runs if Path(name).parts[0] == of],
         ),
         "runs": _table(
             ["run", "what it is", "its size", "trainings", "made by", "again"],

@@ -91,6 +91,23 @@ def test_pages_say_what_the_tables_do(cards) -> None:
     assert all(f"<!-- {name} -->" in score.PAGES[0].read_text() for name in blocks)
 
 
+def test_the_first_table_compares_a_fifth_of_the_weights() -> None:
+    """Of one trial, by hand: at early stop where the learning rate is constant, else at the end."""
+    value = lambda name, level, branch, column: RUNS[name].summary.set_index(["level", "branch"])[column][level, branch]
+    _, _, weights, sooner, gained, than_reinit, above_reinit = score.glance("conv6", RUNS["conv6"])
+    stop = lambda level, branch: value("conv6", level, branch, "early_stop_iteration")
+    test = lambda level, branch: value("conv6", level, branch, "test_accuracy_at_early_stop")
+    assert weights == f"{value('conv6', 8, 'ticket', 'density'):.1%}"
+    assert sooner.startswith(f"{stop(8, 'ticket') / stop(0, 'ticket'):.2f} times (n = 1); the paper ")
+    assert than_reinit.startswith(f"{stop(8, 'ticket') / stop(8, 'reinit-1'):.2f} times (n = 1); the paper ")
+    for said, other in ((gained, test(0, "ticket")), (above_reinit, test(8, "reinit-1"))):
+        assert said.startswith(f"{100 * (test(8, 'ticket') - other):+.2f} points (n = 1); the paper ")
+    name = "resnet18/resnet18"
+    end = lambda level: value(name, level, "ticket", "final_test_accuracy")
+    _, _, _, sooner, gained, *others = score.glance(name, RUNS[name])
+    assert gained.startswith(f"{100 * (end(4) - end(0)):+.2f} points") and {sooner, *others} == {"-"}
+
+
 def test_a_smaller_run_of_an_experiment_does_not_speak_for_it() -> None:
     speaking = score.fullest(RUNS)
     assert "lenet" in speaking
