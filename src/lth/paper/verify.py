@@ -71,10 +71,10 @@ METHOD = (
 JUDGED = (
     "Judged by the paper's figure: a value agrees where its mean is within {es:.0%} of the figure's (early stops) or "
     "{accuracy:g} points (accuracies, and differences of two), and differs where its whole interval is outside, or, "
-    "where the claim is of a side, on the other side of no difference. That one thing is above another agrees where "
-    "the whole interval is, and differs where none of it is; that it holds or improves, where the mean is no lower by "
-    "more than that. Else more trials are needed. A curve is within where the run's mean is within the paper's error "
-    "bar, or as near as this."
+    "where the claim is of a side, on the other side of no difference. A claim that one thing is above another agrees"
+    " where the whole interval is above, and differs where none of it is; one that something holds or improves agrees"
+    " where its mean is lower by no more than that. Else more trials are needed. A curve is within where the run's "
+    "mean is within the paper's error bar, or as near as this."
 )
 
 
