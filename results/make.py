@@ -91,7 +91,7 @@ COMMANDS = {
     "vgg19": [
         f"lth run vgg19{rate} recipe.eval_every=500 prune.densities={VGG} --trials 1 --levels 4 --scale 0.05"
         f" --branches '' --threads 2 --out RUNS/vgg19/vgg19{rate}"
-        for rate in ("", "-warmup")  # those that are here
+        for rate in RATES
     ],
 }
 FIGURES = {  # drawn of what is stored below RUNS, over the paper's curves
