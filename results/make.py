@@ -36,6 +36,7 @@ CONTROLS = '[{name="reinit",count=3,levels="1-18"},{name="random-mask",count=1,l
 SHORT, LONGER = (f'[{{name="reinit",count=1,levels="1-8",iterations={n}}}]' for n in (6000, 9000))
 RATES = ("", "-lr0.01", "-warmup")
 VGG = "[0.8,0.41,0.107,0.02]"  # four prunings down to 2%
+LAST = '[{name="reinit",count=1,levels="4"}]'  # section 4's comparison, at the sparsest
 SWEEP = "--trials 3 --scale 0.4"
 DEEPER = [  # further than figure 29 has them: until a layer would be left without a weight
     f"lth run lenet name=lenet-rate{rate} prune.rate={rate} {SWEEP} --levels {levels} --branches ''"
@@ -69,6 +70,9 @@ SAMPLED = [  # whether large first values make tickets poor: the same ones, draw
     "lth run conv2 recipe.iterations=5000 prune.densities=[0.265]"
     """ 'branch=[{name="reinit",count=2},{name="sampled",count=2}]' --trials 1 --levels 1 --threads 2"""
     " --out RUNS/sampled/conv2-5000",
+    "lth run conv2 prune.densities=[0.265]"
+    """ 'branch=[{name="reinit",count=2,iterations=5000},{name="sampled",count=2,iterations=5000}]'"""
+    " --trials 1 --levels 1 --threads 2 --out RUNS/sampled/conv2-20000",
 ]
 COMMANDS = {
     "lenet": [f"lth run lenet 'branch={CONTROLS}' --out RUNS/lenet"],
@@ -89,8 +93,8 @@ COMMANDS = {
         for rate in RATES
     ],
     "vgg19": [
-        f"lth run vgg19{rate} recipe.eval_every=500 prune.densities={VGG} --trials 1 --levels 4 --scale 0.05"
-        f" --branches '' --threads 2 --out RUNS/vgg19/vgg19{rate}"
+        f"lth run vgg19{rate} recipe.eval_every=500 prune.densities={VGG} 'branch={LAST}' --trials 1 --levels 4"
+        f" --scale 0.05 --threads 2 --out RUNS/vgg19/vgg19{rate}"
         for rate in RATES
     ],
 }
