@@ -218,6 +218,53 @@ def test_a_run_without_its_environment_is_refused(run: Path, made: tuple[dict[st
         train(made[0], run)
 
 
+TABLES = ("experiment.toml", "environment.json", "summary.csv", "curves.csv")
+
+
+def test_tables_alone_are_kept_by_repair_and_by_runs(
+    run: Path, made: tuple[dict[str, Any], Path, Path], tmp_path: Path
+) -> None:
+    alone, said = tmp_path / "alone", []
+    (alone / LAST).mkdir(parents=True)
+    for name in (*TABLES, f"{LAST}/starts.csv"):
+        shutil.copy(run / name, alone / name)
+    before = contents(alone)
+    repair(alone, yes=True, say=said.append)
+    assert said == [f"{alone}: nothing is damaged"]
+    for options in ({}, {"trials": 1, "levels": 0, "branches": ""}):
+        with pytest.raises(UsageError, match=r"have rows of 10 trainings that it does not hold.* give another --out"):
+            train(made[0], alone, **options)
+    assert contents(alone) == before
+
+
+def test_rows_of_trainings_that_are_gone_are_set_aside_or_done_again(
+    run: Path, made: tuple[dict[str, Any], Path, Path]
+) -> None:
+    rows = (run / "summary.csv").read_bytes()
+    shutil.rmtree(run / "trial-2")
+    with pytest.raises(UsageError, match="have rows of 5 trainings"):
+        train(made[0], run, trials=1)
+    (run / "curves.csv").rename(run / "kept")
+    with pytest.raises(UsageError, match=r"curves.csv is missing, and .*summary.csv has rows of 5 trainings"):
+        records.load(run)
+    (run / "kept").rename(run / "curves.csv")
+    repair(run, yes=True, say=[].append)
+    assert (run / "damaged/summary.csv").read_bytes() == rows
+    assert len(records.load(run).summary) == 5
+    train(made[0], run)
+    assert len((run / "summary.csv").read_bytes().splitlines()) == 11
+
+
+def test_an_environment_made_again_holds_the_next_examples(run: Path, made: tuple[dict[str, Any], Path, Path]) -> None:
+    whole = json.loads((run / "environment.json").read_bytes())["data"]
+    (run / "environment.json").unlink()
+    said: list[str] = []
+    repair(run, yes=True, say=said.append)
+    assert "by which examples they were made is lost" in said[0]
+    train(made[0], run)
+    assert json.loads((run / "environment.json").read_bytes())["data"] == whole
+
+
 def test_repair_waits_for_nobody(run: Path) -> None:
     with store.lock(run), pytest.raises(UsageError, match="in use by another lth"):
         repair(run, yes=True, say=print)

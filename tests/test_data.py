@@ -89,7 +89,8 @@ def test_validation_is_drawn_by_seed_alone():
 @pytest.mark.parametrize("validation", [-1, 10, 11])
 def test_validation_that_leaves_nothing_to_train_on(validation):
     with pytest.raises(
-        UsageError, match=rf"validation = {validation}, but counted has 10 training examples; expected 0 to 9"
+        UsageError,
+        match=rf"data.validation = {validation}, but counted has 10 training examples: expected 1 to 9, such as .*=1",
     ):
         split(counted(10), validation, 1)
 

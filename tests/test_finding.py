@@ -296,6 +296,13 @@ def test_a_last_batch_of_one_is_no_batch_for_batch_norm() -> None:
         UsageError, match=r"batch = 10: the last batch of an epoch of 41 examples holds one.* such as 11"
     ):
         lth.find_tickets(network(), {"train": points(41), "validation": points(20)}, given, levels=1)
+    for batch, examples, said in ((4, 61, "7"), (1, 41, "3"), (24, 1801, "26")):  # each divides what is left but one
+        with pytest.raises(UsageError, match=f"such as {said}$"):
+            lth.find_tickets(
+                network(),
+                {"train": points(examples), "validation": points(20)},
+                given | {"batch": batch, "iterations": 100},
+            )
     for works in (given | {"batch": 11}, given | {"iterations": 4}):  # no such batch, or it is never reached
         lth.find_tickets(network(), {"train": points(41), "validation": points(20)}, works, levels=1)
     wide = nn.Sequential(nn.Unflatten(1, (1, 5)), nn.BatchNorm1d(1), nn.Flatten(), nn.Linear(5, 3))

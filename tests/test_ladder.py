@@ -227,6 +227,15 @@ def test_the_winning_ticket_is_the_smallest_that_is_no_later_and_no_worse() -> N
         _ = scored(None, None).winning
     with pytest.raises(UsageError, match="returned 'good': expected nothing, a score"):
         scored("good")
+    assert scored({"score": 0.5, "early_stop_iteration": None}, 0.6).winning.density == 0.5
+    for key, value in (("score", "good"), ("score", torch.ones(2)), ("early_stop_iteration", [5])):
+        with pytest.raises(UsageError, match=f"returned {key} = .*: expected a number, or None"):
+            scored({key: value})
+
+
+def test_a_level_that_diverged_does_not_win() -> None:
+    assert scored(0.5, 0.6, {"status": "diverged"}).winning.density == 0.5
+    assert scored({"status": "diverged"}).winning is None
 
 
 def test_each_level_is_told_in_a_line() -> None:

@@ -226,6 +226,21 @@ def test_what_lies_beside_it_can_be_imported(tmp_path: Path) -> None:
     assert models.build(Model(name=f"{tmp_path}/net.py:build"), (4,), 3)[0].out_features == 7  # type: ignore[index]
 
 
+@pytest.mark.parametrize("inside", [False, True])
+def test_files_beside_two_networks_may_have_one_name(inside: bool, tmp_path: Path) -> None:
+    line = "from width_of_it import width"
+    for width in (7, 9):
+        (tmp_path / str(width)).mkdir()
+        (tmp_path / str(width) / "width_of_it.py").write_text(f"width = {width}\n")
+        (tmp_path / str(width) / "net.py").write_text(
+            f"from torch import nn\n{'' if inside else line}\ndef build():\n {line if inside else ''}\n"
+            " return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, 3))\n"
+        )
+    for width in (7, 9, 7):
+        built = models.build(Model(name=f"{tmp_path}/{width}/net.py:build"), (4,), 3)
+        assert built[0].out_features == width  # type: ignore[index]
+
+
 WRONG = {
     "def build(size): ...": "net.py:build wants size, but is given shape and classes",
     "def builds(): ...": "net.py has no function 'build'; did you mean 'builds'?",

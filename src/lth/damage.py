@@ -136,14 +136,21 @@ def other_means(summaries: Summaries, means: object) -> list[str]:
 
 
 def on_disk(folder: Path) -> dict[str, Path]:
-    """Every folder below a run's that holds files of a training, whole or not, by the training's id."""
+    """Every folder below a run's that holds files of a training, whole or not, by the training's id.
+
+    The small tables that only reports read are none: a folder of results holds them, and no training.
+    """
     found = {}
     for pattern in ("trial-*/level-*", "trial-*/level-*/*"):
         for path in folder.glob(pattern):
             name = path.relative_to(folder).as_posix()
-            if re.fullmatch(r"trial-\d+/level-\d+(/[a-z][^/]*)?", name) and path.is_dir() and own_files(path):
+            if re.fullmatch(r"trial-\d+/level-\d+(/[a-z][^/]*)?", name) and path.is_dir() and _needed(path):
                 found[name] = path
     return dict(sorted(found.items()))
+
+
+def _needed(path: Path) -> list[Path]:
+    return [file for file in own_files(path) if file.name not in OPTIONAL]
 
 
 def own_files(path: Path) -> list[Path]:

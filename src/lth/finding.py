@@ -16,7 +16,7 @@ from lth.errors import UsageError
 from lth.ladder import Tickets, imp
 from lth.models import unwrapped
 from lth.randomness import global_draws
-from lth.training.batches import check_last
+from lth.training.batches import check_last, leaves_one
 from lth.training.loop import Outcome, train
 from lth.training.module_engine import Measure, ModuleEngine, accuracy, default_loss
 
@@ -93,7 +93,7 @@ def check(recipe: Recipe, train_part: Part, model: nn.Module) -> Tensor:
         x, y = train_part.batch(torch.arange(min(2, train_part.size)))
     if recipe.augment and x.dim() != 4:
         raise UsageError(f"recipe.augment is for images, but an input is {tuple(x.shape[1:])}; leave it out")
-    if train_part.size % recipe.batch == 1:  # asked before, to copy no large module in vain
+    if leaves_one(train_part.size, recipe.batch):  # asked before, to copy no large module in vain
         device = next(model.parameters()).device
         check_last(recipe, train_part.size, copy.deepcopy(unwrapped(model)), x[:1].to(device))
     return y

@@ -69,13 +69,15 @@ class Tickets:
         No worse: its score is not lower. No later: its early-stop iteration is not larger, where there is one. Raises
         UsageError where the training told no score.
         """
-        if not all("score" in row for row in self.rows):
+        rows = [row for row in self.rows if row["status"] != "diverged"]
+        if not all("score" in row for row in rows):
             raise UsageError(
                 "which ticket wins is not known: train(model) told no score. Let it return a number, higher is "
                 "better (such as the validation accuracy), or a dict with score and early_stop_iteration"
             )
-        first, later = self.rows[0], self.rows[1:]
-        won = [row for row in later if row["status"] != "diverged" and _no_later(row, first) and _no_worse(row, first)]
+        if self.rows[0]["status"] == "diverged":  # so there is nothing to hold tickets against
+            return None
+        won = [row for row in rows[1:] if _no_later(row, rows[0]) and _no_worse(row, rows[0])]
         return self.tickets[min(won, key=lambda row: row["density"])["level"]] if won else None
 
 
@@ -334,13 +336,23 @@ def columns(told: Any) -> dict[str, Any]:
             raise UsageError(
                 f"train(model) returned curve = {shown(curve)}: expected a list of dicts, one an evaluation"
             )
-        return {str(key): _number(value) for key, value in told.items()}
+        found = {str(key): _number(value) for key, value in told.items()}
+        for key in ("score", "early_stop_iteration"):
+            if found.get(key, 0) is None:
+                del found[key]
+            elif not _is_number(found.get(key, 0)):
+                raise UsageError(f"train(model) returned {key} = {shown(found[key])}: expected a number, or None")
+        return found
     told = _number(told)
-    if isinstance(told, Real) and not isinstance(told, bool):
+    if _is_number(told):
         return {"score": float(told)}
     raise UsageError(
         f"train(model) returned {shown(told)}: expected nothing, a score (a number, higher is better), or a dict"
     )
+
+
+def _is_number(value: Any) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
 
 
 def _number(value: Any) -> Any:

@@ -7,6 +7,7 @@ again on its way. Everything after them needs the tables and `experiment.toml` a
 from __future__ import annotations
 
 import csv
+import gzip
 import io
 import json
 import logging
@@ -14,7 +15,7 @@ import math
 import os
 import re
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -149,6 +150,12 @@ def load(folder: str | Path) -> Records:
             raise UsageError(f"{missing[0]} is missing, and {folder} holds no trainings to make it from: {WHOLE_COPY}")
         return collect(folder)
     if missing:
+        if lost := unbacked(folder):
+            there = next(path for path in paths if path.exists())
+            raise UsageError(
+                f"{missing[0]} is missing, and {there} has rows of {said(lost)} that {folder} does not hold, which "
+                f"would be lost if both were made again: {WHOLE_COPY}, or move {there} away"
+            )
         write(folder)
     summary = _table(paths[0], columns)
     held = set(summary[list(PLACE)].itertuples(index=False, name=None))
@@ -172,6 +179,24 @@ def refresh(folder: Path, experiment: Experiment, found: dict[Place, Path], comp
             if complete:
                 log.warning("%s was not what the trainings' own files make; it is made again", path)
             store.write_file(path, content)
+
+
+def unbacked(folder: Path) -> set[str]:
+    """The trainings, by their ids, that a table has rows of and the folder does not hold: made again, it loses them."""
+    held = {training_id(*place) for place in trainings(folder)} if folder.is_dir() else set()
+    for path in (folder / "summary.csv", _curves_path(folder)):
+        try:
+            with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+                rows = {(row["trial"], row["level"], row["branch"]) for row in csv.DictReader(file)}
+            return {training_id(int(trial), int(level), branch) for trial, level, branch in rows} - held
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, csv.Error):
+            continue  # missing, or damaged: no row of it can be told
+    return set()
+
+
+def said(names: Collection[str]) -> str:
+    """How many trainings."""
+    return f"{len(names):,} training{'s' * (len(names) != 1)}"
 
 
 def _experiment(folder: Path) -> Experiment:

@@ -16,6 +16,7 @@ from lth.config import Experiment
 from lth.errors import UsageError
 from lth.running import environment
 
+UNKNOWN = "; by which examples they were made is lost, and the next run takes its own for these"
 ASIDE = "damaged"  # the folder, below the run's, that damaged files are moved to
 
 
@@ -38,13 +39,13 @@ def repair(folder: Path, yes: bool, say: Callable[[str], None]) -> None:
         raise UsageError(f"{folder} is in use by another lth; wait for it")
     experiment = store.read_experiment(folder)
     with store.lock(folder) if yes else nullcontext():
-        faults = faults_of(folder, experiment)
+        faults, alone = faults_of(folder, experiment), not damage.on_disk(folder)
         works = list(works_of(folder, experiment, faults))
         for work in works:
             say(f"{'' if yes else 'would '}{work.said}")
             if yes:
                 work.do()
-        if yes and (rebuilt := stale_tables(folder, experiment)):
+        if yes and not alone and (rebuilt := stale_tables(folder, experiment)):
             store_tables(folder, rebuilt)
     again = sum(1 for _ in filter(plan.digests(experiment), faults))
     say(conclusion(folder, bool(works), again, yes))
@@ -101,10 +102,19 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) ->
             yield Work(f"delete {path}: a damaged checkpoint; its training begins anew", path.unlink)
     summaries = {name: summary for name in whole if (summary := store.outcome(folder, name))}
     if summaries and (fault := environment_fault(folder, experiment, summaries)):
-        made = environment(means_of(summaries), experiment, f"lth run {store.EXPERIMENT}")
+        known = data_known(folder, experiment)
+        made = environment(means_of(summaries), experiment, f"lth run {store.EXPERIMENT}") | known
         write = lambda: store.write_file(folder / store.ENVIRONMENT, store.sealed_json(made))
-        yield Work(f"make {folder / store.ENVIRONMENT} again from the trainings: {fault}", write)
-    for name in tables_at_fault(folder, experiment, faults):
+        yield Work(
+            f"make {folder / store.ENVIRONMENT} again from the trainings: {fault}{'' if known else UNKNOWN}", write
+        )
+    at_fault = tables_at_fault(folder, experiment, faults)
+    lost = records.unbacked(folder) if at_fault else set()
+    for name in ("curves.csv", "summary.csv"):
+        if lost and (folder / name).exists():
+            what = f"it has rows of {records.said(lost)} that the folder does not hold"
+            yield Work(f"set aside {folder / name}: {what}", aside(folder, name))
+    for name in at_fault:
         yield Work(f"make {folder / name} again from the trainings", lambda: None)  # when the rest is done
 
 
@@ -126,6 +136,15 @@ def environment_fault(folder: Path, experiment: Experiment, summaries: damage.Su
     if not isinstance(means, dict) or set(means) != set(damage.MEANS) or damage.other_means(summaries, means):
         return "it does not say by what means the trainings were done"
     return None
+
+
+def data_known(folder: Path, experiment: Experiment) -> dict[str, Any]:
+    """What environment.json tells of the examples, where it can be read."""
+    try:
+        kept = store.read_environment(folder, experiment) or {}
+    except UsageError:
+        return {}
+    return {"data": kept["data"]} if "data" in kept else {}
 
 
 def means_of(summaries: damage.Summaries) -> dict[str, Any]:
@@ -176,8 +195,14 @@ def start_from(folder: Path, level_0: str) -> Callable[[], None]:
 
 
 def tables_at_fault(folder: Path, experiment: Experiment, faults: Mapping[str, str]) -> list[str]:
-    """The tables that are to be made again: all where trainings are set aside, else those that say anything else."""
-    if any(name in damage.on_disk(folder) for name in faults):
+    """The tables that are to be made again: all where trainings are set aside, else those that say anything else.
+
+    None in a folder that holds the tables alone, as there is nothing to make them from.
+    """
+    trained = damage.on_disk(folder)
+    if not trained:
+        return []
+    if any(name in trained for name in faults):
         return [name for name in ("curves.csv", "summary.csv") if (folder / name).exists()]
     return list(stale_tables(folder, experiment))
 

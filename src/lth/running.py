@@ -257,6 +257,7 @@ def _run(
     whole = store.joined(folder, asked)
     kept = store.read_environment(folder, whole)
     damage.refuse(folder, whole, kept)
+    refuse_lost_rows(folder, asked)
     loaded = data.load(asked.data.name, root, say)
     facts = facts_of(loaded)
     check_same_data(facts, kept, asked, folder)
@@ -277,8 +278,9 @@ def _run(
             raise UsageError(f"{folder}: another lth wrote to it a moment ago; run the same command again")
         store.clear_unfinished(folder)
         store.open_run(folder, asked)
-        if kept is None:
-            kept = environment(asdict(means), whole, command) | {"data": facts}
+        known = kept or environment(asdict(means), whole, command)
+        if kept != (known := {"data": facts} | known):  # which `lth repair` cannot tell
+            kept = known
             store.write_file(folder / store.ENVIRONMENT, store.sealed_json(kept))
         for training in trainings(asked):
             if store.is_done(folder, training.id):
@@ -293,6 +295,21 @@ def _run(
             damage.refuse(folder, whole, kept)  # what was trained again has the bits that others were made from
             if pictures:
                 show_results(folder, console)
+
+
+def refuse_lost_rows(folder: Path, asked: Experiment) -> None:
+    """Raise UsageError where tables have rows of trainings that are not there and will not be: a run writes over them.
+
+    Where there is no training at all, as in a folder of results, not even those may be that will be.
+    """
+    lost = records.unbacked(folder)
+    if lost and any(True for _ in records.each_training(folder)):
+        lost -= {training.id for training in trainings(asked)}
+    if lost:
+        raise UsageError(
+            f"the tables of {folder} have rows of {records.said(lost)} that it does not hold, and a run would write "
+            "over them; give another --out, or move them away"
+        )
 
 
 @dataclass(frozen=True)
@@ -511,6 +528,7 @@ def show_plan(
     whole = store.joined(folder, asked)
     kept = store.read_environment(folder, whole)
     damage.refuse(folder, whole, kept)
+    refuse_lost_rows(folder, asked)
     loaded = data.load(asked.data.name, root, quiet)
     check_same_data(facts_of(loaded), kept, asked, folder)
     ladder = step.check(asked, loaded)

@@ -119,7 +119,9 @@ class Data(Value):
     @field_validator("name", mode="before")
     @classmethod
     def _from_path(cls, given: Any) -> Any:
-        return str(given) if isinstance(given, Path) else given
+        if not isinstance(given, Path):
+            return given
+        return str(given) if is_path(str(given)) else f"./{given}"  # a Path forgets the dot of ./photos
 
     @field_validator("std")
     @classmethod

@@ -63,7 +63,8 @@ def check_validation(data: Data, validation: int) -> None:
     count = len(data.train_x)
     if not 0 <= validation < count:
         raise UsageError(
-            f"validation = {validation:,}, but {data.name} has {count:,} training examples; expected 0 to {count - 1:,}"
+            f"data.validation = {validation}, but {data.name} has {count:,} training examples: expected 1 to "
+            f"{count - 1:,}, such as data.validation={max(1, count // 10)}"
         )
 
 

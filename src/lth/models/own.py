@@ -34,7 +34,7 @@ def build(name: str, shape: tuple[int, ...], classes: int, sha256: str | None = 
     needed = [n for n, p in wanted.items() if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)]
     if strange := [n for n in needed if n not in known]:
         raise UsageError(f"{name} wants {', '.join(strange)}, but is given shape and classes, or what it names of them")
-    with _failures_named(name):
+    with _failures_named(name), _importing(Path(path).absolute().parent):
         model = make(**{n: value for n, value in known.items() if n in wanted})
     if not isinstance(model, nn.Module):
         raise UsageError(f"{name} returned {type(model).__name__}, expected a torch.nn.Module")
@@ -79,13 +79,31 @@ def _loaded(path: Path, sha256: str) -> Any:
     assert spec  # the name ends in .py
     module = module_from_spec(spec)
     sys.modules[name] = module  # as dataclasses and pickle expect
-    sys.path.insert(0, str(path.parent))
-    try:
-        with _failures_named(path.name):
-            exec(compile(content, path, "exec"), vars(module))  # these very bytes, where an import might read others
-    finally:
-        sys.path.remove(str(path.parent))
+    with _failures_named(path.name), _importing(path.parent):
+        exec(compile(content, path, "exec"), vars(module))  # these very bytes, where an import might read others
     return module
+
+
+_beside: dict[str, Path] = {}  # the modules that were imported from a folder such as _importing's, and that folder
+
+
+@contextmanager
+def _importing(folder: Path) -> Iterator[None]:
+    """What lies in `folder` can be imported, and another such folder's file of the same name is not."""
+    for name in [name for name, other in _beside.items() if other != folder]:
+        del _beside[name]
+        sys.modules.pop(name, None)
+    before = {*sys.modules}
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in {*sys.modules} - before:
+            top = name.partition(".")[0]
+            file = getattr(sys.modules.get(top), "__file__", None)
+            if file and Path(file).parent in (folder, folder / top):
+                _beside[name] = folder
 
 
 @contextmanager

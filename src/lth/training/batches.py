@@ -27,11 +27,12 @@ def epoch_order(key: Key, epoch: int, examples: int) -> Tensor:
 
 
 def check_last(recipe: Recipe, examples: int, model: nn.Module, one: Tensor) -> None:
-    """Raise UsageError where an epoch's last batch holds one example, of which `model`'s batch norm has no variance.
+    """Raise UsageError where a batch holds one example, of which `model`'s batch norm has no variance.
 
     `one` is a batch of one. The model is run on it, in training mode.
     """
-    if examples % recipe.batch != 1 or recipe.iterations <= examples // recipe.batch:
+    at_all = recipe.batch == 1 or recipe.iterations > examples // recipe.batch
+    if not (leaves_one(examples, recipe.batch) and at_all):
         return
     if not any(isinstance(module, _BatchNorm) for module in model.modules()):
         return
@@ -41,10 +42,17 @@ def check_last(recipe: Recipe, examples: int, model: nn.Module, one: Tensor) -> 
     except ValueError as error:
         if "more than 1 value per channel" not in str(error):
             raise
+        sizes = range(recipe.batch + 1, examples)
+        other = next((size for size in sizes if not leaves_one(examples, size)), examples)
         raise UsageError(
             f"recipe.batch = {recipe.batch}: the last batch of an epoch of {examples:,} examples holds one, of which "
-            f"batch norm has no variance; give another, such as {recipe.batch + 1}"
+            f"batch norm has no variance; give another, such as {other}"
         ) from None
+
+
+def leaves_one(examples: int, batch: int) -> bool:
+    """Whether the last batch of an epoch holds one example; batches of one all do."""
+    return batch == 1 or examples % batch == 1
 
 
 def batches(key: Key, examples: int, size: int, first: int, until: int) -> list[Tensor]:
