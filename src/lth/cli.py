@@ -182,7 +182,7 @@ def figure(
     from lth import bench, estimate
     from lth import figure as paper_figure
 
-    version = paper_figure.Version(trials, levels, branches, scale, tuple(settings or ()))
+    version = paper_figure.Version(trials, levels, branches, None if scale == 1 else scale, tuple(settings or ()))
     if list_ == (number is not None):
         raise UsageError("give the number of a figure, such as lth figure 3; or lth figure --list")
     if number is None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import textwrap
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,6 +34,7 @@ from lth.records import Records
 from lth.report import anatomy
 
 FOLDER = "figures"  # of the pictures, beside the runs
+WIDE = 58  # letters of a legend's labels that have room side by side below a panel
 Runs = Mapping[Setup, Records]
 
 
@@ -190,14 +192,17 @@ def draw(figure: PaperFigure, runs: Runs, note: str = "") -> Figure:
             draw_panel(axes, panel, runs) if isinstance(panel, Panel) else draw_portrait(axes, panel, runs)
         for axes in grid[count:]:
             axes.remove()
-        picture.suptitle(f"Figure {figure.number}. {figure.about}", fontsize=12)
+        longest = max(map(lines_of, picture.axes), default=0)
+        picture.set_figheight(size[1] + 0.18 * rows * max(0, longest - 3))
+        picture.suptitle(textwrap.fill(f"Figure {figure.number}. {figure.about}", int(9.5 * width)), fontsize=12)
         if figure.portraits:  # histograms have no mean and no error bars
             caption = caption.replace("mean (min-max) of", "taken together:")
         labels = [label for axes in picture.axes for label in axes.get_legend_handles_labels()[1]]
         marked = ", with the markers of ours" if any(map(_marked, figure.panels)) else ""
         there = any(label.startswith("the paper") for label in labels)
         grey = f"Grey: the paper's own curves{marked}. " if there else ""
-        plots.write_caption(picture, f"{note}{grey}\n{caption}".strip())
+        stop = "Early stop here: the minimum of test loss, as in the paper. " if figure.by_test else ""
+        plots.write_caption(picture, f"{note}{stop}{grey}\n{caption}".strip())
     return picture
 
 
@@ -220,7 +225,26 @@ def draw_panel(axes: Axes, panel: Panel, runs: Runs) -> None:
         if not panel.column.endswith("iteration"):
             plots.focus(axes, ours)
         _density_axis(axes, panel, np.concatenate([s.x for s in ours]))
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False, handlelength=3)
+    legend(axes, handlelength=3)
+
+
+def legend(axes: Axes, **look: Any) -> None:
+    """Below a panel; in one column where its labels leave no room for two."""
+    handles, labels = axes.get_legend_handles_labels()
+    labels = [label.replace(" ,", ",") for label in labels]  # the paper's own spelling
+    look |= {"loc": "upper center", "bbox_to_anchor": (0.5, -0.17), "frameon": False}
+    axes.legend(handles, labels, ncols=_columns(labels), **look)
+
+
+def _columns(labels: Sequence[str]) -> int:
+    half = -(-len(labels) // 2)
+    return 1 if sum(max(map(len, column), default=0) for column in (labels[:half], labels[half:])) > WIDE else 2
+
+
+def lines_of(axes: Axes) -> int:
+    """How many lines a panel's legend has."""
+    labels = axes.get_legend_handles_labels()[1]
+    return -(-len(labels) // _columns(labels))
 
 
 def _density_axis(axes: Axes, panel: Panel, x: np.ndarray) -> None:
@@ -346,7 +370,7 @@ def draw_portrait(axes: Axes, portrait: Portrait, runs: Runs) -> None:
     axes.set_xlabel(SAID[portrait.kind])
     axes.set_ylabel("density")
     axes.spines[["top", "right"]].set_visible(False)
-    axes.legend(loc="upper center", bbox_to_anchor=(0.5, -0.17), ncols=2, frameon=False)
+    legend(axes)
 
 
 def _histograms(portrait: Portrait, run: Records) -> Iterator[tuple[str, np.ndarray, np.ndarray, bool]]:

@@ -133,12 +133,13 @@ def percent_said(percent: float) -> str:
 def focus(axes: Axes, series: Sequence[Series]) -> None:
     """Cut the y axis at the bottom where outlying means would press all others together, and say so.
 
-    Outlying is what lies below Tukey's fence, the first quartile less 1.5 times the quartiles' distance; what does not
-    make the panel half as high again is shown all the same.
+    Outlying is what lies below Tukey's fence, the first quartile less 1.5 times the quartiles' distance, and below the
+    best of every curve; what does not make the panel half as high again is shown all the same.
     """
     means = np.concatenate([s.mean for s in series])
     top, (first, third) = max(s.high.max() for s in series), np.quantile(means, [0.25, 0.75])
-    fence = first - 1.5 * (third - first)
+    lowest = min(s.mean.max() for s in series)
+    fence = min(first - 1.5 * (third - first), lowest - 0.05 * (top - lowest))
     if len(means) >= 12 and top > fence and top - means.min() > 1.5 * (top - fence):
         axes.set_ylim(fence, top + 0.05 * (top - fence))
         axes.text(0.02, 0.02, f"cut; lowest mean: {means.min():.3g}", transform=axes.transAxes, fontsize=8, color="0.3")
