@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
+from matplotlib.figure import Figure
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -130,6 +131,29 @@ def test_figures_share_their_trainings(images: Path, out: Path, small_networks: 
     before = {path: path.stat().st_mtime_ns for path in folder.glob("trial-*/**/summary.json")}
     make(11, version, out, console=QUIET, workers=1, engine="torch")
     assert {path: path.stat().st_mtime_ns for path in folder.glob("trial-*/**/summary.json")} == before
+
+
+@pytest.mark.parametrize("number", figures())
+def test_a_title_has_room(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures of one panel are narrow: the title's end and its number were once outside of them."""
+    for name in ("draw_panel", "draw_portrait"):
+        monkeypatch.setattr(figure, name, lambda *_: None)
+    picture = draw(replace(figures()[number], by_test=False), {})
+    picture.draw_without_rendering()
+    box = picture._suptitle.get_window_extent()  # type: ignore[attr-defined]
+    assert box.x0 > 0 and box.x1 < picture.bbox.x1
+
+
+@pytest.mark.parametrize("length", [5, 40])
+def test_a_legend_stays_below_its_own_panel(length: int) -> None:
+    picture = Figure(figsize=(4.9, 5), layout="constrained")
+    axes = picture.subplots()
+    for i in range(6):
+        axes.plot([0, 1], [i, i], label="x" * length)
+    figure.legend(axes, handlelength=3)
+    picture.draw_without_rendering()
+    assert axes.get_legend().get_window_extent().width < picture.bbox.width
+    assert figure.lines_of(axes) == (3 if length == 5 else 6)
 
 
 def test_a_smaller_version_lies_apart_and_says_so(tmp_path: Path) -> None:

@@ -309,6 +309,15 @@ def test_a_last_batch_of_one_is_no_batch_for_batch_norm() -> None:
     lth.find_tickets(wide, {"train": points(41), "validation": points(20)}, given, levels=1)  # five values a channel
 
 
+def test_arrays_that_torch_does_not_take_are_taken() -> None:
+    x, y = (np.asarray(part) for part in points(40))
+    found = [
+        lth.find_tickets(network(), {"train": pair, "validation": points(20)}, RECIPE, levels=0).curves
+        for pair in ((x, y), (x.astype(">f4"), y.astype(">i8")), (x[::-1][::-1], y[::-1].copy()[::-1]))
+    ]
+    assert all(curves.equals(found[0]) for curves in found)
+
+
 def test_targets_that_are_ignored_count_nowhere() -> None:
     x = torch.randn(200, 6, 4, generator=torch.Generator().manual_seed(0))
     y = x.argmax(2)

@@ -358,6 +358,15 @@ def test_a_collapsed_branch_does_not_press_the_others_together(tmp_path: Path) -
     assert "cut; lowest mean: 0.1" in texts(figure)
 
 
+def test_no_curve_is_cut_off_whole() -> None:
+    """The worst of three networks, outlying at every point, shows its best one; the rest of it may leave the frame."""
+    x = np.linspace(100, 1, 12)
+    means = [np.linspace(0.98, 0.985, 12), np.linspace(0.975, 0.98, 12), np.linspace(0.96, 0.5, 12)]
+    axes = Figure().subplots()
+    plots.focus(axes, [plots.Series("", x, mean, mean, mean) for mean in means])
+    assert 0.5 < axes.get_ylim()[0] < 0.96
+
+
 def test_early_stops_of_one_level_fit_their_panel(tmp_path: Path) -> None:
     changes = {(trial, 0, "ticket"): {"early_stop_iteration": 2000 + 50 * trial} for trial in (1, 2)}
     run = synthetic(

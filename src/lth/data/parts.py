@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, cast
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
@@ -91,9 +92,11 @@ def _of_dataset(dataset: Dataset[Any], name: str, floats: torch.dtype) -> Part:
 
 
 def _tensor(values: Any, name: str, floats: torch.dtype) -> Tensor:
+    if isinstance(values, np.ndarray):  # torch takes neither a reversed view nor the other byte order
+        values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
     try:
         tensor = torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError):
+    except (TypeError, ValueError, RuntimeError, KeyError):
         raise UsageError(f"{name} is {type(values).__name__}: expected an array or a tensor of numbers") from None
     if not tensor.dim():
         raise UsageError(f"{name} is a single number: expected one for each example")

@@ -59,7 +59,8 @@ class Float32:
         self.module, self.call = model.to(device), caller(recipe)
         self.module.load_state_dict(dict(start))
         parameters = dict(self.module.named_parameters())
-        self.optimizer = optimizer_for(recipe, list(parameters.values()))
+        sparse = any(getattr(module, "sparse", False) for module in model.modules())  # of gradients: embeddings
+        self.optimizer = optimizer_for(recipe, list(parameters.values()), fused=not sparse)
         self.masked = [(parameters[name], layer.to(device, parameters[name].dtype)) for name, layer in mask.items()]
 
     def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
