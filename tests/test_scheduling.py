@@ -20,7 +20,7 @@ from lth.executors import Workers
 from lth.keeping import Keeping
 from lth.plan import Training, longest_chain, plan, trainings
 from lth.progress import MOST_BARS, Display
-from lth.scheduling import Frontier, execute
+from lth.scheduling import Frontier, execute, to_do
 
 
 def experiment(trials: int, levels: int, branches: str = "reinit:1", **tables: Any) -> Any:
@@ -84,6 +84,12 @@ def test_what_needs_a_diverged_training_is_dropped_however_far_ahead_it_is(ahead
     dropped += frontier.read()
     assert not frontier.open and not frontier.next()
     assert len(dropped) == len({t.id for t in dropped}) == 12 + 11
+
+
+def test_what_is_to_do_leaves_out_what_cannot_happen() -> None:
+    ended = {"trial-1/level-00": "done", "trial-1/level-01": "diverged", "trial-2/level-00": "diverged"}
+    whole = list(trainings(experiment(3, 2)))
+    assert list(to_do(whole, ended.get)) == [training for training in whole if training.trial == 3]
 
 
 def test_continued_training_waits_for_both_of_its_needs() -> None:

@@ -27,7 +27,7 @@ from lth.executors import Executor, Job
 from lth.keeping import Keeping
 from lth.plan import Training, longest_chain, plan, trainings
 from lth.progress import Display, cost, duration
-from lth.scheduling import execute
+from lth.scheduling import execute, to_do
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -534,7 +534,7 @@ def show_plan(
     ladder = step.check(asked, loaded)
     means = means_of(kept, asked, loaded, wanted, folder, executor, quiet)
     keeping = Keeping(asked, whole, folder)
-    todo = [t for t in plan(asked) if keeping.status(t.id) is None]
+    todo = list(to_do(plan(asked), keeping.status))
     bench = step.set_up(asked, replace(means, processes=1), folder, loaded)  # the others of torchrun's do not listen
     seconds = step.estimate_seconds(bench, {t.level: ladder.density(t.level) for t in todo}, todo)
     room = executor.room(means)  # asked also beside --workers: it refuses threads that no node holds

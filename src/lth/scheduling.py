@@ -10,7 +10,7 @@ import heapq
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -100,6 +100,17 @@ class Frontier:
                 self._gone.add(name)
                 dropped += self._drop(self._forget(name))
         return dropped
+
+
+def to_do(plan: Iterable[Training], status: Callable[[str], str | None]) -> Iterator[Training]:
+    """The trainings that are not done and can happen, as far as is known: none that they need diverged."""
+    gone: set[str] = set()
+    for training in plan:
+        ended = status(training.id)
+        if ended == "diverged" or (not ended and gone.intersection(training.needs)):
+            gone.add(training.id)
+        elif not ended:
+            yield training
 
 
 def execute(
