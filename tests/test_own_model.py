@@ -12,12 +12,13 @@ import torch
 
 import lth
 from lth import config, models
-from lth.config import Model
+from lth.config import Model, Recipe
 from lth.errors import UsageError
 from lth.models import first_weights, own
 from lth.tensors import load_tensors
 from lth.ticket import Ticket
 from lth.training import loop
+from lth.training.learners import Float32
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -224,6 +225,21 @@ def test_what_lies_beside_it_can_be_imported(tmp_path: Path) -> None:
         "def build(classes): return nn.Sequential(nn.Linear(4, width), nn.ReLU(), nn.Linear(width, classes))\n"
     )
     assert models.build(Model(name=f"{tmp_path}/net.py:build"), (4,), 3)[0].out_features == 7  # type: ignore[index]
+
+
+def test_embeddings_with_sparse_gradients_learn(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text(
+        "from torch import nn\nclass Net(nn.Module):\n"
+        " def __init__(self):\n  super().__init__()\n"
+        "  self.words, self.last = nn.Embedding(9, 4, sparse=True), nn.Linear(4, 3)\n"
+        " def forward(self, x): return self.last(self.words(x.flatten(1).long() % 9).mean(1))\n"
+    )
+    model = models.build(Model(name=f"{file}:Net"), (1, 3, 4), 3)
+    start = {name: value.clone() for name, value in model.state_dict().items()}
+    learner = Float32(model, start, {}, Recipe(optimizer="sgd", lr=0.1, iterations=2, batch=5), "cpu")
+    learner.update(torch.ones(5, 1, 3, 4), torch.zeros(5, dtype=torch.int64), 0.1)
+    assert not model.state_dict()["words.weight"].equal(start["words.weight"])
 
 
 @pytest.mark.parametrize("inside", [False, True])

@@ -278,9 +278,9 @@ def _run(
             raise UsageError(f"{folder}: another lth wrote to it a moment ago; run the same command again")
         store.clear_unfinished(folder)
         store.open_run(folder, asked)
-        known = kept or environment(asdict(means), whole, command)
-        if kept != (known := {"data": facts} | known):  # which `lth repair` cannot tell
-            kept = known
+        told = {"data": facts} | (kept or environment(asdict(means), whole, command))  # `lth repair` knows no data
+        if kept != told:
+            kept = told
             store.write_file(folder / store.ENVIRONMENT, store.sealed_json(kept))
         for training in trainings(asked):
             if store.is_done(folder, training.id):

@@ -52,6 +52,11 @@ def caller(recipe: Recipe) -> Callable[[nn.Module, Tensor], Tensor]:
     return _compiled() if recipe.compile else call
 
 
+def sparse_gradients(model: nn.Module) -> bool:
+    """Whether it has embeddings that make them."""
+    return any(getattr(module, "sparse", False) for module in model.modules())
+
+
 class Float32:
     """The network as it is: the reference that anything faster is held against."""
 
@@ -59,8 +64,7 @@ class Float32:
         self.module, self.call = model.to(device), caller(recipe)
         self.module.load_state_dict(dict(start))
         parameters = dict(self.module.named_parameters())
-        sparse = any(getattr(module, "sparse", False) for module in model.modules())  # of gradients: embeddings
-        self.optimizer = optimizer_for(recipe, list(parameters.values()), fused=not sparse)
+        self.optimizer = optimizer_for(recipe, list(parameters.values()), fused=not sparse_gradients(model))
         self.masked = [(parameters[name], layer.to(device, parameters[name].dtype)) for name, layer in mask.items()]
 
     def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor:

@@ -18,7 +18,7 @@ from lth.models.dropout import set_counter
 from lth.randomness import global_draws, seed_of
 from lth.training.augment import flip_and_crop
 from lth.training.batches import Key, batches
-from lth.training.learners import caller, optimizer_for
+from lth.training.learners import caller, optimizer_for, sparse_gradients
 from lth.training.schedule import lr_at
 
 EVALUATION_BATCH = 250
@@ -71,8 +71,7 @@ class ModuleEngine:
         self.model, self.recipe, self.data, self.key = model, recipe, data, key
         self.loss, self.metric, self.call, self.iteration = loss, metric, caller(recipe), 0
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
-        sparse = any(getattr(module, "sparse", False) for module in model.modules())  # of gradients: embeddings
-        self.optimizer = optimizer_for(recipe, self.trained, fused=not sparse)
+        self.optimizer = optimizer_for(recipe, self.trained, fused=not sparse_gradients(model))
         self.device = self.trained[0].device
 
     def advance(self, until: int) -> None:
