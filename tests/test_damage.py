@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gzip
 import itertools
 import json
 import random
@@ -228,6 +229,8 @@ def test_tables_alone_are_kept_by_repair_and_by_runs(
     (alone / LAST).mkdir(parents=True)
     for name in (*TABLES, f"{LAST}/starts.csv"):
         shutil.copy(run / name, alone / name)
+    (alone / "curves.csv.gz").write_bytes(gzip.compress((alone / "curves.csv").read_bytes()))
+    (alone / "curves.csv").unlink()
     before = contents(alone)
     repair(alone, yes=True, say=said.append)
     assert said == [f"{alone}: nothing is damaged"]
@@ -235,6 +238,9 @@ def test_tables_alone_are_kept_by_repair_and_by_runs(
         with pytest.raises(UsageError, match=r"have rows of 10 trainings that it does not hold.* give another --out"):
             train(made[0], alone, **options)
     assert contents(alone) == before
+    (alone / "curves.csv.gz").unlink()
+    with pytest.raises(UsageError, match="have rows of 9 trainings that it does not hold"):
+        train(made[0], alone, trials=1, levels=0, branches="")
 
 
 def test_rows_of_trainings_that_are_gone_are_set_aside_or_done_again(

@@ -46,6 +46,7 @@ EFFORT = ("iterations", "engine", "precision", "seconds")
 # Before 3.1, pandas reads floats to the last bit only when told to; since then always, and the option is deprecated.
 PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
 EXACT: dict[str, Any] = {} if PANDAS >= (3, 1) else {"float_precision": "round_trip"}
+PACKED = "curves.csv.gz"  # in place of curves.csv, where results are kept
 WHOLE_COPY = "copy the folder again, whole"
 log = logging.getLogger(__name__)
 
@@ -274,7 +275,7 @@ def _damaged_training(path: Path, error: object) -> UsageError:
 
 def _curves_path(folder: Path) -> Path:
     plain = folder / "curves.csv"
-    packed = folder / "curves.csv.gz"
+    packed = folder / PACKED
     return packed if packed.exists() and not plain.exists() else plain
 
 

@@ -300,10 +300,10 @@ def _run(
 def refuse_lost_rows(folder: Path, asked: Experiment) -> None:
     """Raise UsageError where tables have rows of trainings that are not there and will not be: a run writes over them.
 
-    Where there is no training at all, as in a folder of results, not even those may be that will be.
+    Beside packed curves, which no run writes but results are kept with, not even those may be that will be.
     """
     lost = records.unbacked(folder)
-    if lost and any(True for _ in records.each_training(folder)):
+    if lost and not (folder / records.PACKED).exists():
         lost -= {training.id for training in trainings(asked)}
     if lost:
         raise UsageError(

@@ -63,7 +63,7 @@ def check_validation(data: Data, validation: int) -> None:
     count = len(data.train_x)
     if not 0 <= validation < count:
         raise UsageError(
-            f"data.validation = {validation}, but {data.name} has {count:,} training examples: expected 1 to "
+            f"data.validation = {validation:,}, but {data.name} has {count:,} training examples: expected 1 to "
             f"{count - 1:,}, such as data.validation={max(1, count // 10)}"
         )
 
