@@ -16,10 +16,12 @@ from pathlib import Path
 
 import torch
 
-from lth import data, masks, step
+from lth import data
 from lth.config import Recipe, resolve
+from lth.execution import job
 from lth.models import build, groups
 from lth.models.init import draw
+from lth.pruning import masks
 from lth.randomness import generator
 from lth.training.torch_engine import Prepared, TorchEngine, prepare
 
@@ -58,7 +60,7 @@ def main() -> None:
     options.add_argument("--csv", type=Path)
     given = options.parse_args()
     torch.set_num_threads(1)
-    prepared = prepare(step.splits_of(resolve(given.model), data.load("cifar10", None, print)), "cpu")
+    prepared = prepare(job.splits_of(resolve(given.model), data.load("cifar10", None, print)), "cpu")
     rows: list[Row] = []
     for seed in range(given.first, given.first + given.seeds):
         for precision in PRECISIONS:

@@ -27,14 +27,14 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from lth import masks
 from lth.config import Recipe, resolve
 from lth.models import build, groups
 from lth.models.init import draw
+from lth.pruning import masks
 from lth.randomness import generator
-from lth.training import sparse, updates
+from lth.training.bfloat16 import sparse, updates
+from lth.training.bfloat16.lowering import lower
 from lth.training.learners import optimizer_for
-from lth.training.lowering import lower
 from lth.training.torch_engine import TorchEngine
 
 NAMES = ("conv2", "conv4", "conv6", "conv6-256", "resnet18", "vgg19")

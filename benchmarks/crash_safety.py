@@ -32,8 +32,10 @@ import numpy as np
 # lth as it is, but writing checkpoints many times a second, so that kills meet them too. It is a file, which workers'
 # processes import too.
 EAGER = """
-from lth import cli, store
-clear = store.clear_unfinished
+from lth import cli
+from lth.storage import outcomes
+from lth.storage import runs
+clear = outcomes.clear_unfinished
 
 def hurry():
     from lth.training import loop
@@ -44,7 +46,7 @@ def eager(folder):
     clear(folder)
 
 if __name__ == "__main__":
-    store.clear_unfinished = eager
+    outcomes.clear_unfinished = eager
     cli.main()
 else:
     hurry()

@@ -11,7 +11,7 @@ import statistics
 import sys
 from pathlib import Path
 
-from lth.bench import bench
+from lth.machine.bench import bench
 
 
 def spread(values: list[float], digits: int = 3) -> str:

@@ -18,9 +18,10 @@ from pathlib import Path
 
 import numpy as np
 
-from lth import plan, store
+from lth import plan
 from lth.config import resolve
-from lth.report import anatomy
+from lth.measures import anatomy
+from lth.storage import documents, layout, outcomes, runs
 
 LTH = [sys.executable, "-c", "from lth.cli import main; main()"]
 
@@ -111,7 +112,7 @@ def work() -> float:
 def lay_out(run: Path, path: Path) -> int:
     """The folder of a finished run, with all files that a report reads; the number of trainings."""
     whole = resolve(path)
-    store.open_run(run, whole)
+    runs.open_run(run, whole)
     digest_of, draw = plan.digests(whole), np.random.default_rng(1)
     start = {"fc1.weight": draw.normal(size=(300, 784)).astype(np.float32)}
     for training in plan.plan(whole):
@@ -128,9 +129,9 @@ def lay_out(run: Path, path: Path) -> int:
             "train_accuracy_at_early_stop": 0.999, "final_test_accuracy": 0.981, "final_train_accuracy": 1.0,
             "final_val_accuracy": 0.98, "iterations": 50_000, "engine": "native", "precision": "float32",
             "seconds": 60.5, "device": "cpu", "threads": 1, "training": digest_of(training.id),
-            "files": store.digests_of(files),
+            "files": outcomes.digests_of(files),
         }  # fmt: skip
-        for name, content in {**files, store.SUMMARY: store.sealed_json(summary)}.items():
+        for name, content in {**files, layout.SUMMARY: documents.sealed_json(summary)}.items():
             target = run / training.id / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)

@@ -32,12 +32,14 @@ from typing import Any
 
 from rich.console import Console
 
-from lth import damage, records, scheduling, seals, store
 from lth.config import Experiment, resolve
-from lth.executors import Workers
-from lth.keeping import Keeping
+from lth.execution import schedule
+from lth.execution.executors import Workers
+from lth.execution.progress import Display
 from lth.plan import Training, digests, trainings
-from lth.progress import Display
+from lth.results import records
+from lth.storage import checksums, documents, integrity, layout, outcomes, runs
+from lth.storage.retention import Keeping
 
 ENVIRONMENT = {"means": {"engine": "native", "precision": "float32"}}
 TENSORS = bytes(1000)  # in place of a ticket and of trained weights
@@ -72,12 +74,16 @@ def simulated(folder: Path, experiment: Experiment, seconds: float, meter: Meter
         summary = summary_of(training)
         curve = "".join(f"{i},0.25,0.9375,0.25,0.9375\n" for i in range(1, 2000, 100))
         files = {
-            store.TICKET: TENSORS,
-            store.TRAINED: TENSORS,
+            layout.TICKET: TENSORS,
+            layout.TRAINED: TENSORS,
             "curve.csv": (",".join(records.EVALUATION) + "\n" + curve).encode(),
         }
-        told = {"training": digest_of(training.id), "files": store.digests_of(files), "made_from": made_from(training)}
-        store.write_training(folder, training.id, files | {store.SUMMARY: store.sealed_json(summary | told)})
+        told = {
+            "training": digest_of(training.id),
+            "files": outcomes.digests_of(files),
+            "made_from": made_from(training),
+        }
+        outcomes.write_training(folder, training.id, files | {layout.SUMMARY: documents.sealed_json(summary | told)})
         meter.add("store", time.thread_time() - began)
         return summary
 
@@ -85,8 +91,8 @@ def simulated(folder: Path, experiment: Experiment, seconds: float, meter: Meter
 
 
 def made_from(training: Training) -> dict[str, str]:
-    named = [f"{need}/{store.TICKET}" for need in training.needs[:1]]
-    return dict.fromkeys(named, seals.digest(TENSORS))
+    named = [f"{need}/{layout.TICKET}" for need in training.needs[:1]]
+    return dict.fromkeys(named, checksums.digest(TENSORS))
 
 
 def summary_of(training: Training) -> dict[str, Any]:
@@ -111,22 +117,22 @@ def drive(experiment: Experiment, folder: Path, workers: int, seconds: float) ->
         meter.add("tables", time.thread_time() - began)
         return count
 
-    scheduling.records.write = write_and_measure  # type: ignore[assignment]
-    with store.lock(folder), Path(os.devnull).open("w") as shown:
+    schedule.records.write = write_and_measure  # type: ignore[assignment]
+    with runs.lock(folder), Path(os.devnull).open("w") as shown:
         began, clock = time.process_time(), time.monotonic()
-        store.clear_unfinished(folder)
-        store.open_run(folder, experiment)
-        damage.refuse(folder, experiment, ENVIRONMENT)
+        outcomes.clear_unfinished(folder)
+        runs.open_run(folder, experiment)
+        integrity.refuse(folder, experiment, ENVIRONMENT)
         done = total = 0
         keeping = Keeping(experiment, experiment, folder)
         for training in trainings(experiment):
             total += 1
             done += keeping.status(training.id) is not None
         display = Display(Console(file=shown), lambda training: 1.0, done, total, total - done)
-        scheduling.execute(
+        schedule.execute(
             trainings(experiment), keeping, simulated(folder, experiment, seconds, meter), workers, display
         )
-        damage.refuse(folder, experiment, ENVIRONMENT)
+        integrity.refuse(folder, experiment, ENVIRONMENT)
         spent = {"all": time.process_time() - began, "clock": time.monotonic() - clock}
     parts = {"store": 0.0, "tables": 0.0} | meter.seconds
     return {"trainings": total} | spent | parts | {"schedule": spent["all"] - sum(parts.values())}

@@ -24,11 +24,12 @@ from pathlib import Path
 import score
 from PIL import Image
 
-from lth import figure, plots, records
-from lth.paper.figures import Panel
-from lth.paper.setups import Setup
-from lth.records import Records, family
-from lth.report import anatomy
+from lth.execution import figures
+from lth.papers.figures import Panel
+from lth.papers.setups import Setup
+from lth.results import plots, records
+from lth.results.records import Records, family
+from lth.storage import layout
 
 HERE = Path(__file__).parent
 CONTROLS = '[{name="reinit",count=3,levels="1-18"},{name="random-mask",count=1,levels="1-18"}]'
@@ -143,7 +144,7 @@ def keep_run(folder: Path, target: Path) -> None:
             copy(folder / name, new / name)
         (new / "curves.csv.gz").write_bytes(gzip.compress((folder / "curves.csv").read_bytes(), mtime=0))
         for path in sorted(folder.glob("trial-1/level-*/*.csv")):
-            if path.name in anatomy.OPTIONAL:
+            if path.name in layout.ANATOMY:
                 copy(path, new / path.relative_to(folder))
         plots.draw([records.load(folder)], new / "figures")
         finish(new / "figures")
@@ -153,12 +154,12 @@ def keep_run(folder: Path, target: Path) -> None:
 
 def draw(number: int, kept: dict[str, Records], target: Path) -> None:
     """Those panels and lines of a figure of which anything is kept, by the folder's name."""
-    whole = figure.figure_of(number)
-    needed = figure.needed(whole, figure.Version(), Path())
+    whole = figures.figure_of(number)
+    needed = figures.needed(whole, figures.Version(), Path())
     found = {run.setup: kept[run.folder.name] for run in needed if run.folder.name in kept}
     panels = [_found(panel, found) for panel in whole.panels]
     target.mkdir(parents=True, exist_ok=True)
-    picture = figure.draw(replace(whole, panels=tuple(panel for panel in panels if panel.lines)), found)
+    picture = figures.draw(replace(whole, panels=tuple(panel for panel in panels if panel.lines)), found)
     plots.save(picture, target / f"figure-{number:02}")
     finish(target)
 

@@ -17,9 +17,8 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from lth import records
-from lth.paper import curves, setups, verify
-from lth.paper.measure import (
+from lth.papers import curves, setups, verify
+from lth.papers.measure import (
     Check,
     Kind,
     Term,
@@ -32,7 +31,8 @@ from lth.paper.measure import (
     value_said,
     worst,
 )
-from lth.records import Records
+from lth.results import records
+from lth.results.records import Records
 
 HERE = Path(__file__).parent
 PAGES = (HERE / "README.md", HERE.parent / "README.md")

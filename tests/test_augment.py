@@ -12,10 +12,11 @@ import torch
 from torch.nn.functional import pad
 
 import lth
-from lth import config, data, masks, models
+from lth import config, data, models
 from lth.errors import UsageError
+from lth.execution.job import choose
 from lth.models import init
-from lth.step import choose
+from lth.pruning import masks
 from lth.training.augment import flip_and_crop
 from lth.training.torch_engine import TorchEngine, prepare
 

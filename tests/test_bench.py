@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from lth import bench, native
+from lth import native
+from lth.machine import bench
 
 QUICK = {"rounds": 2, "seconds": 0.01, "examples": 500, "tell": lambda line: None}
 

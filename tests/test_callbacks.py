@@ -178,7 +178,7 @@ def test_without_the_libraries_it_is_said_what_to_type(monkeypatch: pytest.Monke
     def absent(name: str) -> Any:
         raise ImportError(name)
 
-    monkeypatch.setattr("lth.callbacks.import_module", absent)
+    monkeypatch.setattr("lth.tickets.callbacks.import_module", absent)
     with pytest.raises(UsageError, match=r"lightning is not installed: pip install 'lth\[lightning\]'"):
         lth.lightning_callback({})
     with pytest.raises(UsageError, match=r"transformers is not installed: pip install 'lth\[hf\]'"):

@@ -21,9 +21,10 @@ import pytest
 import torch
 
 import lth
-from lth import config, store
+from lth import config
 from lth.cli import main
 from lth.config import resolve, to_toml
+from lth.storage import runs
 
 QUICK = ("--engine", "torch", "--workers", "1")
 
@@ -44,7 +45,7 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
     def call(*arguments: Any) -> Ended:
         monkeypatch.setattr(sys, "argv", ["lth", *map(str, arguments)])
@@ -68,7 +69,7 @@ def tiny_toml(tiny: dict[str, Any], tmp_path: Path) -> Path:
 @pytest.fixture
 def finished(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a finished run of tiny.toml."""
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     return lth.run(tiny | {"levels": 1}, out=tmp_path / "finished", engine="torch", workers=1).folder
 
 
@@ -254,7 +255,7 @@ def test_a_refused_extension_changes_nothing(finished: Path, tiny_toml: Path, ti
     )
     refused(cli("run", tiny_toml, "--engine", "native", "--out", finished), "begun with --engine torch")
     refused(cli("run", tiny_toml, "--levels", "99", *here), "would remove nothing")
-    with store.lock(finished):
+    with runs.lock(finished):
         refused(cli("run", tiny_toml, "--trials", "2", *here), "is in use by another lth")
     (finished / ".lock").write_bytes(before[finished / ".lock"] or b"")
     tiny_data.unlink()  # what is wrong with the folder is said before data are looked for
@@ -327,7 +328,7 @@ def test_what_fails_while_working_is_a_line_and_exit_code_1(
     def fail(*args: Any) -> None:
         raise error
 
-    monkeypatch.setattr("lth.step.check", fail)
+    monkeypatch.setattr("lth.execution.job.check", fail)
     refused(cli("run", tiny_toml, *QUICK), said, code=1)
     assert not any(Path.cwd().iterdir())
 
@@ -337,7 +338,7 @@ def test_a_bug_is_not_hidden(said: str, tiny_toml: Path, cli: Cli, monkeypatch: 
     def fail(*args: Any) -> None:
         raise RuntimeError(said)
 
-    monkeypatch.setattr("lth.step.check", fail)
+    monkeypatch.setattr("lth.execution.job.check", fail)
     with pytest.raises(RuntimeError, match=said):
         cli("run", tiny_toml, *QUICK)
 
@@ -346,14 +347,14 @@ def test_interrupted_it_says_how_to_go_on(tiny_toml: Path, cli: Cli, monkeypatch
     def interrupt(*args: Any, **kwargs: Any) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("lth.running.execute", interrupt)
+    monkeypatch.setattr("lth.execution.running.execute", interrupt)
     ended = cli("run", tiny_toml, "about=my run", "--out", "my folder", "--data-root", tiny_toml.parent, *QUICK)
     refused(ended, "stopped; what is done is kept in my folder. To go on: lth run", code=130)
     monkeypatch.undo()
     monkeypatch.chdir(tiny_toml.parent / "work")
     again = shlex.split(ended.err.partition("To go on: lth ")[2])
     assert cli(*again).code == 0 and Path("my folder/summary.csv").exists()
-    monkeypatch.setattr("lth.step.estimate_seconds", interrupt)
+    monkeypatch.setattr("lth.execution.job.estimate_seconds", interrupt)
     assert cli("run", tiny_toml, "--dry-run", *QUICK).code == 130
 
 

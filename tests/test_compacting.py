@@ -14,10 +14,11 @@ from torch.overrides import TorchFunctionMode
 from torch.utils._pytree import tree_leaves, tree_map
 
 import lth
-from lth import config, masks, models
-from lth.compacting import load_compact
+from lth import config, models
 from lth.errors import LthError, UsageError
-from lth.worth import measure
+from lth.pruning import masks
+from lth.tickets.compact import load_compact
+from lth.tickets.speed import measure
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -737,12 +738,12 @@ def test_a_module_on_a_gpu(name: str, shape: tuple[int, ...]) -> None:
 
 
 def test_a_compact_module_with_other_outputs_is_never_handed_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    from lth import compacting
+    from lth.tickets import compact
 
     model = pruned(models.build(config.Model(name="lenet"), (1, 28, 28), 10))
-    x, right = torch.rand(4, 1, 28, 28), compacting.smaller_state
+    x, right = torch.rand(4, 1, 28, 28), compact.smaller_state
     wrong = lambda *given: {key: t + 1 if key.endswith("bias") else t for key, t in right(*given).items()}
-    monkeypatch.setattr(compacting, "smaller_state", wrong)
+    monkeypatch.setattr(compact, "smaller_state", wrong)
     with pytest.raises(LthError, match=r"the compact module's outputs differ by .* of the largest"):
         lth.compact(model, x)
 

@@ -15,10 +15,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from lth import config, pruning
+from lth import config
 from lth.config import Experiment, merge, parse_branches, parse_override, resolve, scaled, to_setting, to_toml
 from lth.errors import UsageError
 from lth.plan import plan
+from lth.pruning import allocation
 
 RESULTS = Path(__file__).parents[1] / "results"
 SMALL: dict[str, Any] = {"name": "small", "trials": 1, "levels": 2, "recipe": {"lr": 0.1, "iterations": 40}}
@@ -434,7 +435,7 @@ AT_WORK = [
 def lost(experiment: Experiment) -> list[Any]:
     """How many weights each pool loses on the way to level 1, of a network of three layers."""
     alive = {"conv": 1000, "fc": 3000, "output": 500}
-    return pruning.budget(alive, 4500, {name: name for name in alive}, experiment, 1)
+    return allocation.budget(alive, 4500, {name: name for name in alive}, experiment, 1)
 
 
 @pytest.mark.parametrize(("preset", "settings", "said"), IDLE)

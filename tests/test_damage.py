@@ -17,12 +17,13 @@ from rich.console import Console
 
 import lth
 from conftest import tiny_arrays
-from lth import damage, records, seals, store
 from lth.cli import main
 from lth.errors import LthError, UsageError
-from lth.repair import repair
-from lth.step import checkpoint_bytes, from_checkpoint_bytes
-from lth.ticket import Ticket
+from lth.execution.job import checkpoint_bytes, from_checkpoint_bytes
+from lth.execution.repair import repair
+from lth.results import records
+from lth.storage import atomic, checksums, documents, integrity, runs
+from lth.tickets.ticket import Ticket
 from lth.training.loop import Checkpoint
 from test_resume import contents
 
@@ -32,7 +33,7 @@ QUIET = Console(quiet=True)
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 def train(tables: dict[str, Any], out: Path, **options: Any) -> None:
@@ -51,7 +52,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path
         "recipe": {"optimizer": "adam", "lr": 0.01, "iterations": 40, "batch": 30, "eval_every": 10},
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lth.running.show_results", lambda folder, console: None)
+        patch.setattr("lth.execution.running.show_results", lambda folder, console: None)
         train(tables, folder / "run")
         train(tables | {"seed": 2}, folder / "other")
     return tables, folder / "run", folder / "other"
@@ -161,14 +162,14 @@ def test_what_another_lth_wrote_meanwhile_is_seen(
     run: Path, made: tuple[dict[str, Any], Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Between the first look at a folder and its lock, which is as long as data take to load."""
-    first, real = tmp_path / "new", store.lock
+    first, real = tmp_path / "new", runs.lock
 
     def late(folder: Path) -> Any:
-        monkeypatch.setattr(store, "lock", real)
+        monkeypatch.setattr(runs, "lock", real)
         shutil.copytree(run, folder)
         return real(folder)
 
-    monkeypatch.setattr(store, "lock", late)
+    monkeypatch.setattr(runs, "lock", late)
     with pytest.raises(UsageError, match=r"new: another lth wrote to it a moment ago; run the same command again"):
         train(made[0], first, levels=1)
     assert contents(first) == contents(run)
@@ -186,7 +187,7 @@ def test_a_whole_training_of_another_run_is_told_from_ours(
         train(made[0], tmp_path / "stranger")
     finally:
         Path(made[0]["data"]["name"]).write_bytes(kept)
-    for path in damage.own_files(run / name):
+    for path in integrity.own_files(run / name):
         shutil.copy(tmp_path / "stranger" / name / path.name, path)
     with pytest.raises(UsageError, match=rf"{run}/{name} is damaged: it does not belong to "):
         train(made[0], run, levels=3)
@@ -272,7 +273,7 @@ def test_an_environment_made_again_holds_the_next_examples(run: Path, made: tupl
 
 
 def test_repair_waits_for_nobody(run: Path) -> None:
-    with store.lock(run), pytest.raises(UsageError, match="in use by another lth"):
+    with runs.lock(run), pytest.raises(UsageError, match="in use by another lth"):
         repair(run, yes=True, say=print)
     with pytest.raises(UsageError, match="no run's folder"):
         repair(run / "trial-1", yes=True, say=print)
@@ -298,35 +299,35 @@ def test_the_command(run: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.
 @pytest.mark.parametrize("name", ["experiment.toml", "environment.json", f"{LAST}/summary.json"])
 def test_no_bit_of_a_sealed_text_can_change(name: str, run: Path) -> None:
     content = (run / name).read_bytes()
-    assert seals.text_fault(content) is None
+    assert checksums.text_fault(content) is None
     for at, bit in itertools.product(range(len(content)), range(8)):
         changed = content[:at] + bytes([content[at] ^ 1 << bit]) + content[at + 1 :]
-        if seals.text_fault(changed) is None:
+        if checksums.text_fault(changed) is None:
             pytest.fail(f"bit {bit} of byte {at}, in {content[max(0, at - 20) : at + 20]!r}")
     for length in range(100, len(content), 11):
         cut = content[:length]
-        assert not name.endswith("toml") or seals.text_fault(cut)  # a cut JSON object is none
+        assert not name.endswith("toml") or checksums.text_fault(cut)  # a cut JSON object is none
 
 
 @pytest.mark.parametrize("recorded", ["model.sha256", "ticket_sha256"])
 def test_an_experiment_changed_by_hand_is_taken_without_its_first_line(recorded: str, tmp_path: Path) -> None:
     """Also where it records a digest, of a network of one's own or of a ticket: that is no seal that was lost."""
     own = {"model.sha256": {"model.name": "my.py:build"}, "ticket_sha256": {"ticket": "t.safetensors"}}[recorded]
-    store.make_folder(tmp_path / "run")
-    written = store.open_run(tmp_path / "run", lth.config.resolve("lenet", {**own, recorded: "5eed" * 16}))
+    atomic.make_folder(tmp_path / "run")
+    written = runs.open_run(tmp_path / "run", lth.config.resolve("lenet", {**own, recorded: "5eed" * 16}))
     path = tmp_path / "run" / "experiment.toml"
-    assert recorded.rpartition(".")[2] in path.read_text() and store.read_experiment(path.parent) == written
+    assert recorded.rpartition(".")[2] in path.read_text() and runs.read_experiment(path.parent) == written
     for at, bit in itertools.product(range(path.read_bytes().index(b"\n")), range(8)):
         flip(path, at, bit)  # no bit of the first line can change
-        assert seals.text_fault(path.read_bytes())
+        assert checksums.text_fault(path.read_bytes())
         flip(path, at, bit)
     path.write_text(path.read_text().replace("trials = 5", "trials = 4"))
     with pytest.raises(UsageError, match="if you changed it yourself, remove its first line"):
-        store.read_experiment(path.parent)
+        runs.read_experiment(path.parent)
     path.write_text(path.read_text().partition("\n")[2])
-    assert store.read_experiment(path.parent).trials == 4
-    assert store.open_run(path.parent, written).trials == 5  # and it is sealed again
-    assert path.read_text().startswith("# seal: ") and store.read_experiment(path.parent) == written
+    assert runs.read_experiment(path.parent).trials == 4
+    assert runs.open_run(path.parent, written).trials == 5  # and it is sealed again
+    assert path.read_text().startswith("# seal: ") and runs.read_experiment(path.parent) == written
 
 
 def test_no_bit_of_a_ticket_can_change(run: Path, tmp_path: Path) -> None:
@@ -366,11 +367,11 @@ def test_a_run_from_before_there_were_seals_is_read_and_extended(
     """As version 0.1 wrote it: no first line in the TOML, no digests in the JSON."""
     new = ("seal", "files", "made_from", "training", "device", "threads")
     for path in run.rglob("summary.json"):
-        path.write_bytes(store.json_bytes({k: v for k, v in json.loads(path.read_bytes()).items() if k not in new}))
+        path.write_bytes(documents.json_bytes({k: v for k, v in json.loads(path.read_bytes()).items() if k not in new}))
     environment = json.loads((run / "environment.json").read_bytes())
     del environment["data"]["sha256"]
     old = {k: v for k, v in environment.items() if k not in ("seal", "experiment")}
-    (run / "environment.json").write_bytes(store.json_bytes(old))
+    (run / "environment.json").write_bytes(documents.json_bytes(old))
     text = (run / "experiment.toml").read_text().partition("\n")[2]
     (run / "experiment.toml").write_text(text)
     said: list[str] = []

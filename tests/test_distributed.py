@@ -20,11 +20,12 @@ import torch.distributed as dist
 from torch import nn
 
 import lth
-from lth import masks, store
 from lth.config import resolve
 from lth.errors import UsageError
-from lth.executors import executor, torchrun
+from lth.execution.executors import executor, torchrun
 from lth.models.dropout import CounterDropout, set_counter, set_row
+from lth.pruning import masks
+from lth.storage import documents
 from lth.training.distributed import Distributed, whole_batch_norm
 from test_resume import contents, has_checkpoint, to_file
 
@@ -33,7 +34,7 @@ PLAIN = "from lth import running\nrunning.show_results = lambda *_: None\nfrom l
 
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     return lth.run
 
 
@@ -140,10 +141,10 @@ def test_a_run_keeps_its_number_of_processes(tiny: dict[str, Any], tmp_path: Pat
     kept = json.loads(path.read_text())
     assert kept["means"]["processes"] == 1
     shutil.rmtree(tmp_path / "run/trial-1")  # begun, and nothing done
-    path.write_bytes(store.sealed_json(kept | {"means": kept["means"] | {"processes": 2}}))
+    path.write_bytes(documents.sealed_json(kept | {"means": kept["means"] | {"processes": 2}}))
     with pytest.raises(UsageError, match=r"begun with 2 processes a training(.|\n)*torchrun --nproc-per-node 2"):
         local(tiny, out=tmp_path / "run", workers=1)
-    path.write_bytes(store.sealed_json(kept))
+    path.write_bytes(documents.sealed_json(kept))
     local(tiny, out=tmp_path / "run", workers=1)
 
 

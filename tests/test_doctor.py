@@ -8,12 +8,15 @@ from types import SimpleNamespace
 
 import pytest
 
-from lth import doctor, memory, native
+from lth import native
 from lth.cli import main
+from lth.data import memory
 from lth.data.registry import DATASETS
-from lth.executors import local
-from lth.step import Means
-from lth.training import kernels, precision
+from lth.execution.executors import local
+from lth.execution.job import Means
+from lth.machine import doctor
+from lth.training import precision
+from lth.training.bfloat16 import kernels
 
 
 def examined(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], *arguments: str) -> dict[str, str]:

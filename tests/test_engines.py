@@ -11,13 +11,14 @@ import torch
 from torch import nn
 
 import lth
-from lth import config, data, masks, models, native, step
+from lth import config, data, models, native
 from lth.errors import UsageError
+from lth.execution import job
 from lth.models import init
 from lth.models.dropout import CounterDropout, kept
-from lth.native import engine as native_engine
 from lth.plan import evaluations
-from lth.training import torch_engine
+from lth.pruning import masks
+from lth.training import native_engine, torch_engine
 from lth.training.schedule import lr_at
 
 needs_native = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
@@ -165,7 +166,7 @@ def test_a_chain_that_does_more_than_its_layers_is_none(model: nn.Sequential) ->
 
 def test_the_engine_is_chosen_by_fixed_rules(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = config.resolve(tiny)
-    choose = lambda engine, device="auto": step.choose(experiment, (1, 6, 6), 4, engine, device)
+    choose = lambda engine, device="auto": job.choose(experiment, (1, 6, 6), 4, engine, device)
     assert choose("torch")[0].engine == "torch"
     monkeypatch.setattr(native, "available", lambda: False)
     monkeypatch.setattr(native, "why_not", lambda: "no C++ compiler found")
@@ -185,7 +186,7 @@ def test_the_engine_is_chosen_by_fixed_rules(tiny: dict[str, Any], monkeypatch: 
 def test_a_run_whose_engine_is_gone_says_what_it_was_begun_with(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     lth.run(tiny | {"levels": 0}, out=tmp_path / "run", workers=1)
     monkeypatch.setattr(native, "available", lambda: False)
     monkeypatch.setattr(native, "why_not", lambda: "no C++ compiler found")

@@ -22,12 +22,12 @@ import lth
 from lth import native
 from lth.config import resolve
 from lth.errors import LthError, UsageError
-from lth.executors import EXECUTORS, executor, wrong_name
-from lth.executors import ray as on_ray
-from lth.executors import slurm as on_slurm
-from lth.executors.local import room
+from lth.execution.executors import EXECUTORS, executor, wrong_name
+from lth.execution.executors import ray as on_ray
+from lth.execution.executors import slurm as on_slurm
+from lth.execution.executors.local import room
+from lth.execution.job import Means
 from lth.plan import plan
-from lth.step import Means
 from ray_cluster import RayCluster, cluster, environment
 from test_resume import contents, has_checkpoint, to_file
 
@@ -35,7 +35,7 @@ needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not inst
 needs_submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="pip install 'lth[slurm]'")
 ENGINE = "native" if native.available() else "torch"
 # lth without figures at the end
-AT_HOME = "from lth.executors import slurm\nslurm.CLUSTER = 'local'\n"  # jobs are processes of this machine
+AT_HOME = "from lth.execution.executors import slurm\nslurm.CLUSTER = 'local'\n"  # jobs are processes of this machine
 PLAIN = "from lth import running\nrunning.show_results = lambda *_: None\nfrom lth.cli import main\nmain()"
 
 
@@ -82,7 +82,7 @@ def finished(run: Path) -> int:
 
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     return lth.run
 
 
@@ -324,7 +324,7 @@ def test_a_slurm_job_whose_time_is_over_is_queued_again(tiny: dict[str, Any], tm
 
 def test_every_executor_is_a_module() -> None:
     for name in EXECUTORS:
-        assert wrong_name(name) is None and callable(import_module(f"lth.executors.{name}").executor)
+        assert wrong_name(name) is None and callable(import_module(f"lth.execution.executors.{name}").executor)
     assert executor("local")
 
 

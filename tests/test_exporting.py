@@ -11,11 +11,12 @@ import torch
 from torch import Tensor
 
 import lth
-from lth import exporting, models
+from lth import models
 from lth.config import Model
 from lth.errors import UsageError
-from lth.tensors import load_tensors
-from lth.ticket import Ticket
+from lth.storage.tensors import load_tensors
+from lth.tickets import export
+from lth.tickets.ticket import Ticket
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ONNX = [name for name in ("onnx", "onnxscript", "onnxruntime") if not find_spec(name)]
@@ -39,7 +40,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "branch": [{"name": "reinit", "levels": [1]}],
     }  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lth.running.show_results", lambda folder, console: None)
+        patch.setattr("lth.execution.running.show_results", lambda folder, console: None)
         lth.run(tiny, out=folder / "run", engine="torch", workers=1)
     return folder / "run"
 
@@ -83,7 +84,7 @@ def test_a_branch(run: Path, tmp_path: Path) -> None:
 
 
 def test_a_compact_state_dict(run: Path, tmp_path: Path) -> None:
-    from lth.compacting import load_compact
+    from lth.tickets.compact import load_compact
 
     said: list[str] = []
     lth.export(run, 1, 3, tmp_path / "w.pt", compact=True, say=said.append)
@@ -118,17 +119,17 @@ def test_an_onnx_convolutional_network_with_batch_norm() -> None:
 
     model = models.build(Model(name="resnet18"), (3, 8, 8), 5).eval()
     session = onnxruntime.InferenceSession(
-        exporting.onnx(model, torch.rand(4, 3, 8, 8)), providers=["CPUExecutionProvider"]
+        export.onnx(model, torch.rand(4, 3, 8, 8)), providers=["CPUExecutionProvider"]
     )
     x = torch.rand(9, 3, 8, 8)
     assert torch.allclose(torch.from_numpy(session.run(None, {"inputs": x.numpy()})[0]), model(x), atol=1e-4)
 
 
 def test_without_a_level_it_is_the_winning_one(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.records.winning_level", lambda summary: 1)
+    monkeypatch.setattr("lth.results.records.winning_level", lambda summary: 1)
     lth.export(run, 1, None, tmp_path / "t.safetensors")
     assert Ticket.load(tmp_path / "t.safetensors").origin["level"] == 1
-    monkeypatch.setattr("lth.records.winning_level", lambda summary: None)
+    monkeypatch.setattr("lth.results.records.winning_level", lambda summary: None)
     with pytest.raises(UsageError, match="has no winning level: give --level"):
         lth.export(run, 1, None, tmp_path / "t.safetensors")
 
@@ -156,7 +157,7 @@ def test_what_cannot_be_is_refused_and_nothing_written(
 
 
 def test_without_the_extra_onnx_is_refused_with_what_to_type(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.exporting.find_spec", lambda name: None)
+    monkeypatch.setattr("lth.tickets.export.find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"needs onnx and onnxscript: pip install 'lth\[onnx\]'"):
         lth.export(run, 1, 1, "m.onnx")
 

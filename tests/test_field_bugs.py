@@ -17,11 +17,12 @@ import torch
 from torch import nn
 
 import lth
-from lth import config, data, masks, models
+from lth import config, data, models
+from lth.execution.job import carry_out, choose, set_up
 from lth.models import init
 from lth.plan import evaluations, plan
-from lth.step import carry_out, choose, set_up
-from lth.ticket import Ticket
+from lth.pruning import masks
+from lth.tickets.ticket import Ticket
 from lth.training.batches import batches
 from lth.training.loop import train
 from lth.training.torch_engine import TorchEngine, prepare
@@ -29,7 +30,7 @@ from lth.training.torch_engine import TorchEngine, prepare
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 def finished(tables: dict[str, Any], folder: Path, **options: Any) -> Path:

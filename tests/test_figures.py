@@ -17,18 +17,20 @@ from rich.console import Console
 from typer.testing import CliRunner
 
 import lth
-from lth import config, figure, movement, records
+from lth import config
 from lth.cli import app
 from lth.errors import UsageError
-from lth.figure import Version, draw, figures, make, needed
+from lth.execution import figures as paper_figures
+from lth.execution.figures import Version, draw, figures, make, needed
+from lth.measures import anatomy, weight_movement
 from lth.models import MODELS
 from lth.models.conv import conv
 from lth.models.resnet import Block
-from lth.paper import curves
-from lth.paper.setups import Setup, setup
+from lth.papers import curves
+from lth.papers.setups import Setup, setup
 from lth.plan import plan
-from lth.plots import PAPER
-from lth.report import anatomy
+from lth.results import records
+from lth.results.plots import PAPER
 from test_verify import at_length, papers_values
 from test_verify import make as made
 
@@ -137,7 +139,7 @@ def test_figures_share_their_trainings(images: Path, out: Path, small_networks: 
 def test_a_title_has_room(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of one panel are narrow: the title's end and its number were once outside of them."""
     for name in ("draw_panel", "draw_portrait"):
-        monkeypatch.setattr(figure, name, lambda *_: None)
+        monkeypatch.setattr(paper_figures, name, lambda *_: None)
     picture = draw(replace(figures()[number], by_test=False), {})
     picture.draw_without_rendering()
     box = picture._suptitle.get_window_extent()  # type: ignore[attr-defined]
@@ -150,10 +152,10 @@ def test_a_legend_stays_below_its_own_panel(length: int) -> None:
     axes = picture.subplots()
     for i in range(6):
         axes.plot([0, 1], [i, i], label="x" * length)
-    figure.legend(axes, handlelength=3)
+    paper_figures.legend(axes, handlelength=3)
     picture.draw_without_rendering()
     assert axes.get_legend().get_window_extent().width < picture.bbox.width
-    assert figure.lines_of(axes) == (3 if length == 5 else 6)
+    assert paper_figures.lines_of(axes) == (3 if length == 5 else 6)
 
 
 def test_a_smaller_version_lies_apart_and_says_so(tmp_path: Path) -> None:
@@ -184,7 +186,7 @@ OVERRULED = [
 def test_what_a_figure_sets_itself_is_no_setting(
     number: int, setting: str, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lth.running.run", lambda *given, **options: pytest.fail("it ran"))
+    monkeypatch.setattr("lth.execution.running.run", lambda *given, **options: pytest.fail("it ran"))
     key = setting.partition("=")[0]
     version = Version(settings=("data.validation=30", setting))
     with pytest.raises(UsageError) as caught:
@@ -196,7 +198,7 @@ def test_what_a_figure_sets_itself_is_no_setting(
 
 
 def test_the_list_says_which_figures_set_it_themselves(tmp_path: Path) -> None:
-    lines = list(figure.listing(Version(settings=("recipe.lr=0.05",)), tmp_path))
+    lines = list(paper_figures.listing(Version(settings=("recipe.lr=0.05",)), tmp_path))
     assert [int(line.split()[0]) for line in lines] == list(figures())
     theirs = {int(line.split()[0]) for line in lines if line.endswith(": it sets recipe.lr itself")}
     assert {8, 14, 16, 26, 42} <= theirs and not {3, 9, 15, 29} & theirs
@@ -216,7 +218,7 @@ def test_what_a_figure_does_not_set_is_a_setting(number: int, setting: str, tmp_
 
 
 def test_levels_go_as_far_as_a_layer_has_weights() -> None:
-    from lth.paper.figures import levels_of
+    from lth.papers.figures import levels_of
 
     assert levels_of(setup("lenet", {"prune.rate": 0.8})) < levels_of(setup("lenet", {"prune.rate": 0.6})) < 10
     assert levels_of(setup("lenet", {"model.layers": (25, 9)})) < levels_of(Setup("lenet"))
@@ -224,7 +226,7 @@ def test_levels_go_as_far_as_a_layer_has_weights() -> None:
 
 def test_what_is_no_figure_is_refused() -> None:
     with pytest.raises(UsageError, match="figure 2 is not one"):
-        figure.figure_of(2)
+        paper_figures.figure_of(2)
 
 
 def test_the_list_has_a_line_a_figure_that_begins_with_its_number(tmp_path: Path) -> None:
@@ -241,7 +243,7 @@ def test_the_list_has_a_line_a_figure_that_begins_with_its_number(tmp_path: Path
 def test_early_stop_by_test_loss_is_its_minimum(tiny: dict[str, Any], tmp_path: Path) -> None:
     run = lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, pictures=False, console=QUIET)
     loaded = records.load(run.folder)
-    for _, row in figure.by_test(loaded).summary.iterrows():
+    for _, row in paper_figures.by_test(loaded).summary.iterrows():
         own = loaded.curves[(loaded.curves["level"] == row["level"]) & (loaded.curves["branch"] == row["branch"])]
         best = own.loc[own["test_loss"].idxmin()]
         assert (row["early_stop_iteration"], row["test_accuracy_at_early_stop"]) == (
@@ -252,25 +254,29 @@ def test_early_stop_by_test_loss_is_its_minimum(tiny: dict[str, Any], tmp_path: 
 def test_movement_is_counted_from_the_tensors_and_kept(tiny: dict[str, Any], tmp_path: Path) -> None:
     """Figures 19 and 20: every weight of a layer is in one of two histograms, and the CSV is enough afterwards."""
     folder = lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, pictures=False, console=QUIET).folder
-    table = movement.load(folder, 2, [1])
+    table = weight_movement.load(folder, 2, [1])
     bins = [str(n) for n in range(1, 41)]
     counts = table[table["kind"] == "movement"].groupby(["layer", "which"], sort=False)[bins].sum().sum(axis=1)
     alive = lth.Ticket.load(folder / "trial-1/level-02/ticket.safetensors").mask["fc1.weight"]
     assert counts["fc1.weight", "in the ticket"] == alive.sum()
     assert counts["fc1.weight", "not in it"] == (~alive).sum()
-    stored = (folder / movement.FILE).read_bytes()
+    stored = (folder / weight_movement.FILE).read_bytes()
     (folder / "trial-1/level-00/trained.safetensors").unlink()
-    pd.testing.assert_frame_equal(movement.load(folder, 2, [1]), table)
-    assert (folder / movement.FILE).read_bytes() == stored
-    with pytest.raises(UsageError, match=r"neither movement.csv nor trial-1/level-00/trained.safetensors"):
-        movement.load(folder, 1, [1])
+    pd.testing.assert_frame_equal(weight_movement.load(folder, 2, [1]), table)
+    assert (folder / weight_movement.FILE).read_bytes() == stored
+    with pytest.raises(UsageError, match=r"neither weight_movement.csv nor trial-1/level-00/trained.safetensors"):
+        weight_movement.load(folder, 1, [1])
 
 
 def test_a_scaled_run_has_its_columns_at_scaled_iterations() -> None:
     assert (
-        figure.scaled_column("test_accuracy_at_30000", config.resolve("resnet18", scale=0.1)) == "test_accuracy_at_3000"
+        paper_figures.scaled_column("test_accuracy_at_30000", config.resolve("resnet18", scale=0.1))
+        == "test_accuracy_at_3000"
     )
-    assert figure.scaled_column("early_stop_iteration", config.resolve("lenet", scale=0.1)) == "early_stop_iteration"
+    assert (
+        paper_figures.scaled_column("early_stop_iteration", config.resolve("lenet", scale=0.1))
+        == "early_stop_iteration"
+    )
 
 
 def test_the_papers_curves_stand_as_they_are_beside_shorter_trainings() -> None:
@@ -294,17 +300,17 @@ def test_the_papers_lines_have_the_markers_of_ours_where_there_are_several_exper
         ours = {look(line) for line in whole if line.get_color() != PAPER["color"]}
         grey = [look(line) for line in whole if line.get_color() == PAPER["color"]]
         assert len(grey) == len(panel.paper) == 6 and {*grey} == ours and len(ours) == 6
-    assert not any(map(figure._marked, figures()[14].panels))  # one experiment in each
+    assert not any(map(paper_figures._marked, figures()[14].panels))  # one experiment in each
 
 
 def test_histograms_of_unequal_limits_are_one_where_their_values_are() -> None:
     """Two trials, all of whose weights moved by 0.5, of limits 0.6 and 1.4."""
     counts = [np.histogram(np.full(1000, 0.5), anatomy.BINS, (0, limit))[0] for limit in (0.6, 1.4)]
-    edges, together = figure.pooled([0.6, 1.4], counts, centred=False)
+    edges, together = paper_figures.pooled([0.6, 1.4], counts, centred=False)
     assert together.sum() == pytest.approx(2000) and edges[0] == 0 and edges[-1] == 1.4
     assert all(low > 0.45 and high < 0.55 for low, high, n in zip(edges, edges[1:], together, strict=False) if n > 1)
     even = np.full(anatomy.BINS, 10.0)
-    edges, together = figure.pooled([1.0, 1.0], [even, even], centred=True)
+    edges, together = paper_figures.pooled([1.0, 1.0], [even, even], centred=True)
     assert together == pytest.approx(2 * even) and (edges[0], edges[-1]) == (-1, 1)
 
 

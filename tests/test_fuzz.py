@@ -370,9 +370,9 @@ def test_npz(content: bytes, tmp_path: Path) -> None:
 
 def ready(found: data.Data, experiment: config.Experiment) -> object:
     """All that is checked between loading data and training on them."""
-    from lth import step
+    from lth.execution import job
 
-    return step.check(experiment, found), data.split(found, experiment.data.validation, experiment.seed)
+    return job.check(experiment, found), data.split(found, experiment.data.validation, experiment.seed)
 
 
 # ----------------------------------------------------------------------------------------------------- datasets: images
@@ -456,7 +456,7 @@ def make_odd(odd: str, root: Path, outside: Path) -> None:
 def ticket_bytes() -> bytes:
     import torch
 
-    from lth.ticket import Ticket, to_bytes
+    from lth.tickets.ticket import Ticket, to_bytes
 
     mask = {"1.weight": torch.tensor([[True, False, True], [False, True, True]])}
     return to_bytes(Ticket(mask, {"1.weight": torch.ones(2, 3), "1.bias": torch.zeros(2)}, {"trial": 1}))
@@ -529,7 +529,7 @@ def _is_json(thing: object) -> bool:
 @cases("ticket")
 @given(content=ticket())
 def test_tickets(content: bytes, tmp_path: Path) -> None:
-    from lth.ticket import Ticket, to_bytes
+    from lth.tickets.ticket import Ticket, to_bytes
 
     path = tmp_path / "x.safetensors"
     path.write_bytes(content)
@@ -542,7 +542,7 @@ def test_tickets(content: bytes, tmp_path: Path) -> None:
 
 LIMITED = """
 import resource, sys
-import lth.data.loading, lth.ticket, PIL.Image, PIL.PngImagePlugin, PIL.JpegImagePlugin
+import lth.data.loading, lth.tickets.ticket, PIL.Image, PIL.PngImagePlugin, PIL.JpegImagePlugin
 from pathlib import Path
 from lth.errors import UsageError
 from lth.data.formats import MEMORY_BASE
@@ -550,7 +550,7 @@ used = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).
 resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BASE, used + MEMORY_BASE))
 for path in map(Path, sys.argv[1:]):
     try:
-        lth.ticket.Ticket.load(path) if path.suffix == ".safetensors" else lth.data.loading.load(path, None, print)
+        lth.Ticket.load(path) if path.suffix == ".safetensors" else lth.data.loading.load(path, None, print)
     except UsageError as error:
         print("refused", path.name, error)
 """

@@ -17,8 +17,9 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.nn.utils import prune
 
 import lth
-from lth import masks, models
+from lth import models
 from lth.errors import LthError, UsageError
+from lth.pruning import masks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 
 import lth
-from lth import store
 from lth.config import resolve
 from lth.errors import LthError, UsageError
+from lth.execution.repair import repair
 from lth.plan import keeps_trained, plan, readers, reads_trained
-from lth.repair import repair
+from lth.storage import layout, outcomes
 from test_resume import contents
 
 QUIET = Console(quiet=True)
@@ -23,7 +23,7 @@ QUIET = Console(quiet=True)
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 def run(tables: dict[str, Any], out: Path, keep: str, **options: Any) -> dict[str, Any]:
@@ -33,11 +33,11 @@ def run(tables: dict[str, Any], out: Path, keep: str, **options: Any) -> dict[st
 
 
 def trained(files: dict[str, Any]) -> set[str]:
-    return {name.rpartition("/")[0] for name in files if name.endswith(store.TRAINED)}
+    return {name.rpartition("/")[0] for name in files if name.endswith(layout.TRAINED)}
 
 
 def without(files: dict[str, Any]) -> dict[str, Any]:
-    return {name: content for name, content in files.items() if not name.endswith(store.TRAINED)}
+    return {name: content for name, content in files.items() if not name.endswith(layout.TRAINED)}
 
 
 STRATEGIES = {
@@ -76,10 +76,10 @@ def test_a_run_of_which_little_is_kept_can_be_extended(
 
 def test_other_bits_are_not_trained_on(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     run(tiny, tmp_path / "run", "tickets")
-    from lth import step
+    from lth.execution import job
 
-    right = step.perform
-    monkeypatch.setattr(step, "perform", lambda *given: {n: c + b"x" for n, c in right(*given).items()})
+    right = job.perform
+    monkeypatch.setattr(job, "perform", lambda *given: {n: c + b"x" for n, c in right(*given).items()})
     with pytest.raises(LthError, match=r"level-02: trained again it has other bits"):
         run(tiny, tmp_path / "run", "tickets", levels=3)
     assert not (tmp_path / "run/trial-1/level-03").exists()
@@ -88,10 +88,10 @@ def test_other_bits_are_not_trained_on(tiny: dict[str, Any], tmp_path: Path, mon
 def test_the_checkpoint_of_a_training_that_is_done_again_stays(tiny: dict[str, Any], tmp_path: Path) -> None:
     """Its summary is there, its trained weights are not: what is begun of them is not thrown away."""
     run(tiny, tmp_path / "run", "last")
-    again, whole = (store.checkpoint_path(tmp_path / "run", f"trial-1/level-0{n}") for n in (0, 2))
+    again, whole = (layout.checkpoint_path(tmp_path / "run", f"trial-1/level-0{n}") for n in (0, 2))
     for path in (again, whole):
         path.write_bytes(b"begun")
-    store.clear_unfinished(tmp_path / "run")
+    outcomes.clear_unfinished(tmp_path / "run")
     assert again.exists() and not whole.exists()
 
 
@@ -136,17 +136,18 @@ def test_a_disk_that_is_too_small_is_said_before_the_start(
 
 
 def test_the_estimate_is_near(tiny: dict[str, Any], tmp_path: Path) -> None:
-    from lth import data, step
+    from lth import data
+    from lth.execution import job
 
     tiny["model"]["layers"] = [300, 100]
     for keep in ("all", "tickets"):
         experiment = resolve(tiny | {"store": {"keep": keep}})
         loaded = data.load(experiment.data.name)
-        bench = step.set_up(experiment, step.Means("torch", "cpu", "float32", 1), tmp_path, loaded)
+        bench = job.set_up(experiment, job.Means("torch", "cpu", "float32", 1), tmp_path, loaded)
         run(tiny, tmp_path / keep, keep)
-        ladder = step.check(experiment, loaded)
+        ladder = job.check(experiment, loaded)
         size = sum(path.stat().st_size for path in (tmp_path / keep).rglob("*") if path.is_file())
-        assert 0.7 < sum(map(step.bytes_of(bench, ladder), plan(experiment))) / size < 1.6
+        assert 0.7 < sum(map(job.bytes_of(bench, ladder), plan(experiment))) / size < 1.6
 
 
 def test_weights_that_were_not_kept_are_not_exported(tiny: dict[str, Any], tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from lth.config import Recipe
-from lth.training import kernels, sparse, updates
+from lth.training.bfloat16 import kernels, sparse, updates
 from lth.training.learners import optimizer_for
 from lth.training.precision import hardware
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy, mse_loss
 
 import lth
-from lth import masks, models
+from lth import models
 from lth.errors import UsageError
+from lth.pruning import masks
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 

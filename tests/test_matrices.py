@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from lth import masks
 from lth.config import resolve
 from lth.models import build, groups
 from lth.models.init import draw
+from lth.pruning import masks
 from lth.randomness import generator
-from lth.training import kernels, lowering, matrices, sparse
+from lth.training.bfloat16 import kernels, lowering, matrices, sparse
 
 pytestmark = [
     pytest.mark.skipif(not kernels.matrix_kernels(), reason="the processor has no matrix unit, or it may not be used"),

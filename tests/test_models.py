@@ -14,11 +14,12 @@ import torch
 from torch import nn
 
 import lth
-from lth import config, masks, models, pruning
+from lth import config, models
 from lth.errors import UsageError
 from lth.models import init
 from lth.models.dropout import CounterDropout, set_counter
-from lth.ticket import Ticket
+from lth.pruning import allocation, masks
+from lth.tickets.ticket import Ticket
 
 COUNTED = {
     "lenet": {"fc": 265_200, "output": 1_000},
@@ -37,7 +38,7 @@ TOTAL = {
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 def built(name: str, shape: tuple[int, ...] = (3, 32, 32), **options: Any) -> nn.Module:
@@ -188,7 +189,7 @@ def experiment(name: str, levels: int = 3, **prune: Any) -> config.Experiment:
 def loses(name: str, **prune: Any) -> dict[tuple[str, ...], int]:
     model = built(name)
     counts = sizes(model)
-    return dict(pruning.budget(counts, sum(counts.values()), models.groups(model), experiment(name, **prune), 1))
+    return dict(allocation.budget(counts, sum(counts.values()), models.groups(model), experiment(name, **prune), 1))
 
 
 def test_each_group_has_its_rate() -> None:
@@ -205,10 +206,10 @@ def test_only_the_named_groups_are_pruned() -> None:
     assert {pool[0] for pool in loses("conv2", groups=["conv"])} == {"conv1.weight", "conv2.weight"}
     fc = {pool[0]: n for pool, n in loses("conv2", groups=["fc", "output"], output_factor=0.5).items()}
     assert fc == {"fc1.weight": 838_861, "fc2.weight": 13_107, "output.weight": 256}
-    whole = pruning.ladder(sizes(built("conv6")), models.groups(built("conv6")), experiment(
+    whole = allocation.ladder(sizes(built("conv6")), models.groups(built("conv6")), experiment(
         "conv6", 30, groups=["fc", "output"], output_factor=0.5))  # fmt: skip
     assert whole[30] / 1000 == pytest.approx(813.9, abs=0.1)  # as the figure has it
-    conv = pruning.ladder(sizes(built("conv6")), models.groups(built("conv6")), experiment(
+    conv = allocation.ladder(sizes(built("conv6")), models.groups(built("conv6")), experiment(
         "conv6", 33, groups=["conv"], conv_rate=0.15))  # fmt: skip
     assert conv[33] / 1000 == pytest.approx(858.4, abs=0.1)
 
@@ -242,7 +243,7 @@ def test_global_and_layerwise_take_from_the_convolutions_alone(name: str) -> Non
 def test_rates_that_would_do_nothing_are_refused(name: str, prune: dict[str, Any], message: str) -> None:
     model = built(name)
     with pytest.raises(UsageError, match=message):
-        pruning.ladder(sizes(model), models.groups(model), experiment(name, **prune))
+        allocation.ladder(sizes(model), models.groups(model), experiment(name, **prune))
 
 
 # Runs

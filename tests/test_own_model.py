@@ -14,9 +14,9 @@ import lth
 from lth import config, models
 from lth.config import Model, Recipe
 from lth.errors import UsageError
-from lth.models import first_weights, own
-from lth.tensors import load_tensors
-from lth.ticket import Ticket
+from lth.models import custom, first_weights
+from lth.storage.tensors import load_tensors
+from lth.tickets.ticket import Ticket
 from lth.training import loop
 from lth.training.learners import Float32
 
@@ -46,7 +46,7 @@ def build(shape, classes):
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 @pytest.fixture
@@ -154,7 +154,7 @@ def test_a_file_that_changes_while_a_run_goes_on_changes_nothing(
         a, b = weights("whole", level), weights("run", level)
         assert all(torch.equal(a[name], b[name]) for name in a)
     recorded = config.resolve(Path("run/experiment.toml")).model
-    own._loaded.cache_clear()
+    custom._loaded.cache_clear()
     with pytest.raises(UsageError, match=r"model.name: my.py is no longer the file that this experiment was made with"):
         models.build(recorded, (1, 6, 6), 4)
 

@@ -8,11 +8,11 @@ from collections import Counter
 import pytest
 
 from lth import config
-from lth.paper import curves, measure
-from lth.paper.claims import CLAIMS, Claim
-from lth.paper.curves import Key
-from lth.paper.setups import Setup, differences, experiment, fit, role_of, setup
-from lth.paper.verify import known_setups
+from lth.papers import curves, measure
+from lth.papers.claims import CLAIMS, Claim
+from lth.papers.curves import Key
+from lth.papers.setups import Setup, differences, experiment, fit, role_of, setup
+from lth.papers.verify import known_setups
 
 LENET, CONV2 = Setup("lenet"), Setup("conv2")
 

@@ -16,8 +16,9 @@ from matplotlib.container import ErrorbarContainer
 from matplotlib.figure import Figure
 from PIL import Image
 
-from lth import config, plots, records
+from lth import config
 from lth.errors import LthError
+from lth.results import plots, records
 from test_records import density_of, make_run, training
 
 

@@ -15,13 +15,15 @@ from torch import nn
 from torch._dynamo.utils import counters
 
 import lth
-from lth import config, masks, models
+from lth import config, models
 from lth.config import Model, Recipe
 from lth.errors import UsageError
+from lth.execution.job import choose
 from lth.models.init import draw
+from lth.pruning import masks
 from lth.randomness import generator
-from lth.step import choose
-from lth.training import kernels, learners, lowering, precision, sparse
+from lth.training import learners, precision
+from lth.training.bfloat16 import kernels, lowering, sparse
 from lth.training.torch_engine import TorchEngine
 
 SHAPE = (3, 8, 8)

@@ -12,8 +12,9 @@ import pandas as pd
 import pytest
 
 import lth
-from lth import config, data, models, pruning
+from lth import config, data, models
 from lth.plan import evaluations
+from lth.pruning import allocation
 from lth.training.schedule import lr_at
 
 LENET = ["lenet", "lenet-continued", "lenet-fashion", "lenet-oneshot"]
@@ -24,7 +25,7 @@ DEEP = ["resnet18", "resnet18-lr0.01", "resnet18-warmup", "vgg19", "vgg19-lr0.01
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 def test_the_papers_experiments_are_all_there() -> None:
@@ -163,7 +164,7 @@ def percent_remaining(name: str) -> list[float]:
     model = models.build(experiment.model, (1, 28, 28) if name == "lenet" else (3, 32, 32), 10)
     parameters = dict(model.named_parameters())
     groups = models.groups(model)
-    remaining = pruning.ladder({layer: parameters[layer].numel() for layer in groups}, groups, experiment)
+    remaining = allocation.ladder({layer: parameters[layer].numel() for layer in groups}, groups, experiment)
     return [100 * weights / remaining[0] for weights in remaining]
 
 

@@ -17,8 +17,9 @@ import pandas as pd
 import pytest
 from rich.console import Console
 
-from lth import config, records
+from lth import config
 from lth.errors import UsageError
+from lth.results import records
 
 REPORTED = ["test_accuracy_at_101", "val_accuracy_at_101"]
 

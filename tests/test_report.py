@@ -17,13 +17,14 @@ import plotly.graph_objects
 import pytest
 from typer.testing import CliRunner
 
-from lth import records
 from lth.cli import app
 from lth.errors import UsageError
-from lth.records import Records
-from lth.report import anatomy, charts, page, words
+from lth.measures import anatomy
+from lth.report import charts, page, words
 from lth.report.beside import Beside, Claim, beside
 from lth.report.charts import Line
+from lth.results import records
+from lth.results.records import Records
 from test_plots import curve
 from test_records import make_run, training
 
@@ -281,7 +282,7 @@ def test_settings_are_complete_and_differences_marked(tmp_path: Path) -> None:
 
 
 def test_tables_alone_are_enough(run: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.plots.draw", lambda runs, folder: [])
+    monkeypatch.setattr("lth.results.plots.draw", lambda runs, folder: [])
     bare = tmp_path / "results"
     bare.mkdir()
     for name in ("experiment.toml", "summary.csv", "curves.csv"):
@@ -340,6 +341,6 @@ def test_options_that_would_do_nothing_are_refused(run: Records) -> None:
 
 def test_reports_never_import_torch_and_the_step_imports_no_charts() -> None:
     code = "import lth.report.page, lth.report.serve, lth.report.events, sys; assert 'torch' not in sys.modules"
-    light = "import lth.report.anatomy, sys; assert not {'torch', 'matplotlib', 'plotly', 'pandas'} & {*sys.modules}"
+    light = "import lth.measures.anatomy, sys; assert not {'torch', 'matplotlib', 'plotly', 'pandas'} & {*sys.modules}"
     for line in (code, light):
         subprocess.run([sys.executable, "-c", line], check=True)

@@ -10,8 +10,9 @@ import pytest
 
 import lth
 from lth.errors import UsageError
-from lth.report import anatomy, explorer
-from lth.ticket import Ticket
+from lth.measures import anatomy
+from lth.report import explorer
+from lth.tickets.ticket import Ticket
 
 
 def stored(tmp_path: Path, mask: dict[str, np.ndarray], shape: tuple[int, ...], start: Any = None) -> anatomy.Anatomy:
@@ -83,7 +84,7 @@ def test_a_damaged_file_is_named(tmp_path: Path, name: str) -> None:
 def test_a_run_stores_them_for_its_tickets_and_they_are_the_tickets(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lth.plots.draw", lambda runs, folder: [])
+    monkeypatch.setattr("lth.results.plots.draw", lambda runs, folder: [])
     lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, branches="reinit:1")
     assert not (tmp_path / "run/trial-1/level-01/reinit-1/layers.csv").exists()
     (trial,) = explorer.of_run(tmp_path / "run")

@@ -13,10 +13,11 @@ import pytest
 
 import browser
 from browser import Browser
-from lth import records
-from lth.report import anatomy, page, serve
+from lth.measures import anatomy
+from lth.report import page, serve
 from lth.report.beside import Beside
 from lth.report.charts import Line
+from lth.results import records
 from test_plots import curve
 from test_records import density_of, make_run, training
 

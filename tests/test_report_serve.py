@@ -17,9 +17,9 @@ import pytest
 from rich.console import Console
 
 import lth
-from lth import store
 from lth.errors import UsageError
 from lth.report import events, serve
+from lth.storage import runs
 from test_records import make_run, training
 
 
@@ -70,7 +70,7 @@ def test_a_port_that_is_taken_is_said(run: Path) -> None:
 def test_it_serves_until_the_run_ends(run: Path) -> None:
     said: list[str] = []
     server = threading.Thread(target=serve.serve, args=([run], 0, said.append, 0.05))
-    with store.lock(run):
+    with runs.lock(run):
         server.start()
         until = time.monotonic() + 60
         while not said and time.monotonic() < until:
@@ -87,20 +87,20 @@ def test_it_serves_until_the_run_ends(run: Path) -> None:
 
 
 def test_asking_whether_a_run_goes_on_is_no_second_run(run: Path) -> None:
-    assert not store.in_use(run)
+    assert not runs.in_use(run)
     stop = threading.Event()
 
     def ask() -> None:
         while not stop.is_set():
-            store.in_use(run)
+            runs.in_use(run)
             time.sleep(0.001)
 
     asking = threading.Thread(target=ask)
     asking.start()
     try:
         for _ in range(100):
-            with store.lock(run):
-                assert store.in_use(run)
+            with runs.lock(run):
+                assert runs.in_use(run)
     finally:
         stop.set()
         asking.join()
@@ -118,7 +118,7 @@ def test_a_run_can_be_watched(tiny: dict[str, Any], tmp_path: Path, monkeypatch:
         address = re.findall(r"watch it on (\S+)", out.getvalue())[0]
         states.append(json.loads(fetch(address + "state.json")[1]))
 
-    monkeypatch.setattr("lth.running.show_results", look)
+    monkeypatch.setattr("lth.execution.running.show_results", look)
     monkeypatch.setattr("lth.report.serve.LINGER", 0.2)
     lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, watch=True, console=Console(file=out))
     assert states == [{"version": "3", "said": "Live: 3 of 3 trainings are stored.", "ended": False}]
@@ -128,11 +128,11 @@ def test_a_run_can_be_watched(tiny: dict[str, Any], tmp_path: Path, monkeypatch:
 
 
 def test_event_files_hold_the_curves(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from lth import records
+    from lth.results import records
 
     lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, levels=0)
     lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, levels=1, branches="reinit:1", log="tensorboard")

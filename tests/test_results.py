@@ -15,9 +15,11 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from lth import config, figure, plan, records
+from lth import config, plan
 from lth.cli import app
 from lth.config import Experiment
+from lth.execution import figures
+from lth.results import records
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -73,8 +75,8 @@ def test_its_commands_make_its_experiments(folder: str) -> None:
         group = typer.main.get_command(app)
         given = group.commands[name].make_context(name, arguments).params  # type: ignore[attr-defined]
         if name == "figure":
-            version = figure.Version(given["trials"], given["levels"], given["branches"], given["scale"])
-            for run in figure.needed(figure.figure_of(given["number"]), version, Path(given["out"])):
+            version = figures.Version(given["trials"], given["levels"], given["branches"], given["scale"])
+            for run in figures.needed(figures.figure_of(given["number"]), version, Path(given["out"])):
                 wanted.setdefault(run.folder.name, run.experiment)  # unless a command before made it with more levels
         else:
             known = {key: given[key] for key in ("trials", "levels", "branches", "scale")}

@@ -18,8 +18,9 @@ from typing import Any, cast
 import pytest
 
 import lth
-from lth import config, native, store
+from lth import config, native
 from lth.errors import LthError, UsageError
+from lth.storage import runs
 from lth.training import loop
 
 # lth as it is, but writing checkpoints many times a second
@@ -34,7 +35,7 @@ main()
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 def command(experiment: Path, out: Path, engine: str, workers: int) -> list[str]:
@@ -308,7 +309,7 @@ def test_a_folder_of_other_things_is_refused(tiny: dict[str, Any], tmp_path: Pat
 
 def test_a_second_process_on_the_same_folder_is_refused(tiny: dict[str, Any], tmp_path: Path) -> None:
     lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, levels=0)
-    with store.lock(tmp_path / "run"), pytest.raises(UsageError, match="in use by another lth"):
+    with runs.lock(tmp_path / "run"), pytest.raises(UsageError, match="in use by another lth"):
         lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1)
     lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1)
 

@@ -13,14 +13,15 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lth import scheduling, store
 from lth.config import resolve
 from lth.errors import LthError
-from lth.executors import Workers
-from lth.keeping import Keeping
+from lth.execution import schedule
+from lth.execution.executors import Workers
+from lth.execution.progress import MOST_BARS, Display
+from lth.execution.schedule import Frontier, execute, to_do
 from lth.plan import Training, longest_chain, plan, trainings
-from lth.progress import MOST_BARS, Display
-from lth.scheduling import Frontier, execute, to_do
+from lth.storage import outcomes
+from lth.storage.retention import Keeping
 
 
 def experiment(trials: int, levels: int, branches: str = "reinit:1", **tables: Any) -> Any:
@@ -132,9 +133,9 @@ def test_memory_follows_what_is_at_hand(ahead: int) -> None:
 def stored(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     """A store in memory."""
     found: dict[str, str] = {}
-    monkeypatch.setattr(store, "status", lambda folder, name: found.get(name))
-    monkeypatch.setattr(store, "is_done", lambda folder, name: name in found)
-    monkeypatch.setattr(scheduling.records, "write", lambda folder: 0)
+    monkeypatch.setattr(outcomes, "status", lambda folder, name: found.get(name))
+    monkeypatch.setattr(outcomes, "is_done", lambda folder, name: name in found)
+    monkeypatch.setattr(schedule.records, "write", lambda folder: 0)
     return found
 
 
@@ -189,8 +190,8 @@ def test_a_failing_table_ends_the_run(stored: dict[str, str], monkeypatch: pytes
     def fail(folder: Path) -> int:
         raise LthError("no room for tables")
 
-    monkeypatch.setattr(scheduling.records, "write", fail)
-    tables = scheduling.Tables(Path("run"))
+    monkeypatch.setattr(schedule.records, "write", fail)
+    tables = schedule.Tables(Path("run"))
     tables.refresh()
     assert tables.writing is None  # it is not due
     tables.due = 0.0

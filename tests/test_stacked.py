@@ -7,11 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from lth import config, masks, models
+from lth import config, models
 from lth.config import Model
 from lth.data import Splits
 from lth.errors import UsageError
 from lth.models.init import draw
+from lth.pruning import masks
 from lth.training.stacked import StackedEngine
 from lth.training.torch_engine import TorchEngine, prepare
 

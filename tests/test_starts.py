@@ -9,12 +9,12 @@ import pytest
 import torch
 
 import lth
-from lth import masks, starts
 from lth.config import resolve
 from lth.errors import UsageError
 from lth.models import init
-from lth.pruning import largest
-from lth.ticket import Ticket
+from lth.pruning import masks, starts
+from lth.pruning.allocation import largest
+from lth.tickets.ticket import Ticket
 
 
 @pytest.fixture

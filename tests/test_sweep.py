@@ -8,8 +8,10 @@ from typing import Any
 import pytest
 from rich.console import Console
 
-from lth import config, records, running
+from lth import config
 from lth.errors import UsageError
+from lth.execution import running
+from lth.results import records
 
 QUIET = Console(quiet=True)
 

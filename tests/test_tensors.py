@@ -12,8 +12,8 @@ from rich.console import Console
 from torch import Tensor
 
 import lth
-from lth import seals, tensors
-from lth.tensors import bytes_at, load_tensors, read_metadata, save_tensors
+from lth.storage import checksums, tensors
+from lth.storage.tensors import bytes_at, load_tensors, read_metadata, save_tensors
 
 SHAPE = (1024, 1100)
 
@@ -54,7 +54,7 @@ def test_small_tensors_are_as_any_tool_reads_them() -> None:
 
 def test_the_metadata_is_what_was_given() -> None:
     metadata = read_metadata(save_tensors({"w": sparse(0.1)}, {"level": 3}))
-    assert metadata.pop(seals.KEY) and metadata == {"level": 3}
+    assert metadata.pop(checksums.KEY) and metadata == {"level": 3}
     content = save_tensors(load_tensors(save_tensors({"w": sparse(0.1)}, {})), metadata)
     assert content == save_tensors({"w": sparse(0.1)}, metadata)
 
@@ -88,7 +88,7 @@ def test_what_does_not_fit_together_is_refused(change: dict[str, Any], monkeypat
 def test_a_run_has_the_same_tickets_and_curves(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     tiny |= {"levels": 4, "prune": {"rate": 0.5}, "branch": [{"name": "reinit"}]}
     run = lambda out: lth.run(tiny, out=out, engine="torch", workers=1, console=Console(quiet=True))
     run(tmp_path / "whole")

@@ -16,18 +16,19 @@ from torch.nn.utils import prune
 
 import lth
 from conftest import tiny_arrays, tiny_experiment
-from lth import masks, models
+from lth import models
 from lth.errors import UsageError
-from lth.repair import repair
-from lth.tensors import load_tensors, read_metadata, save_tensors
-from lth.ticket import Ticket, describe
+from lth.execution.repair import repair
+from lth.pruning import masks
+from lth.storage.tensors import load_tensors, read_metadata, save_tensors
+from lth.tickets.ticket import Ticket, describe
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.running.show_results", lambda folder, console: None)
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 @pytest.fixture(scope="module")
@@ -36,7 +37,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("tickets")
     np.savez(folder / "tiny.npz", **tiny_arrays())
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("lth.running.show_results", lambda folder, console: None)
+        patch.setattr("lth.execution.running.show_results", lambda folder, console: None)
         lth.run(tiny_experiment(folder / "tiny.npz"), out=folder / "run", engine="torch", workers=1)
     return folder / "run"
 

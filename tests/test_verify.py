@@ -17,13 +17,14 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from lth import config, records
+from lth import config
 from lth.cli import app
-from lth.paper import curves, measure, verify
-from lth.paper.measure import Check, Term
-from lth.paper.setups import Setup, experiment, setup
-from lth.paper.verify import Card, Score
-from lth.records import Records, summary_columns
+from lth.papers import curves, measure, verify
+from lth.papers.measure import Check, Term
+from lth.papers.setups import Setup, experiment, setup
+from lth.papers.verify import Card, Score
+from lth.results import records
+from lth.results.records import Records, summary_columns
 from test_paper import ladder
 
 ES, TEST, LAST = "early_stop_iteration", "test_accuracy_at_early_stop", "final_test_accuracy"

@@ -13,13 +13,15 @@ import torch
 from rich.console import Console
 
 import lth
-from lth import native, records, store
+from lth import native
 from lth.config import Recipe, resolve
 from lth.models import build
 from lth.models.init import draw
 from lth.randomness import generator
 from lth.report import words
-from lth.tensors import save_tensors
+from lth.results import records
+from lth.storage import atomic, layout, runs
+from lth.storage.tensors import save_tensors
 from lth.training.loop import train
 
 ENGINES = [
@@ -30,7 +32,7 @@ ENGINES = [
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.plots.draw", lambda found, folder: [])
+    monkeypatch.setattr("lth.results.plots.draw", lambda found, folder: [])
     monkeypatch.setattr("lth.report.page.write", lambda found, path: path)
 
 
@@ -40,8 +42,8 @@ def started(tables: dict[str, Any], out: Path, engine: str, spoilt: float) -> st
     model = build(experiment.model, (1, 6, 6), 4)
     start = draw(model, generator(experiment.seed, 1, "start"), None)
     start[next(name for name in start if name.endswith("weight"))][0, 0] = spoilt
-    store.open_run(out, experiment)
-    store.write_file(out / store.start_name(1), save_tensors(start, {"trial": 1}))
+    runs.open_run(out, experiment)
+    atomic.write_file(out / layout.start_name(1), save_tensors(start, {"trial": 1}))
     text = io.StringIO()
     lth.run(
         tables, out=out, engine=engine, workers=2 if engine == "native" else 1, console=Console(file=text, width=200)

@@ -10,34 +10,34 @@ from importlib.metadata import version
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from lth.callbacks import hf_callback as hf_callback
-    from lth.callbacks import lightning_callback as lightning_callback
-    from lth.compacting import compact as compact
     from lth.config import Recipe as Recipe
     from lth.errors import LthError as LthError
     from lth.errors import UsageError as UsageError
-    from lth.exporting import export as export
-    from lth.finding import find_tickets as find_tickets
-    from lth.holding import hold as hold
-    from lth.ladder import Tickets as Tickets
-    from lth.ladder import imp as imp
-    from lth.running import Run as Run
-    from lth.running import run as run
-    from lth.ticket import Ticket as Ticket
+    from lth.execution.running import Run as Run
+    from lth.execution.running import run as run
+    from lth.tickets.callbacks import hf_callback as hf_callback
+    from lth.tickets.callbacks import lightning_callback as lightning_callback
+    from lth.tickets.compact import compact as compact
+    from lth.tickets.export import export as export
+    from lth.tickets.find import find_tickets as find_tickets
+    from lth.tickets.hold import hold as hold
+    from lth.tickets.imp import Tickets as Tickets
+    from lth.tickets.imp import imp as imp
+    from lth.tickets.ticket import Ticket as Ticket
 
 _PUBLIC = {
-    "run": "lth.running",
-    "Run": "lth.running",
-    "Ticket": "lth.ticket",
-    "Tickets": "lth.ladder",
+    "run": "lth.execution.running",
+    "Run": "lth.execution.running",
+    "Ticket": "lth.tickets.ticket",
+    "Tickets": "lth.tickets.imp",
     "Recipe": "lth.config",
-    "find_tickets": "lth.finding",
-    "hf_callback": "lth.callbacks",
-    "lightning_callback": "lth.callbacks",
-    "compact": "lth.compacting",
-    "export": "lth.exporting",
-    "hold": "lth.holding",
-    "imp": "lth.ladder",
+    "find_tickets": "lth.tickets.find",
+    "hf_callback": "lth.tickets.callbacks",
+    "lightning_callback": "lth.tickets.callbacks",
+    "compact": "lth.tickets.compact",
+    "export": "lth.tickets.export",
+    "hold": "lth.tickets.hold",
+    "imp": "lth.tickets.imp",
     "LthError": "lth.errors",
     "UsageError": "lth.errors",
 }

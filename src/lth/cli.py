@@ -64,7 +64,7 @@ def run(
     """Train, prune, reset, repeat; resumes; draws figures and the report at the end."""
     from rich.console import Console
 
-    from lth import running
+    from lth.execution import running
 
     if ticket and source and "=" in source:  # the first of the settings: a ticket says itself how it was trained
         source, settings = None, [source, *(settings or ())]
@@ -110,9 +110,10 @@ def report(
     """Figures and report.html, from what is stored so far."""
     from rich.console import Console
 
-    from lth import plots, records, store
     from lth.report import page
     from lth.report import serve as server
+    from lth.results import plots, records
+    from lth.storage import atomic
 
     if port is not None and not serve:
         raise UsageError("--port is for --serve: give both")
@@ -122,7 +123,7 @@ def report(
         server.serve(runs, port or 0, typer.echo)
         return
     found = [records.load(folder) for folder in runs]
-    store.make_folder(out or runs[0] / "figures")
+    atomic.make_folder(out or runs[0] / "figures")
     console = Console()
     for run_ in found:
         for table in records.render_tables(run_, console):
@@ -144,8 +145,8 @@ def verify(
 
     from rich.console import Console
 
-    from lth import records
-    from lth.paper import verify as paper
+    from lth.papers import verify as paper
+    from lth.results import records
 
     card = paper.card(records.load(run), [records.load(other) for other in beside or ()])
     if as_json:
@@ -179,14 +180,15 @@ def figure(
     """Run what figure N of the paper needs, and draw it over the paper's own curve."""
     from rich.console import Console
 
-    from lth import bench, estimate
-    from lth import figure as paper_figure
+    from lth.execution import estimates
+    from lth.execution import figures as paper_figure
+    from lth.machine import bench
 
     version = paper_figure.Version(trials, levels, branches, None if scale == 1 else scale, tuple(settings or ()))
     if list_ == (number is not None):
         raise UsageError("give the number of a figure, such as lth figure 3; or lth figure --list")
     if number is None:
-        for line in paper_figure.listing(version, out, estimate.estimator(workers or bench.cores())):
+        for line in paper_figure.listing(version, out, estimates.estimator(workers or bench.cores())):
             typer.echo(line)
         return
     means = {"data_root": data_root, "engine": engine, "device": device, "workers": workers, "threads": threads}
@@ -199,7 +201,7 @@ def ticket(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="of a run's folder, or saved from Python")],
 ) -> None:
     """What a ticket file holds."""
-    from lth.ticket import Ticket, describe
+    from lth.tickets.ticket import Ticket, describe
 
     for line in describe(Ticket.load(file)):
         typer.echo(line)
@@ -216,9 +218,9 @@ def export(
     compact: Annotated[bool, typer.Option("--compact", help="remove dead units and inputs")] = False,
 ) -> None:
     """A ticket as a file: .safetensors (mask and start), .pt (a plain state_dict), or .onnx (a network that runs)."""
-    from lth import exporting
+    from lth.tickets import export
 
-    exporting.export(run_, trial, level, to, branch=branch, weights=weights, compact=compact, say=typer.echo)
+    export.export(run_, trial, level, to, branch=branch, weights=weights, compact=compact, say=typer.echo)
 
 
 @app.command()
@@ -228,21 +230,21 @@ def bench(
     """This machine: time per iteration by density, both engines, and the limit of its arithmetic."""
     from rich.console import Console
 
-    from lth import bench as benchmark
-    from lth import store
+    from lth.machine import bench as benchmark
+    from lth.storage import documents
 
     if json_file and json_file.is_dir():
         raise UsageError(f"--json {json_file}: it is a folder; name a file, such as {json_file / 'bench.json'}")
     console = Console()
     found = benchmark.bench(tell=lambda line: console.print(line, highlight=False, markup=False))
     if json_file:
-        store.write_json(json_file, found)
+        documents.write_json(json_file, found)
 
 
 @app.command()
 def doctor(data_root: DataRoot = None) -> None:
     """What this machine has, what lth will therefore choose, and the command for what is missing."""
-    from lth import doctor as examination
+    from lth.machine import doctor as examination
 
     for line in examination.examine(data_root):
         typer.echo(line)
@@ -254,7 +256,7 @@ def repair(
     yes: Annotated[bool, typer.Option("--yes", help="do it; else only what would be done is said")] = False,
 ) -> None:
     """Read all that a run has stored, say what is damaged and what can be done, and do it on --yes."""
-    from lth import repair as mending
+    from lth.execution import repair as mending
 
     mending.repair(folder, yes, typer.echo)
 

@@ -19,7 +19,7 @@ MOST_DOTS = 10_000  # of a key: reading one takes time with the square of its pa
 
 def presets() -> dict[str, str]:
     """The shipped experiments: name -> TOML text."""
-    folder = resources.files("lth") / "presets"
+    folder = resources.files("lth.config") / "presets"
     files = sorted((f for f in folder.iterdir() if f.name.endswith(".toml")), key=lambda f: f.name)
     return {f.name.removesuffix(".toml"): f.read_text(encoding="utf-8") for f in files}
 

@@ -17,8 +17,8 @@ from typing import IO, BinaryIO
 
 import numpy as np
 
+from lth.data.memory import total_and_free
 from lth.errors import LthError, UsageError
-from lth.memory import total_and_free
 
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
 MAX_BYTES = 16 * 2**30  # all the arrays of one dataset together: they are held in memory whole

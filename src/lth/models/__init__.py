@@ -14,7 +14,7 @@ from torch.nn.utils.parametrize import ParametrizationList
 
 from lth.config import MOST_WEIGHTS, Model, is_own
 from lth.errors import UsageError
-from lth.models import own
+from lth.models import custom
 from lth.models.conv import conv
 from lth.models.init import draw
 from lth.models.lenet import lenet
@@ -73,7 +73,7 @@ def built(config: Model, shape: tuple[int, ...], classes: int, seed: int) -> nn.
     """A network of one's own. What it draws comes from the seed, and the global generators stay as they were."""
     with global_draws(torch.device("cpu")) as draw_from:
         draw_from(seed)
-        model = own.build(config.name, shape, classes, config.sha256)
+        model = custom.build(config.name, shape, classes, config.sha256)
     if hidden := list(computed(model)):
         raise UsageError(
             f"{config.name}: {hidden[0]} is computed by a parametrization, which is not pruned: build it without one"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lth.paper import curves, verify
-from lth.records import Records
+from lth.papers import curves, verify
 from lth.report.charts import Line
+from lth.results.records import Records
 
 VERDICTS = ("agrees", "differs", "not enough data")
 

@@ -8,8 +8,8 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from lth import store
 from lth.errors import LthError
+from lth.storage import atomic, outcomes
 
 FOLDER = "tensorboard"
 NEEDED = "--log tensorboard needs a package more: pip install 'lth[tensorboard]'"
@@ -30,9 +30,9 @@ def write(folder: Path, training_id: str) -> None:
         return
     event: Any = vars(event_pb2)["Event"]  # made when imported, from a description: no type checker sees them
     summary: Any = vars(summary_pb2)["Summary"]
-    rows = csv.DictReader(store.read_file(folder, f"{training_id}/curve.csv").decode().splitlines())
+    rows = csv.DictReader(outcomes.read_file(folder, f"{training_id}/curve.csv").decode().splitlines())
     beside = target.parent / f".{target.name}.unfinished"
-    with store.failures_named(beside):
+    with atomic.failures_named(beside):
         shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         writer = EventFileWriter(str(beside))

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from lth.records import Records, winning_level
-from lth.report import anatomy
+from lth.measures import anatomy
+from lth.results.records import Records, winning_level
 
 
 def data(runs: Sequence[Records]) -> list[dict[str, Any]]:

@@ -19,12 +19,13 @@ from typing import Any
 
 from pydantic import BaseModel
 
-from lth import config, store
-from lth.plots import percent_said, run_names
-from lth.records import Records, trials_said
+from lth import config
 from lth.report import charts, explorer, words
 from lth.report.beside import VERDICTS, Beside, Claim, beside
 from lth.report.charts import Chart, Line
+from lth.results.plots import percent_said, run_names
+from lth.results.records import Records, trials_said
+from lth.storage import atomic
 
 FILE = "report.html"
 FORMATS: dict[str, Callable[[float], str]] = {
@@ -37,7 +38,7 @@ FORMATS: dict[str, Callable[[float], str]] = {
 
 def write(runs: Sequence[Records], path: str | Path) -> Path:
     """Write the report of `runs` to `path`, whole."""
-    store.write_file(Path(path), render(runs).encode())
+    atomic.write_file(Path(path), render(runs).encode())
     return Path(path)
 
 

@@ -13,10 +13,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from urllib.parse import parse_qs, urlsplit
 
-from lth import records, store
 from lth.errors import LthError, UsageError
-from lth.records import Records
 from lth.report import page, words
+from lth.results import records
+from lth.results.records import Records
+from lth.storage import layout, runs
 
 HOST = "127.0.0.1"
 SHARE = 20  # an update costs at most one part in so many of the time
@@ -64,7 +65,7 @@ class Live:
 
 def stamp_of(folder: Path) -> str:
     """Changes when a training of the run is stored, or its tables are."""
-    stored = sum(1 for pattern in ("level-*", "level-*/*") for _ in folder.glob(f"trial-*/{pattern}/{store.SUMMARY}"))
+    stored = sum(1 for pattern in ("level-*", "level-*/*") for _ in folder.glob(f"trial-*/{pattern}/{layout.SUMMARY}"))
     tables = folder / "summary.csv"
     return f"{stored}" if stored or not tables.exists() else f"t{tables.stat().st_mtime_ns}"
 
@@ -112,11 +113,11 @@ def serve(folders: Sequence[Path], port: int, say: Callable[[str], None], pause:
     live.state()  # whatever is wrong with a folder is said now
     try:
         with serving(live, port) as address:
-            going = any(map(store.in_use, folders))
+            going = any(map(runs.in_use, folders))
             say(f"{address} until {'the run ends, or ' if going else ''}Ctrl-C")
             while True:
                 time.sleep(pause)
-                before, going = going, any(map(store.in_use, folders))
+                before, going = going, any(map(runs.in_use, folders))
                 if before and not going:
                     break
     except KeyboardInterrupt:

@@ -8,8 +8,8 @@ import numpy as np
 import pandas as pd
 
 from lth.plan import plan
-from lth.plots import percent_said
-from lth.records import Records, at_chance_said, branch_order, family, winning_level
+from lth.results.plots import percent_said
+from lth.results.records import Records, at_chance_said, branch_order, family, winning_level
 
 EQUAL_ACCURACY = 5e-5  # fractions nearer than half of the last digit that a sentence shows are the same
 EQUAL_TIME = 0.005

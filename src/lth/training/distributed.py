@@ -20,8 +20,8 @@ from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
 from lth.config import Recipe
-from lth.masks import Mask, Weights
 from lth.models.dropout import set_row
+from lth.pruning.masks import Mask, Weights
 from lth.training.batches import Key
 from lth.training.learners import Float32
 from lth.training.torch_engine import Prepared, TorchEngine

@@ -11,9 +11,9 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lth.config import Recipe
-from lth.masks import Mask, Weights
-from lth.training import updates
-from lth.training.lowering import lower
+from lth.pruning.masks import Mask, Weights
+from lth.training.bfloat16 import updates
+from lth.training.bfloat16.lowering import lower
 
 
 class Learner(Protocol):

@@ -12,8 +12,8 @@ from torch import Tensor
 
 from lth.config import Recipe
 from lth.errors import LthError
-from lth.masks import Weights
 from lth.plan import evaluations
+from lth.pruning.masks import Weights
 
 SLICE_SECONDS = 0.4  # about how long an engine works between two looks at the world; slicing changes no bit
 CHECKPOINT_SECONDS = 5.0

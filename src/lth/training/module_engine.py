@@ -12,9 +12,9 @@ from torch.nn.functional import cross_entropy, mse_loss
 from lth.config import Recipe
 from lth.data.parts import Part
 from lth.errors import UsageError
-from lth.masks import Weights
 from lth.models import load, tensors
 from lth.models.dropout import set_counter
+from lth.pruning.masks import Weights
 from lth.randomness import global_draws, seed_of
 from lth.training.augment import flip_and_crop
 from lth.training.batches import Key, batches

@@ -18,12 +18,12 @@ from torch.nn.functional import cross_entropy
 from lth.config import Recipe
 from lth.data import pixels
 from lth.errors import UsageError
-from lth.masks import Mask, Weights
 from lth.models.dropout import CounterDropout
+from lth.pruning.masks import Mask, Weights
 from lth.randomness import seed_of
-from lth.training import updates
 from lth.training.augment import flip_and_crop
 from lth.training.batches import Key, batches
+from lth.training.bfloat16 import updates
 from lth.training.schedule import lr_at
 from lth.training.torch_engine import EVALUATION_BATCH, Prepared, on_device
 

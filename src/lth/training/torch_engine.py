@@ -10,8 +10,8 @@ from torch.nn.functional import cross_entropy
 
 from lth.config import Recipe
 from lth.data import Splits, pixels
-from lth.masks import Mask, Weights
 from lth.models.dropout import set_counter
+from lth.pruning.masks import Mask, Weights
 from lth.randomness import global_draws, seed_of
 from lth.training.augment import flip_and_crop
 from lth.training.batches import Key, batches

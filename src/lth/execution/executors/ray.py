@@ -1,0 +1,420 @@
+"""A Ray cluster. Each training is a task: stored files go to it as arguments, and a training's files come back.
+
+Only the driver, which is the process of `lth run`, writes into the run's folder, so no shared file system is needed. A
+task that is lost with its node or its worker is done again, from its last checkpoint that reached the driver.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import queue
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, fields
+from functools import lru_cache
+from importlib import import_module
+from importlib.metadata import version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+import numpy as np
+import torch
+
+from lth import native
+from lth.config import Experiment
+from lth.data import Splits
+from lth.errors import LthError, UsageError
+from lth.execution.executors import Executor, Job, Workers
+from lth.execution.executors.local import drain
+from lth.execution.executors.local import room as cores
+from lth.execution.job import (
+    Bench,
+    Means,
+    bench_of,
+    checkpoint_bytes,
+    from_checkpoint_bytes,
+    identity_of,
+    keep,
+    keep_start,
+    needed_names,
+    perform,
+    splits_of,
+)
+from lth.execution.job import choose as choose_here
+from lth.plan import Training
+from lth.storage import atomic, layout, outcomes
+from lth.training.loop import Checkpoint, Hooks, Stopped
+
+LOSSES = 10  # that a training may suffer before its run ends: it may be the training that kills its workers
+CHECKPOINT_SECONDS = 300.0  # between a task's checkpoints: each travels to the driver
+TELL_SECONDS = 1.0  # between two messages of a task
+LOOK_SECONDS = 0.5  # between two looks of the driver into the box
+KEPT_FILES = 16  # stored files that stay in the object store after their last use
+BEGUN = -1  # what a task tells first, in place of an iteration
+TRIES = 4  # of joining a cluster that answers and is not ready
+PAUSE_SECONDS = 5.0  # between them
+LOOPBACK = "127.0.0.1"
+TOKEN = ".ray/auth_token"  # in the home folder: `ray start --head` makes it
+
+
+@dataclass(frozen=True)
+class Shared:
+    """What all tasks of a run have in common; in the object store once, and read from there without a copy."""
+
+    token: str
+    experiment: Experiment
+    means: Means
+    folder: Path
+    shape: tuple[int, ...]
+    classes: int
+    splits: dict[str, np.ndarray]
+    save_every: float
+
+
+# ----------------------------------------------------------------------------------------------------------- connecting
+
+
+@contextmanager
+def executor(name: str) -> Iterator[Executor]:
+    """The cluster of `ray://ADDRESS`; for `ray` the one that runs on this machine, or else one that is started here."""
+    if find_spec("ray") is None:
+        raise UsageError(f"--executor {name} needs Ray, which is not installed; type: pip install 'lth[ray]'")
+    ray = library()
+    if ray.is_initialized():  # by a program that calls lth.run
+        yield Executor(choose, room, workers)
+        return
+    heard = signal.getsignal(signal.SIGTERM)
+    try:
+        _connect(name)
+        if threading.current_thread() is threading.main_thread():
+            signal.signal(signal.SIGTERM, heard)  # Ray's own handler would leave no time for checkpoints
+        yield Executor(choose, room, workers)
+    finally:
+        ray.shutdown()
+
+
+def library() -> Any:
+    """Ray itself, imported when it is used.
+
+    It reads some variables then. The second, in spite of its name, keeps what is started here on the loopback; with the
+    third it shows the token that a cluster asks for, where there is one here.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
+    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ} or (Path.home() / TOKEN).exists():
+        os.environ.setdefault("RAY_AUTH_MODE", "token")
+    return import_module("ray")
+
+
+def lost() -> tuple[type[Exception], ...]:
+    """What is raised where a node, a worker, or the cluster is gone."""
+    return library().exceptions.RayError, ConnectionError
+
+
+def _join(ray: Any, address: str, options: dict[str, Any]) -> None:
+    """Join a cluster. One that answers and gives up is asked again: just after its start it is not ready."""
+    for _ in range(TRIES - 1):
+        try:
+            ray.init(address, **options)
+            return
+        except ConnectionAbortedError:
+            time.sleep(PAUSE_SECONDS)
+    ray.init(address, **options)
+
+
+def _connect(name: str) -> None:
+    ray = library()
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
+    given = os.environ.get("RAY_ADDRESS")
+    try:
+        with warnings.catch_warnings():  # what it warns of is said below, in a line
+            warnings.simplefilter("ignore")
+            _join(ray, name if "://" in name else given or "auto", quiet)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        if "://" in name or given:
+            said = str(error).strip().splitlines() or [type(error).__name__]
+            why = said[-1] if said[0].endswith(":") else said[0]  # a heading tells less than the end of its traceback
+            raise UsageError(
+                f"no Ray cluster answers at {name if '://' in name else f'RAY_ADDRESS={given}'}: {why}; "
+                f"start one there (ray start --head), copy its ~/{TOKEN} here, or give another address"
+            ) from None
+        ray.init("local", include_dashboard=False, num_cpus=cores(Means("torch", "cpu", "float32", 1)), **quiet)
+        if (listening := ray.nodes()[0]["NodeManagerAddress"]) != LOOPBACK:
+            raise LthError(
+                f"Ray, imported before lth could tell it to stay on {LOOPBACK}, would listen on {listening}; "
+                "set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before Ray is imported, or start a cluster of your own"
+            ) from None
+
+
+def room(means: Means) -> int:
+    """Trainings that the cluster's free and busy CPUs and GPUs hold now; UsageError where no node holds one."""
+    ray = library()
+
+    largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
+    if means.threads > largest:
+        raise UsageError(
+            f"--threads {means.threads}: the largest node of the Ray cluster has {largest} CPUs; give at most {largest}"
+        )
+    resources = ray.cluster_resources()
+    places = resources.get("CPU", 0) // means.threads
+    return int(min(places, resources.get("GPU", 0)) if means.device == "cuda" else places)
+
+
+def choose(experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str) -> tuple[Means, str]:
+    """The means, chosen by a node of the cluster for what it finds there.
+
+    Raises UsageError too where a node has other versions than the driver, or the cluster nothing to run on.
+    """
+    ray = library()
+
+    resources = ray.cluster_resources()
+    if not resources.get("CPU"):
+        raise UsageError("the Ray cluster has no CPU for trainings; start a node: ray start --address=HEAD:6379")
+    if device == "cuda" and not resources.get("GPU"):
+        raise UsageError("--device cuda: the Ray cluster has no GPU; give --device cpu")
+    gpu = bool(resources.get("GPU")) and device != "cpu" and engine != "native"
+    task = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=LOSSES)(_choose_there)
+    return _result(task.remote(_versions(), experiment, shape, classes, engine, device))
+
+
+def _result(reference: Any) -> Any:
+    """What a task returned; an error that it raised is raised as it was."""
+    ray = library()
+
+    try:
+        return ray.get(reference)
+    except ray.exceptions.RayTaskError as error:
+        if isinstance(error.cause, ModuleNotFoundError):
+            raise LthError(f"a node of the cluster lacks {error.cause.name}; install the same lth there") from None
+        raise error.cause from None
+
+
+# -------------------------------------------------------------------------------------------------------- in the driver
+
+
+@contextmanager
+def workers(job: Job) -> Iterator[Workers]:
+    """Trainings as tasks of the cluster."""
+    driver = Driver(job)
+    looking = threading.Thread(target=driver.look, daemon=True)
+    looking.start()
+    try:
+        yield Workers(driver.do, drain(driver.news), driver.stop)
+    finally:
+        driver.close()
+        looking.join()
+
+
+class Driver:
+    """A run's end of the line to its tasks."""
+
+    def __init__(self, job: Job) -> None:
+        ray = library()
+
+        self.job = job
+        self.bench = bench_of(job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes)
+        self.shared = ray.put(_shared(job))
+        here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
+            ray.get_runtime_context().get_node_id(), soft=False
+        )
+        self.box = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Box).remote()
+        gpus = int(job.means.device == "cuda")
+        self.task = ray.remote(num_cpus=job.means.threads, num_gpus=gpus, max_retries=0)(_perform_there)
+        self.placed = lru_cache(KEPT_FILES)(lambda name: ray.put(outcomes.read_file(job.folder, name)))
+        self.news: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
+        self.stopping, self.closed, self.guard = threading.Event(), threading.Event(), threading.Lock()
+        self.running: set[str] = set()  # trainings whose checkpoints are wanted
+        self.waiting: dict[str, Any] = {}  # those that have not told anything yet, and their tasks
+
+    def do(self, training: Training) -> dict[str, Any]:
+        """See `Workers.do`."""
+        keep_start(training.trial, self.bench)
+        for loss in range(1, LOSSES + 1):
+            try:
+                files, checkpoint = self._attempt(training)
+            except lost() as error:
+                if self.stopping.is_set():
+                    break
+                reason = str(error).partition("\n")[0]
+                self.job.say(
+                    f"{training.id} was lost with its worker, and is done again ({loss} of {LOSSES}): {reason}"
+                )
+                continue
+            if files is not None:
+                return keep(training, self.job.folder, files)
+            if checkpoint is not None:
+                atomic.write_file(self._checkpoint_path(training.id), checkpoint)
+            break
+        else:
+            raise LthError(f"{training.id} was lost {LOSSES} times; perhaps it needs more memory than a worker has")
+        raise Stopped("stopped; run the same command again to go on")
+
+    def _attempt(self, training: Training) -> tuple[dict[str, bytes] | None, bytes | None]:
+        """What `_perform_there` returns. Raises RayError or ConnectionError where the task was lost."""
+        names = needed_names(training, self.job.folder)
+        checkpoint = atomic.read_if_there(self._checkpoint_path(training.id))
+        self.running.add(training.id)
+        task = self.task.remote(self.shared, self.box, training, checkpoint, names, *map(self.placed, names))
+        self.waiting[training.id] = task
+        if self.stopping.is_set():
+            self.stop()  # which may have come a moment before this task
+        try:
+            return _result(task)
+        finally:
+            self.waiting.pop(training.id, None)
+            with self.guard:
+                self.running.discard(training.id)
+
+    def _checkpoint_path(self, training_id: str) -> Path:
+        return layout.checkpoint_path(self.job.folder, training_id)
+
+    def stop(self) -> None:
+        """See `Workers.stop`. A task that has not begun may wait for a place for hours: it is cancelled."""
+        ray = library()
+
+        self.stopping.set()
+        for task in list(self.waiting.values()):
+            ray.cancel(task)
+
+    def look(self) -> None:
+        """Carry news and checkpoints out of the box, and the wish to stop into it, until all is over."""
+        ray = library()
+
+        while not self.closed.wait(LOOK_SECONDS):
+            try:
+                told, checkpoints = ray.get(self.box.take.remote(self.stopping.is_set()))
+            except lost():
+                continue  # the box starts again; if the cluster is gone, the tasks say so
+            for name, iteration in told:
+                self.waiting.pop(name, None)
+                if iteration != BEGUN:
+                    self.news.put((name, iteration))
+            for name, checkpoint in checkpoints.items():
+                with self.guard:
+                    if name in self.running:
+                        atomic.write_file(self._checkpoint_path(name), checkpoint)
+
+    def close(self) -> None:
+        ray = library()
+
+        self.closed.set()
+        with suppress(*lost()):
+            ray.kill(self.box)
+
+
+def _shared(job: Job) -> Shared:
+    splits = splits_of(job.experiment, job.data)
+    arrays = {field.name: getattr(splits, field.name).numpy() for field in fields(splits)}
+    shape = job.data.train_x.shape[1:]
+    return Shared(
+        uuid4().hex, job.experiment, job.means, job.folder, shape, job.data.classes, arrays, CHECKPOINT_SECONDS
+    )
+
+
+# ------------------------------------------------------------------------------------------------------ between the two
+
+
+class Box:
+    """An actor beside the driver: what the tasks tell, their checkpoints, and whether they are to stop."""
+
+    def __init__(self) -> None:
+        self.told: list[tuple[str, int]] = []
+        self.checkpoints: dict[str, bytes] = {}
+        self.stop = False
+
+    def tell(self, name: str, iteration: int) -> bool:
+        self.told.append((name, iteration))
+        return self.stop
+
+    def keep(self, name: str, checkpoint: bytes) -> None:
+        self.checkpoints[name] = checkpoint
+
+    def take(self, stop: bool) -> tuple[list[tuple[str, int]], dict[str, bytes]]:
+        found = self.told, self.checkpoints
+        self.told, self.checkpoints, self.stop = [], {}, stop
+        return found
+
+
+class Line:
+    """A task's line to the box; no call waits."""
+
+    def __init__(self, box: Any, name: str) -> None:
+        self.box, self.name, self.due, self.stop = box, name, 0.0, False
+        self.answer = box.tell.remote(name, BEGUN)
+
+    def report(self, iteration: int) -> None:
+        if time.monotonic() >= self.due:
+            self.answer = self.box.tell.remote(self.name, iteration)
+            self.due = time.monotonic() + TELL_SECONDS
+
+    def stopped(self) -> bool:
+        ray = library()
+
+        if self.answer is not None and ray.wait([self.answer], timeout=0)[0]:
+            with suppress(ray.exceptions.RayError):  # the box has died, and starts again
+                self.stop = ray.get(self.answer)
+            self.answer = None
+        return self.stop
+
+
+# ------------------------------------------------------------------------------------------------------------ on a node
+
+_benches: dict[str, Bench] = {}  # of the run that this process works for
+
+
+def _perform_there(
+    shared: Shared, box: Any, training: Training, checkpoint: bytes | None, names: list[str], *contents: bytes
+) -> tuple[dict[str, bytes] | None, bytes | None]:
+    """The task: a training's files; or, where it was asked to stop, None and its checkpoint."""
+    line, latest = Line(box, training.id), checkpoint
+    bench, stored = _bench(shared), dict(zip(names, contents, strict=True))
+    identity = identity_of(training, bench, stored)
+
+    def save(progress: Checkpoint) -> None:
+        nonlocal latest
+        latest = checkpoint_bytes(progress, identity)
+        if not line.stopped():
+            box.keep.remote(training.id, latest)
+
+    load = lambda: from_checkpoint_bytes(checkpoint, identity)
+    hooks = Hooks(load, save, line.report, line.stopped, shared.save_every)
+    try:
+        return perform(training, bench, stored, hooks), None
+    except Stopped:
+        return None, latest
+
+
+def _bench(shared: Shared) -> Bench:
+    """Set up once per process, on the very memory of the object store."""
+    if shared.token not in _benches:
+        if shared.means.engine == "native" and (lacking := native.why_not()):
+            raise LthError(f"on a node of the cluster, {lacking}")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch has no tensors that cannot be written; nothing writes these
+            splits = Splits(**{name: torch.from_numpy(array) for name, array in shared.splits.items()})
+        _benches.clear()
+        _benches[shared.token] = bench_of(
+            shared.experiment, shared.means, shared.folder, shared.shape, shared.classes, splits
+        )
+    return _benches[shared.token]
+
+
+def _versions() -> dict[str, str]:
+    """What equal bits need."""
+    return {name: version(name) for name in ("lth", "torch", "numpy")}
+
+
+def _choose_there(expected: dict[str, str], *asked: Any) -> tuple[Means, str]:
+    if differing := [
+        f"{name} {found}, not {expected[name]}" for name, found in _versions().items() if found != expected[name]
+    ]:
+        raise UsageError(f"a node of the cluster has {', '.join(differing)}; install the same versions everywhere")
+    return choose_here(*asked)

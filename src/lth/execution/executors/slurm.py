@@ -1,0 +1,214 @@
+"""Slurm, through submitit. Each training is a job of its own, on a file system that the nodes share with this machine.
+
+A job reads its needs from the run's folder and stores its training there itself. What else passes between it and the
+driver are small files below `.slurm` in that folder. A job that reaches its time limit, is preempted or loses its node
+is queued again, and goes on from its checkpoint. sbatch takes what this module does not say, such as partition, account
+and time limit, from its own variables: SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT.
+"""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib import import_module
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from lth.config import Experiment
+from lth.data import load
+from lth.errors import LthError, UsageError
+from lth.execution.executors import Executor, Job, Workers
+from lth.execution.job import Means, bench_of, carry_out, choose, keep_start, set_up
+from lth.plan import Training
+from lth.storage import atomic, outcomes
+from lth.training.loop import Hooks, Stopped
+
+CLUSTER = "slurm"  # tests say "local": submitit's own, whose jobs are processes of this machine
+FOLDER = ".slurm"  # in the run's; a folder for each session of a driver, with its jobs' logs
+JOBS = 64  # queued or running at once, unless --workers says otherwise
+MINUTES = 60  # of a job, unless SBATCH_TIMELIMIT says otherwise; one that needs more is queued again
+REQUEUES = 10_000
+LOSSES = 10  # that a training may suffer before its run ends
+LOOK_SECONDS = 1.0  # between two looks at a job
+TELL_SECONDS = 2.0  # between two messages of a job
+
+
+@contextmanager
+def executor(name: str = "slurm") -> Iterator[Executor]:
+    """The Slurm cluster that this machine submits to."""
+    if find_spec("submitit") is None:
+        raise UsageError("--executor slurm needs submitit, which is not installed; type: pip install 'lth[slurm]'")
+    if CLUSTER == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
+        raise UsageError("--executor slurm: there is no sbatch here; run lth where you submit jobs, or give another")
+    yield Executor(choose_unseen, lambda means: JOBS, workers)
+
+
+def choose_unseen(
+    experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
+) -> tuple[Means, str]:
+    """The means, chosen here for nodes that are like this machine; a GPU is used where it is asked for.
+
+    Raises UsageError too where only the nodes' GPUs could tell the precision.
+    """
+    if device != "cuda":
+        return choose(experiment, shape, classes, engine, "cpu")
+    precision = experiment.recipe.precision
+    if engine == "native" or precision == "auto":
+        wrong = "--engine native runs on the CPU" if engine == "native" else "recipe.precision is auto"
+        raise UsageError(f"--executor slurm --device cuda: {wrong}; give --engine torch recipe.precision=float32")
+    return Means("torch", "cuda", precision, threads=1), "asked for"
+
+
+@contextmanager
+def workers(job: Job) -> Iterator[Workers]:
+    """Trainings as jobs."""
+    driver = Driver(job)
+    try:
+        yield Workers(driver.do, driver.news, driver.stop)
+    finally:
+        driver.close()
+
+
+class Driver:
+    """A session of the driver: what it has queued, and the folder in which they meet."""
+
+    def __init__(self, job: Job) -> None:
+        self.job = job
+        self.bench = bench_of(job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes)
+        for earlier in (job.folder / FOLDER).glob("*"):
+            (earlier / "stop").touch()  # jobs outlive a driver that was killed; they end, and leave their checkpoints
+        self.session = (job.folder / FOLDER / uuid4().hex[:8]).resolve()
+        self.session.mkdir(parents=True)
+        self.submitit: Any = import_module("submitit")
+        limits = {f"{CLUSTER}_max_num_timeout": REQUEUES}
+        self.executor = self.submitit.AutoExecutor(self.session / "jobs", cluster=CLUSTER, **limits)
+        gpu = {"gpus_per_node": 1} if job.means.device == "cuda" else {}
+        self.executor.update_parameters(name="lth", timeout_min=MINUTES, cpus_per_task=job.means.threads, **gpu)
+        self.jobs: dict[str, Any] = {}  # of the trainings that are queued or run
+        self.guard = threading.Lock()  # submitit is not made for threads
+        self.looked, self.failed = 0.0, False
+
+    def do(self, training: Training) -> dict[str, Any]:
+        """See `Workers.do`."""
+        keep_start(training.trial, self.bench)
+        root = self.job.data_root.resolve() if self.job.data_root else None
+        task = Task(self.job.experiment, self.job.means, self.job.folder.resolve(), root, self.session, training)
+        for loss in range(1, LOSSES + 1):
+            if self.stopped():
+                break
+            try:
+                stored = self._attempt(task)
+            except self.submitit.core.utils.FailedJobError as error:
+                raise self._failure(training, error) from None
+            except self.submitit.core.utils.UncompletedJobError as error:
+                if not self.stopped():
+                    reason = str(error).partition("\n")[0]
+                    self.job.say(f"{training.id} was lost, and is done again ({loss} of {LOSSES}): {reason}")
+                continue
+            if stored and (summary := outcomes.outcome(self.job.folder, training.id)):
+                return summary
+        if self.stopped():
+            raise Stopped("stopped; run the same command again to go on")
+        self.failed = True
+        raise LthError(f"{training.id} was lost {LOSSES} times; its jobs' logs are in {self.session / 'jobs'}")
+
+    def _attempt(self, task: Task) -> bool:
+        """Queue a job and wait for it; False where it was asked to stop."""
+        with self.guard:
+            job = self.jobs[task.training.id] = self.executor.submit(task)
+        try:
+            while not self._done(job):
+                time.sleep(LOOK_SECONDS)
+            return job.result()
+        finally:
+            del self.jobs[task.training.id]
+            task.told.unlink(missing_ok=True)
+
+    def _done(self, job: Any) -> bool:
+        with self.guard:
+            return job.done()
+
+    def _failure(self, training: Training, error: Exception) -> LthError:
+        """What a job raised; submitit hands it on as the text of a traceback, between two rules."""
+        self.failed = True
+        trace = str(error).partition("-" * 22 + "\n")[2].partition("\n" + "-" * 22)[0].strip()
+        reason = trace.rpartition("\n")[2].partition("lth.errors.")[2].partition(": ")[2] or trace.rpartition("\n")[2]
+        return LthError(f"{training.id} failed: {reason}; its job's log is in {self.session / 'jobs'}")
+
+    def news(self) -> list[tuple[str, int]]:
+        """See `Workers.news`."""
+        if time.monotonic() < self.looked + TELL_SECONDS:
+            return []
+        self.looked = time.monotonic()
+        found = ((name, atomic.read_if_there(told(self.session, name))) for name in list(self.jobs))
+        return [(name, int(iteration)) for name, iteration in found if iteration]
+
+    def stop(self) -> None:
+        """See `Workers.stop`. A job that has not begun may be queued for hours: it is cancelled."""
+        (self.session / "stop").touch()
+        for name, job in list(self.jobs.items()):
+            if not told(self.session, name).exists():
+                job.cancel(check=False)
+
+    def stopped(self) -> bool:
+        return (self.session / "stop").exists()
+
+    def close(self) -> None:
+        """Where a job failed, its log stays. A job that begins later than this finds no session, and ends."""
+        (self.session / "stop").touch()
+        if not self.failed:
+            shutil.rmtree(self.session.parent, ignore_errors=True)
+
+
+def told(session: Path, training_id: str) -> Path:
+    """The file in which a job says how far it is."""
+    return session / f"{training_id.replace('/', '.')}.iteration"
+
+
+# ------------------------------------------------------------------------------------------------------------ on a node
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a job does."""
+
+    experiment: Experiment
+    means: Means
+    folder: Path
+    data_root: Path | None
+    session: Path
+    training: Training
+
+    @property
+    def told(self) -> Path:
+        return told(self.session, self.training.id)
+
+    def __call__(self) -> bool:
+        """Carry the training out; False where the driver asked to stop."""
+        stop, due = self.session / "stop", 0.0
+
+        def report(iteration: int) -> None:
+            nonlocal due
+            if time.monotonic() >= due:
+                atomic.write_file(self.told, str(iteration).encode())
+                due = time.monotonic() + TELL_SECONDS
+
+        try:
+            if stop.exists() or not self.session.exists():
+                return False
+            data = load(self.experiment.data.name, self.data_root, say=print)
+            bench = set_up(self.experiment, self.means, self.folder, data)
+            carry_out(self.training, bench, Hooks(report=report, stopped=stop.exists))
+        except Stopped:
+            return False
+        return True
+
+    def checkpoint(self) -> Any:
+        """What submitit queues when the job's time is over: the same again, which finds its checkpoint."""
+        return import_module("submitit").helpers.DelayedSubmission(self)

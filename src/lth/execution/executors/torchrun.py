@@ -1,0 +1,122 @@
+"""All processes of torchrun on one training at a time: for a network too large for one trial per GPU.
+
+    torchrun --standalone --nproc-per-node 4 --no-python lth run vgg19
+
+Process 0 is the driver: it alone reads and writes the run's folder and the data, and tells the others what to do. The
+sums of a batch are divided among the processes, so their number is one of the run's means.
+"""
+
+from __future__ import annotations
+
+import atexit
+import gc
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from datetime import timedelta
+from typing import Any
+
+import torch
+import torch.distributed as dist
+
+from lth.config import Experiment
+from lth.errors import UsageError
+from lth.execution.executors import Executor, Job, Workers
+from lth.execution.executors.local import drain, queue
+from lth.execution.job import Bench, Means, bench_of, carry_out, choose, follow_training, splits_of
+from lth.plan import Training
+from lth.training.distributed import hear, tell
+from lth.training.loop import Hooks
+
+PATIENCE = timedelta(days=30)  # of a process that waits for process 0 to say something
+
+
+@contextmanager
+def executor(name: str = "torchrun") -> Iterator[Executor]:
+    """Process 0's side; `follow` is that of the others."""
+    _join()
+    try:
+        yield Executor(choose_for_all, lambda means: 1, workers)
+    finally:
+        with suppress(RuntimeError):  # the others may be gone
+            tell("over")
+
+
+def follow() -> None:
+    """What every process but 0 does in place of a run."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # process 0 hears them too, and says when all is over
+    _join()
+    bench: Bench | None = None
+    while (said := hear())[0] != "over":
+        if said[0] == "set up":
+            bench = bench_of(*said[1:])
+        elif said[0] == "train":
+            assert bench is not None
+            _, training, stored = said
+            follow_training(training, stored, bench)
+
+
+def _join() -> None:
+    """Join the group, until the process ends: the runs of a sweep share it, as none can be joined a second time."""
+    if dist.is_initialized():
+        return
+    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:  # all on this machine: no need to be heard
+        os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
+    if torch.cuda.is_available():
+        _take_gpu()
+    dist.init_process_group("cpu:gloo,cuda:nccl" if torch.cuda.is_available() else "gloo", timeout=PATIENCE)
+    atexit.register(_leave)
+
+
+def _leave() -> None:
+    gc.collect()  # what still uses the connections goes before them
+    dist.destroy_process_group()
+
+
+def _take_gpu() -> None:
+    """In each thread that uses it."""
+    torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
+
+
+def choose_for_all(
+    experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
+) -> tuple[Means, str]:
+    """The means: always the torch engine, and float32. Raises UsageError where something else was asked for."""
+    wrong = {
+        "--engine native": engine == "native",
+        "recipe.precision=bfloat16": experiment.recipe.precision == "bfloat16",
+        "recipe.compile": experiment.recipe.compile,
+    }
+    if asked := [name for name, given in wrong.items() if given]:
+        raise UsageError(f"torchrun trains with the torch engine in float32; leave out {', '.join(asked)}")
+    means, _ = choose(experiment, shape, classes, "torch", device)
+    count = dist.get_world_size()
+    return replace(means, precision="float32", processes=count), f"torchrun, {count} processes a training"
+
+
+@contextmanager
+def workers(job: Job) -> Iterator[Workers]:
+    """One training at a time."""
+    if job.count != 1:
+        raise UsageError(f"--workers {job.count}: torchrun's processes share one training at a time; leave it out")
+    splits = splits_of(job.experiment, job.data)
+    shared = (job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes, splits)
+    tell("set up", *shared)
+    bench = bench_of(*shared)
+    stop, news = threading.Event(), queue.SimpleQueue()
+
+    def do(training: Training) -> dict[str, Any]:
+        if job.means.device == "cuda":
+            _take_gpu()
+        hooks = Hooks(report=lambda i: news.put((training.id, i)), stopped=stop.is_set)
+        try:
+            return carry_out(training, bench, hooks, before=lambda stored: tell("train", training, stored))
+        finally:
+            tell("end")
+
+    yield Workers(do, drain(news), stop.set)

@@ -1,0 +1,42 @@
+"""JSON files with a checksum: written whole, checked when they are read."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lth.errors import UsageError
+from lth.storage import checksums
+from lth.storage.atomic import write_file
+
+
+def read_json(path: Path, instead: str = "copy it again, or give another --out") -> dict[str, Any] | None:
+    """The object in a JSON file, its seal checked; None where there is no file."""
+    try:
+        content = path.read_bytes()
+        value = json.loads(content.decode())
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}; {instead}") from None
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is damaged: {error}; {instead}") from None
+    if not isinstance(value, dict):
+        raise UsageError(f"{path} is damaged: it holds no JSON object; {instead}")
+    if fault := checksums.text_fault(content):
+        raise UsageError(f"{path} is damaged: {fault}; {instead}")
+    return value
+
+
+def write_json(path: Path, value: Mapping[str, Any]) -> None:
+    write_file(path, json_bytes(value))
+
+
+def json_bytes(value: Mapping[str, Any]) -> bytes:
+    return (json.dumps(value, indent=2, sort_keys=True) + "\n").encode()
+
+
+def sealed_json(value: Mapping[str, Any]) -> bytes:
+    return checksums.sealed(json_bytes({**value, checksums.KEY: checksums.BLANK}))

@@ -1,0 +1,205 @@
+"""What of a run's folder is not as it was stored: found without torch, before anything is trained on it.
+
+Each file tells what it should be (`lth.storage.checksums`), each training's summary what the files beside it should be
+and what the training was made from. A file that is whole but of another run disagrees with what was made from its
+namesake.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from lth import plan
+from lth.config import Experiment
+from lth.errors import UsageError
+from lth.storage import checksums, layout, outcomes
+
+MEANS = ("engine", "device", "precision", "threads", "processes")
+AT_HAND = 1024  # summaries that several trainings were made from, and that are not read again for each
+Summaries = Mapping[str, Mapping[str, Any]]
+
+
+class Link(NamedTuple):
+    """A training was made from a file of `source` (a training, or a trial's start), and says whether it is that one."""
+
+    source: str
+    training: str
+    agrees: bool
+
+
+def refuse(folder: Path, experiment: Experiment, environment: Mapping[str, Any] | None) -> None:
+    """Raise UsageError where what is stored does not belong together, naming all that is at fault.
+
+    Read are the summaries and the starts; other files are held against them when they are used. One summary after the
+    other, as there may be a hundred thousand; only where two disagree are all of them held side by side.
+    """
+    means = environment and environment.get("means")
+    at_hand = lru_cache(AT_HAND)(lambda name: outcomes.outcome(folder, name))
+    some, agree = False, True
+    for name, summary in stored(folder, experiment):
+        some = True
+        links = links_of(folder, {name: summary}, at_hand)
+        agree = agree and all(link.agrees for link in links) and not other_means({name: summary}, means)
+    if some and environment is None:
+        raise UsageError(f"{folder / layout.ENVIRONMENT} is missing; {layout.mended_by(folder)}")
+    given = given_fault(folder, experiment)
+    if agree and not given:
+        return
+    summaries = dict(stored(folder, experiment))
+    faults = strangers(folder, summaries) | ({layout.TICKET: given} if given else {})
+    found = [f"{folder / name} is damaged: {fault}" for name, fault in faults.items()]
+    if other := other_means(summaries, means):
+        found.append(
+            f"{folder / layout.ENVIRONMENT} is damaged: {other[0]} was trained by other means than it tells of"
+        )
+    if found:
+        raise UsageError("\n".join([*found, layout.mended_by(folder)]))
+
+
+def stored(folder: Path, experiment: Experiment) -> Iterator[tuple[str, dict[str, Any]]]:
+    """The trainings of an experiment that are stored, and their summaries."""
+    digest_of = plan.digests(experiment)
+    for training in plan.trainings(experiment):
+        if (summary := outcomes.outcome(folder, training.id, digest_of(training.id))) is not None:
+            yield training.id, summary
+
+
+def strangers(folder: Path, summaries: Summaries) -> dict[str, str]:
+    """Trainings and starts that are whole but do not belong to the others, and why.
+
+    Of two that disagree, it is the one that disagrees with more, or agrees with fewer; where these are equal, both.
+    """
+    links = list(links_of(folder, summaries, summaries.get))
+    found: dict[str, str] = {}
+    while apart := [link for link in links if not link.agrees]:
+        ranks = {name: _rank(name, links) for link in apart for name in link[:2]}
+        for name in sorted(name for name, rank in ranks.items() if rank == max(ranks.values())):
+            found[name] = f"it does not belong to {next(_other(name, apart))}: one of them is of another run"
+        links = [link for link in links if not {*link[:2]} & {*found}]
+    return found
+
+
+def _rank(name: str, links: Iterable[Link]) -> tuple[int, int]:
+    own = [link.agrees for link in links if name in link[:2]]
+    return own.count(False), -own.count(True)
+
+
+def _other(name: str, links: Iterable[Link]) -> Iterator[str]:
+    return (link.training if link.source == name else link.source for link in links if name in link[:2])
+
+
+def links_of(folder: Path, summaries: Summaries, find: Callable[[str], Mapping[str, Any] | None]) -> Iterator[Link]:
+    """What stored trainings tell of the files that they were made from, beside what these are.
+
+    `find` gives the summary of a source; None where it is no training that is stored.
+    """
+    starts: dict[str, str | None] = {}
+    for name, summary in summaries.items():
+        for file, digest in outcomes.told_of(summary, "made_from").items():
+            source, _, own = file.rpartition("/")
+            if own == "start.safetensors":
+                if file not in starts:
+                    starts[file] = start_digest(folder / file)
+                source, there = file, starts[file]
+            elif found := find(source):
+                there = outcomes.told_of(found).get(own)
+            else:
+                continue
+            if there is not None:
+                yield Link(source, name, there == digest)
+
+
+def start_digest(path: Path) -> str | None:
+    try:
+        return checksums.digest(path.read_bytes())
+    except OSError:
+        return None  # `lth run` draws it again
+
+
+def given_fault(folder: Path, experiment: Experiment) -> str | None:
+    """What is wrong with the run's copy of the ticket file that level 0 is; None where it is whole, or not there."""
+    copy = folder / layout.TICKET
+    if (
+        experiment.ticket is None
+        or not copy.is_file()
+        or checksums.digest(copy.read_bytes()) == experiment.ticket_sha256
+    ):
+        return None
+    return f"it is not the ticket file that {layout.EXPERIMENT} tells of"
+
+
+def other_means(summaries: Summaries, means: object) -> list[str]:
+    """The trainings that were not trained by these means."""
+    if not isinstance(means, dict):
+        return []
+    return [n for n, s in summaries.items() if any(s.get(what, means.get(what)) != means.get(what) for what in MEANS)]
+
+
+# ------------------------------------------------------------------------------------------------ all files, one by one
+
+
+def on_disk(folder: Path) -> dict[str, Path]:
+    """Every folder below a run's that holds files of a training, whole or not, by the training's id.
+
+    The small tables that only reports read are none: a folder of results holds them, and no training.
+    """
+    found = {}
+    for pattern in ("trial-*/level-*", "trial-*/level-*/*"):
+        for path in folder.glob(pattern):
+            name = path.relative_to(folder).as_posix()
+            if re.fullmatch(r"trial-\d+/level-\d+(/[a-z][^/]*)?", name) and path.is_dir() and _needed(path):
+                found[name] = path
+    return dict(sorted(found.items()))
+
+
+def _needed(path: Path) -> list[Path]:
+    return [file for file in own_files(path) if file.name not in layout.ANATOMY]
+
+
+def own_files(path: Path) -> list[Path]:
+    """A training's own files, without those of the branches below it."""
+    return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+
+
+def fault_of(folder: Path, name: str, digest_of: Callable[[str], str | None]) -> str | None:
+    """What is wrong with a training on disk, every file of it read; None where it is whole.
+
+    Trained weights may be gone: an earlier call may have kept less (`store.keep`), and they can be made again.
+    """
+    path = folder / name
+    try:
+        summary = outcomes.outcome(folder, name, digest_of(name))
+    except UsageError as error:
+        return _reason(error)
+    if summary is None:
+        return f"it has no {layout.SUMMARY}"
+    if digest_of(name) is None and "training" in summary:
+        return "the experiment has no such training"
+    for file, digest in outcomes.told_of(summary).items():
+        try:
+            content = (path / file).read_bytes()
+        except FileNotFoundError:
+            if file not in (*layout.ANATOMY, layout.TRAINED):
+                return f"it has no {file}"
+        except OSError as error:
+            return f"{file} cannot be read: {error.strerror}"
+        else:
+            if file not in layout.ANATOMY and checksums.digest(content) != digest:
+                return f"{file} is not the file that {layout.SUMMARY} beside it tells of"
+    return None
+
+
+def _reason(error: UsageError) -> str:
+    """`outcome`'s words without the path and the command."""
+    return str(error).partition(" is damaged: ")[2].rpartition("; ")[0] or str(error)
+
+
+def spoilt_extras(folder: Path, name: str) -> list[Path]:
+    """The files of a whole training that only reports read, and that are not what its summary tells of."""
+    summary = outcomes.outcome(folder, name) or {}
+    paths = [folder / name / file for file in layout.ANATOMY]
+    return [path for path in paths if path.is_file() and outcomes.file_fault(path.read_bytes(), summary, path.name)]

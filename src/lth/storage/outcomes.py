@@ -1,0 +1,122 @@
+"""Stored trainings: which are done, how they ended, and their files held against their checksums."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lth.errors import UsageError
+from lth.storage import checksums
+from lth.storage.atomic import _beside, _write_synced, failures_named
+from lth.storage.documents import read_json
+from lth.storage.layout import SUMMARY, TRAINED, checkpoint_path, mended_by
+
+STATUSES = ("done", "diverged", "collapsed")
+
+
+def is_done(folder: Path, training_id: str) -> bool:
+    return (folder / training_id / SUMMARY).exists()
+
+
+def outcome(folder: Path, training_id: str, digest: str | None = None) -> dict[str, Any] | None:
+    """The summary of a stored training; None where it is not done.
+
+    `digest` is the training's in the plan (`plan.digests`), where that is known. Raises UsageError where the summary is
+    damaged, or that of another training.
+    """
+    path = folder / training_id / SUMMARY
+    again = mended_by(folder)
+    summary = read_json(path, again)
+    if summary is not None and summary.get("status") not in STATUSES:
+        raise UsageError(f"{path} is damaged: it has no status; {again}")
+    if summary and digest and summary.get("training", digest) != digest:
+        raise UsageError(f"{path} is damaged: it is of another training, or another run; {again}")
+    return summary
+
+
+def status(folder: Path, training_id: str) -> str | None:
+    """How a stored training ended, one of STATUSES; None where it is not done."""
+    summary = outcome(folder, training_id)
+    return summary["status"] if summary else None
+
+
+def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -> None:
+    """Store a training: all files or, where that fails, none. Its checkpoint goes."""
+    target = folder / training_id
+    beside = _beside(target)
+    with failures_named(beside):
+        beside.mkdir(parents=True)
+        for name, content in files.items():
+            _write_synced(beside / name, content)
+        if target.exists() and not is_done(folder, training_id):
+            # what is left of a damaged one, and the branches below it
+            for name in sorted(files, key=lambda name: name == SUMMARY):  # which makes it whole: the last
+                (beside / name).replace(target / name)
+            beside.rmdir()
+        else:
+            try:
+                beside.rename(target)
+            except OSError:
+                if not is_done(folder, training_id):
+                    raise
+                shutil.rmtree(beside)  # a worker of a driver that died was quicker, with the same bits
+    checkpoint_path(folder, training_id).unlink(missing_ok=True)
+
+
+def read_file(folder: Path, name: str) -> bytes:
+    """The bytes of `TRAINING/FILE`, which are those that the training's summary tells of.
+
+    Raises UsageError naming it where it is missing, cannot be read, or is another.
+    """
+    training_id, _, file = name.rpartition("/")
+    path = folder / name
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}; {mended_by(folder)}") from None
+    summary = outcome(folder, training_id) or {}
+    if fault := file_fault(content, summary, file):
+        raise UsageError(f"{path} is damaged: {fault}; {mended_by(folder)}")
+    return content
+
+
+def digests_of(files: Mapping[str, bytes]) -> dict[str, str]:
+    """What a training's summary tells of the files beside it."""
+    return {name: checksums.digest(content) for name, content in sorted(files.items())}
+
+
+def file_fault(content: bytes, summary: Mapping[str, Any], file: str) -> str | None:
+    """What is wrong with a training's file, by its summary; None where that tells nothing of it."""
+    told = told_of(summary)
+    other = file in told and checksums.digest(content) != told[file]
+    return f"it is not the file that {SUMMARY} beside it tells of" if other else None
+
+
+def told_of(summary: Mapping[str, Any], kind: str = "files") -> dict[str, str]:
+    """File -> digest, of the files beside a summary, or of those that the training was `made_from`."""
+    told = summary.get(kind)
+    return told if isinstance(told, dict) else {}
+
+
+def has_trained(folder: Path, training_id: str) -> bool:
+    return (folder / training_id / TRAINED).exists()
+
+
+def drop_trained(folder: Path, training_id: str) -> None:
+    """Give the place of trained weights back: the training can be done again from its ticket, to the same bits."""
+    with failures_named(folder / training_id / TRAINED):
+        (folder / training_id / TRAINED).unlink(missing_ok=True)
+
+
+def clear_unfinished(folder: Path) -> None:
+    """Remove what killed processes left half written; checkpoints stay, but for those of finished trainings."""
+    for parent, folders, files in os.walk(folder):
+        for name in folders + files:
+            path = Path(parent, name)
+            if name.startswith(".") and name.endswith(".unfinished"):
+                shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
+            elif path.suffix == ".checkpoint" and has_trained(Path(parent), path.stem.removeprefix(".")):
+                path.unlink(missing_ok=True)  # killed between storing the training and removing this

@@ -1,0 +1,111 @@
+"""A run's folder: its experiment and environment, and the lock that one process holds."""
+
+from __future__ import annotations
+
+import fcntl
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+from lth.config import Experiment, merge, resolve, to_toml
+from lth.errors import LthError, UsageError
+from lth.storage import checksums
+from lth.storage.atomic import failures_named, make_folder, write_file
+from lth.storage.documents import read_json
+from lth.storage.layout import ENVIRONMENT, EXPERIMENT, quoted
+
+LOCK_SECONDS = 1.0
+
+
+def joined(folder: Path, experiment: Experiment) -> Experiment:
+    """The experiment that the run's folder will hold with `experiment` in it. Writes nothing.
+
+    Raises UsageError where the folder is something else, or holds another experiment.
+    """
+    path = folder / EXPERIMENT
+    try:
+        if path.exists():
+            return merge(read_experiment(folder), experiment)
+        if folder.exists() and any(not f.name.startswith(".") for f in folder.iterdir()):
+            raise UsageError(f"it holds files but no {EXPERIMENT}: it is no run")
+    except UsageError as error:
+        raise UsageError(f"{folder}: {error}\ngive another --out") from None
+    except OSError as error:
+        raise UsageError(f"{folder} cannot be a run's folder: {error.strerror}; give another --out") from None
+    return experiment
+
+
+def open_run(folder: Path, experiment: Experiment) -> Experiment:
+    """Begin the run in its folder, which is locked, or extend the one there; the experiment that it now holds."""
+    experiment = joined(folder, experiment)
+    text = checksums.sealed(f"# {checksums.KEY}: {checksums.BLANK}\n{to_toml(experiment)}".encode())
+    path = folder / EXPERIMENT
+    if not path.exists() or path.read_bytes() != text:
+        write_file(path, text)
+    return experiment
+
+
+def read_experiment(folder: Path) -> Experiment:
+    """The experiment of a run. Raises UsageError where its file is not as it was written."""
+    path = folder / EXPERIMENT
+    try:
+        fault = checksums.text_fault(path.read_bytes())
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    experiment = resolve(path)
+    if fault:
+        raise UsageError(
+            f"{path} is damaged: {fault}; if you changed it yourself, remove its first line; else put a copy back, or "
+            f"write it again with what `lth show` prints for the command in {ENVIRONMENT}"
+        )
+    return experiment
+
+
+def read_environment(folder: Path, experiment: Experiment) -> dict[str, Any] | None:
+    """What environment.json says of a run; None where there is none. Raises UsageError where it is damaged."""
+    path = folder / ENVIRONMENT
+    mend = f"`lth repair {quoted(folder)}` makes it again, or copy it again"
+    environment = read_json(path, mend)
+    if environment and environment.get("experiment", own := experiment.digest(0)) != own:
+        raise UsageError(f"{path} is damaged: it belongs to another run; {mend}")
+    return environment
+
+
+@contextmanager
+def lock(folder: Path) -> Iterator[None]:
+    """Make the run's folder if need be, and hold it against other processes; a dead owner holds nothing."""
+    make_folder(folder)
+    with failures_named(folder / ".lock"):
+        handle = (folder / ".lock").open("w")
+    with handle:
+        try:
+            patience = time.monotonic() + LOCK_SECONDS
+            while not (held := _held(handle)) and time.monotonic() < patience:
+                time.sleep(0.013)  # it may be `in_use`, asking for a moment
+        except OSError as error:
+            raise LthError(f"{folder} cannot be locked: {error.strerror}; give an --out on another disk") from None
+        if not held:
+            raise UsageError(f"{folder} is in use by another lth; wait for it, or give another --out")
+        yield
+
+
+def _held(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def in_use(folder: Path) -> bool:
+    """Whether a process holds the run's folder."""
+    try:
+        with (folder / ".lock").open() as handle:
+            fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False

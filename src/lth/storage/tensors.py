@@ -1,0 +1,121 @@
+"""Tensors as a sealed safetensors file: equal tensors, equal bytes.
+
+A large tensor that is mostly 0, as the weights under a sparse mask are, is written as its survivors: under its name the
+numbers that are not 0, in row-major order, and under `survivors/NAME` a bit for each place, packed as masks are. Its
+shape is in the metadata. A small one stays as any other tool reads it.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from math import prod
+from typing import Any
+
+import numpy as np
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import Tensor
+
+from lth.storage import checksums
+
+LARGE = 2**20  # elements
+SURVIVORS, SHAPES = "survivors/", "shapes"
+_BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+
+
+def save_tensors(tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> bytes:
+    """The file's bytes, with `facts` in its metadata.
+
+    The metadata is a single key: with more, the order of the file's bytes would not be fixed.
+    """
+    written: dict[str, Tensor] = {}
+    shapes = {}
+    for name, tensor in tensors.items():
+        tensor = tensor.contiguous()
+        there = surviving(tensor)
+        if there is None:
+            written[name] = tensor
+        else:
+            written |= {name: tensor[there], SURVIVORS + name: pack(there)}
+            shapes[name] = list(tensor.shape)
+    text = json.dumps(facts | {checksums.KEY: checksums.BLANK} | ({SHAPES: shapes} if shapes else {}), sort_keys=True)
+    content = safetensors.torch.save(written, {"lth": text})
+    return checksums.sealed(content, checksums.head_of(content))
+
+
+def surviving(tensor: Tensor) -> Tensor | None:
+    """Where its numbers are, if it is written as its survivors; -0 is a number too, as no bit may be lost."""
+    if tensor.numel() < LARGE or not tensor.is_floating_point():
+        return None
+    there = tensor.view(_BITS[tensor.element_size()]) != 0
+    return there if 2 * int(there.sum()) < tensor.numel() else None
+
+
+def bytes_at(elements: int, density: float) -> float:
+    """About what `save_tensors` writes of a float32 tensor of which this share survives."""
+    thinned = elements >= LARGE and density < 0.5
+    return elements * (4 * density + 1 / 8 if thinned else 4)
+
+
+def load_tensors(content: bytes) -> dict[str, Tensor]:
+    """The tensors of a safetensors file, sorted by name; raises ValueError where it is none, or its seal is broken.
+
+    The library hands them out in an order that differs from call to call. What it returns has at most 64 times the
+    file's size: a place takes a bit there, and a number of 8 bytes here.
+    """
+    try:
+        tensors = dict(sorted(safetensors.torch.load(content).items()))
+    except SafetensorError as error:
+        raise ValueError(str(error)) from None
+    if fault := checksums.tensors_fault(content):
+        raise ValueError(fault)
+    if thinned := [name for name in tensors if name.startswith(SURVIVORS)]:
+        shapes = _metadata(content).get(SHAPES)
+        shapes = shapes if isinstance(shapes, dict) else {}
+        for name in thinned:
+            own = name.removeprefix(SURVIVORS)
+            tensors[own] = _whole(own, tensors.get(own), tensors.pop(name), shapes.get(own))
+    return tensors
+
+
+def _whole(name: str, values: Tensor | None, packed: Tensor, shape: Any) -> Tensor:
+    if values is None or not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
+        raise ValueError(f"{SURVIVORS}{name} has no numbers, or no shape")
+    if packed.numel() != (prod(shape) + 7) // 8:  # before torch multiplies them, in 64 bits
+        raise ValueError(f"{SURVIVORS}{name} has {packed.numel()} bytes, which is not a bit for each place of {shape}")
+    there = unpack(packed, torch.Size(shape))
+    if values.shape != (int(there.sum()),):
+        raise ValueError(f"{name} has {values.numel()} numbers, where {SURVIVORS}{name} has {int(there.sum())} places")
+    whole = torch.zeros(shape, dtype=values.dtype)
+    whole[there] = values
+    return whole
+
+
+def read_metadata(content: bytes) -> dict[str, Any]:
+    """The facts of `save_tensors`, from a whole safetensors file."""
+    return {name: fact for name, fact in _metadata(content).items() if name != SHAPES}
+
+
+def _metadata(content: bytes) -> dict[str, Any]:
+    try:
+        value = json.loads(json.loads(content[8 : checksums.head_of(content)])["__metadata__"]["lth"])
+    except (KeyError, TypeError, ValueError, RecursionError):
+        raise ValueError("it has no metadata of lth") from None
+    if not isinstance(value, dict):
+        raise ValueError("its metadata is no object")
+    return value
+
+
+def pack(layer: Tensor) -> Tensor:
+    """A mask as bytes: eight weights per byte in row-major order, the first in the highest bit."""
+    return torch.from_numpy(np.packbits(layer.cpu().numpy().reshape(-1)))
+
+
+def unpack(packed: Tensor, shape: torch.Size) -> Tensor:
+    """The inverse of `pack` for a layer of `shape`. Raises ValueError for another number of bytes."""
+    count = shape.numel()
+    if packed.dtype != torch.uint8 or packed.numel() != (count + 7) // 8:
+        raise ValueError(f"a packed mask of {count} weights has {(count + 7) // 8} bytes, not {packed.numel()}")
+    return torch.from_numpy(np.unpackbits(packed.numpy(), count=count)).to(torch.bool).reshape(shape)

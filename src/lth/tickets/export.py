@@ -1,0 +1,169 @@
+"""A stored training as a file that other tools read: a ticket, a plain state_dict, or an ONNX network."""
+
+from __future__ import annotations
+
+import io
+import logging
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+
+from lth.config import Model, nearest, shown
+from lth.errors import UsageError
+from lth.models import build
+from lth.plan import training_id
+from lth.results import records
+from lth.storage import atomic, layout
+from lth.storage.tensors import load_tensors
+from lth.tickets import compact as compacted
+from lth.tickets import speed
+from lth.tickets.ticket import Ticket
+
+ENDINGS = (".safetensors", ".pt", ".onnx")
+WEIGHTS = ("trained", "start")
+NEEDED = "a .onnx file needs onnx and onnxscript: pip install 'lth[onnx]'"
+BATCH = 64  # of the example that shapes are read from and speeds measured with
+
+
+def export(
+    run: str | Path,
+    trial: int,
+    level: int | None,
+    to: str | Path,
+    *,
+    branch: str = "ticket",
+    weights: str | None = None,
+    compact: bool = False,
+    say: Callable[[str], None] = lambda line: None,
+) -> Path:
+    """Write a training of a run as a file, by the ending of `to`; what `lth export` does.
+
+    .safetensors is the ticket: mask and start. .pt is a plain state_dict, and .onnx a network with inputs [batch, ...]
+    as the run trained it (pixels in [0, 1], standardised where `data.mean` is set); both of the `trained` weights, or
+    of the `start`. With `compact` they are of the smaller dense module that `lth.compact` makes. Without a level it is
+    the winning one. Raises UsageError where there is no such training, or what is asked for cannot be.
+    """
+    folder, to = Path(run), Path(to)
+    _check(to, weights, compact)
+    level = _winning(folder) if level is None else level
+    place = folder / training_id(trial, level, branch)
+    if not (place / "ticket.safetensors").is_file():
+        raise UsageError(f"{folder} has no trial {trial}, level {level}, {branch}{_there(folder)}")
+    ticket = Ticket.load(place / "ticket.safetensors")
+    if to.suffix == ".safetensors":
+        ticket.save(to)
+        say(f"{to}: the ticket of trial {trial}, level {level}, {100 * ticket.density:.2f}% of weights, with its start")
+        return to
+    which = weights or "trained"
+    state = ticket.start if which == "start" else _trained(place / "trained.safetensors")
+    if compact or to.suffix == ".onnx":
+        model, example = network(ticket)
+        model.load_state_dict(state)
+        if compact:
+            small = compacted.compact(model, example)
+            for line in speed.measure(model, small, example).lines():
+                say(line)
+            model = small
+        content = onnx(model, example) if to.suffix == ".onnx" else to_pt(model.state_dict())
+    else:
+        content = to_pt(state)
+    atomic.write_file(to, content)
+    of = " of the compact network" if compact else ""
+    say(f"{to}: the {which} weights{of}, trial {trial}, level {level}, {len(content):,} bytes")
+    return to
+
+
+def network(ticket: Ticket) -> tuple[nn.Module, Tensor]:
+    """The network that a ticket was cut from, in evaluation mode, and a batch of inputs for it, uniform in [0, 1]."""
+    origin = ticket.origin
+    try:
+        config = Model(**origin["model"])
+        shape, classes = tuple(map(int, origin["inputs"])), int(origin["classes"])
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(
+            "the ticket does not say what network it was cut from; with yours: ticket.apply(model), then lth.compact"
+        ) from None
+    drawn = torch.Generator().manual_seed(0)
+    return build(config, shape, classes).eval(), torch.rand(BATCH, *shape, generator=drawn)
+
+
+def to_pt(state: dict[str, Tensor]) -> bytes:
+    """A state_dict as torch.save writes it: tensors and nothing else, for torch.load(weights_only=True)."""
+    content = io.BytesIO()
+    torch.save({name: tensor.detach().clone() for name, tensor in state.items()}, content)
+    return content.getvalue()
+
+
+def onnx(model: nn.Module, example: Tensor) -> bytes:
+    """The module as ONNX, for batches of any size, by torch's exporter."""
+    batch = torch.export.Dim("batch")
+    with _exporter_quiet():
+        program = torch.onnx.export(
+            model, (example,), input_names=["inputs"], output_names=["outputs"], dynamo=True, verbose=False,
+            dynamic_shapes=({0: batch},),
+        )  # fmt: skip
+    assert program is not None
+    return program.model_proto.SerializeToString()
+
+
+@contextmanager
+def _exporter_quiet() -> Iterator[None]:
+    """Without what torch's exporter says to its own authors: deprecations, and that torchvision is not installed."""
+    logger = logging.getLogger("torch.onnx")
+    before = logger.level
+    logger.setLevel(logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        logger.setLevel(before)
+
+
+def _check(to: Path, weights: str | None, compact: bool) -> None:
+    """Raise UsageError for what cannot be, before anything is read."""
+    if to.suffix not in ENDINGS:
+        raise UsageError(f"--to {to}: expected a name that ends in {', '.join(ENDINGS)}{nearest(to.suffix, ENDINGS)}")
+    if weights not in (None, *WEIGHTS):
+        raise UsageError(f"--weights takes {', '.join(WEIGHTS)}; not {shown(weights)}{nearest(str(weights), WEIGHTS)}")
+    if to.suffix == ".safetensors" and (weights or compact):
+        option = "--compact" if compact else "--weights"
+        raise UsageError(f"{option} is for .pt and .onnx: a ticket file holds the mask and the start, whole")
+    if to.suffix == ".onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
+        raise UsageError(NEEDED)
+
+
+def _winning(folder: Path) -> int:
+    level = records.winning_level(records.load(folder).summary)
+    if level is None:
+        raise UsageError(f"{folder} has no winning level: give --level")
+    return level
+
+
+def _there(folder: Path) -> str:
+    """What there is instead."""
+    found = sorted(path.parent for path in folder.glob("trial-*/level-*/ticket.safetensors"))
+    if not found:
+        return ": there are no tickets in it"
+    trials = sorted({path.parent.name.removeprefix("trial-") for path in found}, key=int)
+    levels = sorted({int(path.name.removeprefix("level-")) for path in found})
+    return f": it has trials {', '.join(trials)} and levels {levels[0]} to {levels[-1]}"
+
+
+def _trained(path: Path) -> dict[str, Tensor]:
+    try:
+        return load_tensors(path.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(
+            f"{path} is not there: no trained weights of it are kept (store.keep). --weights start exports the start; "
+            f"lth run --ticket {path.with_name(layout.TICKET)} trains it again, on batches in another order"
+        ) from None
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"{path} is damaged: {error}") from None

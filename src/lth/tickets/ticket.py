@@ -1,0 +1,164 @@
+"""Tickets: a mask, the start weights under it, and where they came from; as a value and as a file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import prune
+
+from lth.errors import UsageError
+from lth.models import counted, everywhere, load, stored, tensors, unwrapped
+from lth.pruning import masks
+from lth.pruning.masks import Mask
+from lth.storage import checksums
+from lth.storage.atomic import write_file
+from lth.storage.tensors import load_tensors, pack, read_metadata, save_tensors, unpack
+from lth.tickets.hold import clear, find
+
+FORMAT = 2
+FORMATS = (1, FORMAT)  # 1 had no seal
+FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
+
+
+@dataclass(frozen=True)
+class Ticket:
+    """A mask, the start weights (with biases and buffers) under it, and where they came from."""
+
+    mask: Mask
+    start: dict[str, Tensor]
+    origin: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def density(self) -> float:
+        return masks.density(self.mask)
+
+    def apply(self, model: nn.Module) -> nn.Module:
+        """Give `model` the start weights under the mask. Raises UsageError naming what does not fit."""
+        own = stored(model)
+        wrong = sorted({*own} ^ {*self.start})
+        wrong += [f"{n} {tuple(t.shape)}" for n, t in self.start.items() if n in own and own[n].shape != t.shape]
+        if wrong:
+            raise UsageError(f"the ticket does not fit this model; they differ in {', '.join(wrong)}")
+        held = find(model, self.mask)
+        load(model, self.start)  # what is no tensor has no place in a ticket
+        for one in held:  # by parameter, so that what is tied is pruned under all its names
+            clear(one.parameter, one)
+        return model
+
+    def to_prune(self, model: nn.Module) -> nn.Module:
+        """`apply`, with the mask as torch.nn.utils.prune has it: NAME_orig, NAME_mask, and NAME computed of them."""
+        self.apply(model)
+        for name, layer in everywhere(model, self.mask).items():
+            module, own = _place(model, name)
+            prune.custom_from_mask(module, own, layer.to(getattr(module, own).device))
+        return model
+
+    @staticmethod
+    def from_prune(model: nn.Module) -> Ticket:
+        """The ticket of a model that torch.nn.utils.prune has pruned, with the present weights as its start.
+
+        Counted weights without a mask have none pruned. Raises UsageError where nothing is pruned by it.
+        """
+        state = tensors(model)
+        pruned = [n.removesuffix("_mask") for n in state if n.endswith("_mask") and f"{n[:-5]}_orig" in state]
+        if not pruned:
+            raise UsageError(
+                "the model is not pruned by torch.nn.utils.prune: no parameter NAME_orig has its NAME_mask"
+            )
+        own = {name.removesuffix("_orig"): parameter.shape for name, parameter in counted(model).items()}
+        mask = {name: state.get(f"{name}_mask", torch.ones(shape)).bool() for name, shape in own.items()}
+        start = {n.removesuffix("_orig"): t for n, t in state.items() if n.removesuffix("_mask") not in pruned}
+        further = {name: state[f"{name}_mask"].bool() for name in pruned if name not in mask}  # tied, or biases
+        return Ticket(mask, masks.apply(mask | further, start), {})
+
+    def save(self, path: str | Path) -> None:
+        write_file(Path(path), to_bytes(self))
+
+    @staticmethod
+    def load(path: str | Path) -> Ticket:
+        """Read a ticket file. Raises UsageError naming the file and what is wrong with it."""
+        if Path(path).exists() and not Path(path).is_file():  # a pipe might never end
+            raise UsageError(f"{path} is no file")
+        try:
+            return from_bytes(Path(path).read_bytes())
+        except OSError as error:
+            raise UsageError(f"{path} cannot be read: {error.strerror}") from None
+        except ValueError as error:
+            raise UsageError(f"{path} is no ticket file, or damaged: {error}") from None
+
+
+def to_bytes(ticket: Ticket) -> bytes:
+    """The file's bytes: `mask/NAME` packed, `start/NAME`, one key of sorted JSON; see `lth.storage.tensors`."""
+    tensors = {f"mask/{name}": pack(layer) for name, layer in ticket.mask.items()}
+    tensors |= {f"start/{n}": t.contiguous() for n, t in masks.apply(ticket.mask, ticket.start).items()}
+    origin = ticket.origin | {"format": FORMAT, "counts": masks.alive(ticket.mask), "density": ticket.density}
+    return save_tensors(tensors, origin)
+
+
+def from_bytes(content: bytes) -> Ticket:
+    """The inverse of `to_bytes`. Raises ValueError saying what is wrong."""
+    tensors = load_tensors(content)
+    start = {k.removeprefix("start/"): v for k, v in tensors.items() if k.startswith("start/")}
+    packed = {k.removeprefix("mask/"): v for k, v in tensors.items() if k.startswith("mask/")}
+    if missing := [f"start/{name}" for name in sorted({*packed} - {*start})] or ([] if packed else ["mask/..."]):
+        raise ValueError(f"it lacks {', '.join(missing)}")
+    mask = {name: unpack(layer, start[name].shape) for name, layer in packed.items()}
+    origin = read_metadata(content)
+    if origin.get("format") not in FORMATS:
+        raise ValueError(f"its format is {origin.get('format')!r}, not {FORMAT}")
+    if origin["format"] > 1 and checksums.KEY not in origin:
+        raise ValueError(checksums.BROKEN)
+    if origin.get("counts") != masks.alive(mask):
+        raise ValueError("its masks do not have the counts that it states")
+    for name, layer in mask.items():
+        if start[name].dtype not in FLOATS:
+            raise ValueError(f"start/{name} is of type {start[name].dtype}, which no weights are")
+        if torch.any(start[name][~layer] != 0):
+            raise ValueError(f"start/{name} has weights where mask/{name} has none")
+    return Ticket(mask, start, origin)
+
+
+def describe(ticket: Ticket) -> list[str]:
+    """What a ticket is and where it comes from, a line each."""
+    origin, alive = ticket.origin, masks.alive(ticket.mask)
+    settings = origin.get("settings", {})
+    weights, counted_ = sum(alive.values()), masks.size(ticket.mask)
+    seeds = origin.get("seeds", {})
+    facts = {
+        "model": _in_words(origin.get("model")),
+        "weights": f"{weights:,} of {counted_:,} remain: {100 * ticket.density:.2f}% (density {ticket.density:.6g})",
+        "place": ", ".join(f"{key} {origin[key]}" for key in ("trial", "level", "branch") if key in origin),
+        "seed": str(seeds["experiment"]) if "experiment" in seeds else "",
+        "inputs": " x ".join(map(str, origin.get("inputs", []))),
+        "classes": str(origin.get("classes", "")),
+        "data": str(settings.get("data", {}).get("name", "")),
+        "recipe": _in_words(settings.get("recipe")),
+        "made with": _in_words(origin.get("versions")),
+        "experiment": str(origin.get("experiment", "")),
+    }
+    width = max(map(len, ticket.mask), default=0)
+    layers = [
+        f"  {name:{width}}  {'x'.join(map(str, layer.shape)):>12}  {alive[name]:>11,} of {layer.numel():>11,}"
+        f"  {100 * alive[name] / layer.numel():6.2f}%"
+        for name, layer in ticket.mask.items()
+    ]
+    rest = sum(t.numel() for name, t in ticket.start.items() if name not in ticket.mask)
+    return [
+        *(f"{name:10}  {text}" for name, text in facts.items() if text),
+        *layers,
+        f"and {rest:,} numbers that are not pruned (biases, norms, buffers)",
+    ]
+
+
+def _in_words(table: Any) -> str:
+    return ", ".join(f"{key} {value}" for key, value in table.items() if value) if isinstance(table, Mapping) else ""
+
+
+def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, own = name.rpartition(".")
+    return unwrapped(model).get_submodule(path), own

@@ -1,0 +1,162 @@
+"""A network arranged for bfloat16: the same layers under the same names, channels_last, with neighbours made one.
+
+What is summed over many terms stays float32: batch norm's parameters and statistics, the output layer, the loss.
+"""
+
+from __future__ import annotations
+
+import copy
+import itertools
+from collections import Counter
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from lth.pruning.masks import Mask
+from lth.training.bfloat16 import kernels, matrices, sparse
+
+# What may follow a convolution and be computed with it: as the network has it -> as the kernels do it. Pooling and ReLU
+# may change places: the maximum of what ReLU leaves is what ReLU leaves of the maximum.
+TAILS = {("pool", "relu"): ("pool", "relu"), ("relu", "pool"): ("pool", "relu"), ("relu",): ("relu",), (): ()}
+
+
+@dataclass(frozen=True)
+class Lowered:
+    """What computes, and how its tensors correspond to the network's.
+
+    parameters: by the network's names; bfloat16 or float32. channels: of the weights whose columns stand by (pixel,
+    channel) and not, as the network's, by (channel, pixel). places: of the weights of which only survivors are kept.
+    """
+
+    module: nn.Module
+    parameters: dict[str, nn.Parameter]
+    channels: dict[str, int]
+    places: dict[str, sparse.Survivors]
+
+    def arranged(self, name: str, tensor: Tensor) -> Tensor:
+        """A tensor of the network's parameter `name` as this computes with it."""
+        found = by_pixel(tensor, self.channels.get(name))
+        return self.places[name].gather(found) if name in self.places else found
+
+    def standard(self, name: str, tensor: Tensor) -> Tensor:
+        """The inverse of `arranged`, in torch's standard layout."""
+        found = self.places[name].scatter(tensor) if name in self.places else tensor
+        channels = self.channels.get(name)
+        return found.unflatten(1, (-1, channels)).mT.flatten(1) if channels else found.contiguous()
+
+
+def by_pixel(matrix: Tensor, channels: int | None) -> Tensor:
+    """Columns from (channel, pixel) to (pixel, channel), where there are channels."""
+    return matrix.unflatten(1, (channels, -1)).mT.flatten(1) if channels else matrix
+
+
+class FlattenLast(nn.Module):
+    """Flattens images by (pixel, channel): in channels_last that moves nothing."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        return x.permute(0, 2, 3, 1).flatten(1)
+
+
+def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = True) -> Lowered:
+    """`model` in bfloat16 on `device` under `mask`; it is left alone itself, and its weights are not taken over."""
+    module = copy.deepcopy(model).to(device)
+    compiled = compiled_kernels and device == "cpu" and kernels.core() is not None
+    names = {id(parameter): name for name, parameter in module.named_parameters()}
+    layers = [part for part in module.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
+    used = Counter[Tensor](
+        own for parent in module.modules() for part in parent.children() for own in part.parameters(False)
+    )
+    for layer in layers[:-1]:
+        if not (compiled and _fits(layer)):
+            layer.bfloat16()
+        if isinstance(layer, nn.Conv2d):
+            layout = kernels.layout(layer) if compiled else torch.channels_last
+            layer.weight.data = layer.weight.data.contiguous(memory_format=layout)
+    for layer in layers[-1:]:
+        layer.register_forward_pre_hook(_in_float32)
+    channels: dict[str, int] = {}
+    places: dict[str, sparse.Survivors] = {}
+    for parent in list(module.modules()):
+        if type(parent) is nn.Sequential:
+            channels |= {names[weight]: count for weight, count in _flatten_last(parent).items()}
+        if compiled:
+            for child, layer in list(parent.named_children()):
+                if isinstance(layer, nn.Linear | nn.Conv2d) and layer in layers[:-1] and used[layer.weight] == 1:
+                    name = names[id(layer.weight)]
+                    if few := _sparse(layer, mask.get(name), channels.get(name)):
+                        places[name] = few.where.survivors
+                        setattr(parent, child, few)
+            _join(parent, layers[-1:])
+    return Lowered(module, dict(module.named_parameters()), channels, places)
+
+
+def _sparse(
+    layer: nn.Module, mask: Tensor | None, channels: int | None
+) -> sparse.SparseLinear | sparse.SparseConv | None:
+    """What computes `layer` from its surviving weights alone; None where nothing does, or it gains nothing."""
+    if mask is None or not sparse.gains(mask):
+        return None
+    if type(layer) is nn.Linear:
+        return sparse.SparseLinear(layer.bias, sparse.places(by_pixel(mask, channels)))
+    if type(layer) is nn.Conv2d and kernels.usual(layer):
+        return sparse.SparseConv(layer.bias, sparse.kernel_places(mask))
+    return None
+
+
+def _in_float32(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x.float() for x in inputs)
+
+
+def _fits(layer: nn.Module) -> bool:
+    return type(layer) is nn.Conv2d and kernels.fits(layer)
+
+
+def _flatten_last(chain: nn.Sequential) -> dict[int, int]:
+    """Replace Flatten between images and a Linear layer; the id of that layer's weight -> channels of the images."""
+    channels, found = 0, {}
+    for (name, part), (_, following) in itertools.pairwise(chain.named_children()):
+        if isinstance(part, nn.Conv2d):
+            channels = part.out_channels
+        elif isinstance(part, nn.Flatten) and isinstance(following, nn.Linear) and channels:
+            whole = (part.start_dim, part.end_dim) == (1, -1) and following.in_features % channels == 0
+            if whole:
+                setattr(chain, name, FlattenLast())
+                found[id(following.weight)] = channels
+    return found
+
+
+def _join(parent: nn.Module, last: list[nn.Linear | nn.Conv2d]) -> None:
+    """Put compiled kernels in the place of convolutions and, in a Sequential, of the pooling and ReLU after them.
+
+    Not of the `last` one, the output layer, which stays float32.
+    """
+    parts = list(parent.named_children())
+    kinds = [_kind(part) if type(parent) is nn.Sequential else "" for _, part in parts]
+    for at, (name, part) in enumerate(parts):
+        if part in last:
+            continue
+        if _fits(part):
+            assert isinstance(part, nn.Conv2d)
+            tail = next(tail for tail in TAILS if kinds[at + 1 : at + 1 + len(tail)] == list(tail))
+            setattr(parent, name, kernels.Conv(part, TAILS[tail]))
+        elif type(part) is nn.Conv2d and matrices.fits(part):
+            setattr(parent, name, matrices.Conv(part))
+            continue
+        elif TAILS.get(tuple(kinds[at : at + 2])) == ("pool", "relu"):
+            tail = ("pool",)
+            setattr(parent, name, kernels.Pool())
+        else:
+            continue
+        for n in range(at + 1, at + 1 + len(tail)):
+            setattr(parent, parts[n][0], nn.Identity())
+            kinds[n] = ""
+
+
+def _kind(part: nn.Module) -> str:
+    if type(part) is nn.ReLU:
+        return "relu"
+    if type(part) is nn.MaxPool2d:
+        given = (part.kernel_size, part.stride, part.padding, part.dilation, part.ceil_mode, part.return_indices)
+        return "pool" if given in ((2, 2, 0, 1, False, False), ((2, 2), (2, 2), 0, 1, False, False)) else ""
+    return ""
