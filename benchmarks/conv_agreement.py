@@ -18,7 +18,7 @@ import torch
 
 from lth import data
 from lth.config import Recipe, resolve
-from lth.execution import job
+from lth.execution import setup
 from lth.models import build, groups
 from lth.models.init import draw
 from lth.pruning import masks
@@ -60,7 +60,7 @@ def main() -> None:
     options.add_argument("--csv", type=Path)
     given = options.parse_args()
     torch.set_num_threads(1)
-    prepared = prepare(job.splits_of(resolve(given.model), data.load("cifar10", None, print)), "cpu")
+    prepared = prepare(setup.splits_of(resolve(given.model), data.load("cifar10", None, print)), "cpu")
     rows: list[Row] = []
     for seed in range(given.first, given.first + given.seeds):
         for precision in PRECISIONS:

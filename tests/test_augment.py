@@ -14,7 +14,7 @@ from torch.nn.functional import pad
 import lth
 from lth import config, data, models
 from lth.errors import UsageError
-from lth.execution.job import choose
+from lth.execution.resources import choose
 from lth.models import init
 from lth.pruning import masks
 from lth.training.augment import flip_and_crop

@@ -354,7 +354,7 @@ def test_interrupted_it_says_how_to_go_on(tiny_toml: Path, cli: Cli, monkeypatch
     monkeypatch.chdir(tiny_toml.parent / "work")
     again = shlex.split(ended.err.partition("To go on: lth ")[2])
     assert cli(*again).code == 0 and Path("my folder/summary.csv").exists()
-    monkeypatch.setattr("lth.execution.job.estimate_seconds", interrupt)
+    monkeypatch.setattr("lth.execution.pace.measured", interrupt)
     assert cli("run", tiny_toml, "--dry-run", *QUICK).code == 130
 
 

@@ -19,7 +19,7 @@ import lth
 from conftest import tiny_arrays
 from lth.cli import main
 from lth.errors import LthError, UsageError
-from lth.execution.job import checkpoint_bytes, from_checkpoint_bytes
+from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.repair import repair
 from lth.results import records
 from lth.storage import atomic, checksums, documents, integrity, runs

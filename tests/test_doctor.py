@@ -13,7 +13,7 @@ from lth.cli import main
 from lth.data import memory
 from lth.data.registry import DATASETS
 from lth.execution.executors import local
-from lth.execution.job import Means
+from lth.execution.resources import Resources
 from lth.machine import doctor
 from lth.training import precision
 from lth.training.bfloat16 import kernels
@@ -92,7 +92,7 @@ def test_all_gpus_are_used_as_it_says(count: int, said: str, monkeypatch: pytest
     card = SimpleNamespace(name="X100", total_memory=80 * 2**30)
     monkeypatch.setattr(torch.cuda, "get_device_properties", lambda index: card)
     assert doctor.gpu().detail == said
-    assert local.room(Means("torch", "cuda", "float32", 1)) == count
+    assert local.room(Resources("torch", "cuda", "float32", 1)) == count
 
 
 def test_free_memory_is_not_more_than_all() -> None:

@@ -13,7 +13,7 @@ from torch import nn
 import lth
 from lth import config, data, models, native
 from lth.errors import UsageError
-from lth.execution import job
+from lth.execution import resources
 from lth.models import init
 from lth.models.dropout import CounterDropout, kept
 from lth.plan import evaluations
@@ -166,7 +166,7 @@ def test_a_chain_that_does_more_than_its_layers_is_none(model: nn.Sequential) ->
 
 def test_the_engine_is_chosen_by_fixed_rules(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     experiment = config.resolve(tiny)
-    choose = lambda engine, device="auto": job.choose(experiment, (1, 6, 6), 4, engine, device)
+    choose = lambda engine, device="auto": resources.choose(experiment, (1, 6, 6), 4, engine, device)
     assert choose("torch")[0].engine == "torch"
     monkeypatch.setattr(native, "available", lambda: False)
     monkeypatch.setattr(native, "why_not", lambda: "no C++ compiler found")

@@ -26,7 +26,7 @@ from lth.execution.executors import EXECUTORS, executor, wrong_name
 from lth.execution.executors import ray as on_ray
 from lth.execution.executors import slurm as on_slurm
 from lth.execution.executors.local import room
-from lth.execution.job import Means
+from lth.execution.resources import Resources
 from lth.plan import plan
 from ray_cluster import RayCluster, cluster, environment
 from test_resume import contents, has_checkpoint, to_file
@@ -307,8 +307,8 @@ def test_slurm_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_slurm_uses_gpus_where_they_are_asked_for(tiny: dict[str, Any]) -> None:
     """This machine, which submits, need not have one."""
     auto, float32 = (resolve(tiny, {"recipe.precision": precision}) for precision in ("auto", "float32"))
-    assert on_slurm.choose_unseen(float32, (1, 6, 6), 4, "torch", "auto")[0] == Means("torch", "cpu", "float32", 1)
-    assert on_slurm.choose_unseen(float32, (1, 6, 6), 4, "auto", "cuda")[0] == Means("torch", "cuda", "float32", 1)
+    assert on_slurm.choose_unseen(float32, (1, 6, 6), 4, "torch", "auto")[0] == Resources("torch", "cpu", "float32", 1)
+    assert on_slurm.choose_unseen(float32, (1, 6, 6), 4, "auto", "cuda")[0] == Resources("torch", "cuda", "float32", 1)
     with pytest.raises(UsageError, match=r"give --engine torch recipe\.precision=float32"):
         on_slurm.choose_unseen(auto, (1, 6, 6), 4, "auto", "cuda")
 
@@ -316,7 +316,7 @@ def test_slurm_uses_gpus_where_they_are_asked_for(tiny: dict[str, Any]) -> None:
 @needs_submitit
 def test_a_slurm_job_whose_time_is_over_is_queued_again(tiny: dict[str, Any], tmp_path: Path) -> None:
     experiment = resolve(tiny)
-    means = Means("torch", "cpu", "float32", 1)
+    means = Resources("torch", "cpu", "float32", 1)
     task = on_slurm.Task(experiment, means, tmp_path, None, tmp_path / "session", plan(experiment)[0])
     assert task.checkpoint().function is task
     assert task() is False  # its driver is gone
@@ -353,12 +353,12 @@ def test_places_are_cpus_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     nodes = [{"Alive": True, "Resources": {"CPU": 6.0}}, {"Alive": False, "Resources": {"CPU": 9.0}}]
     ray = SimpleNamespace(cluster_resources=lambda: resources, nodes=lambda: nodes)
     monkeypatch.setattr(on_ray, "library", lambda: ray)
-    assert on_ray.room(Means("torch", "cuda", "float32", 1)) == 2
-    assert on_ray.room(Means("torch", "cpu", "float32", 4)) == 2
+    assert on_ray.room(Resources("torch", "cuda", "float32", 1)) == 2
+    assert on_ray.room(Resources("torch", "cpu", "float32", 4)) == 2
     with pytest.raises(
         UsageError, match=r"--threads 7: the largest node of the Ray cluster has 6 CPUs; give at most 6"
     ):
-        on_ray.room(Means("torch", "cpu", "float32", 7))
+        on_ray.room(Resources("torch", "cpu", "float32", 7))
     resources.clear()
     with pytest.raises(UsageError, match="no CPU for trainings; start a node: ray start"):
         on_ray.choose(None, (), 0, "auto", "auto")  # type: ignore[arg-type]
@@ -370,7 +370,7 @@ def test_places_are_cpus_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_cores_are_shared_by_the_threads_of_trainings(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: range(8))
     monkeypatch.setattr("os.cpu_count", lambda: 8)
-    assert [room(Means("torch", "cpu", "float32", threads)) for threads in (1, 2, 3, 8, 9)] == [8, 4, 2, 1, 1]
+    assert [room(Resources("torch", "cpu", "float32", threads)) for threads in (1, 2, 3, 8, 9)] == [8, 4, 2, 1, 1]
 
 
 def test_a_node_with_other_versions_is_refused() -> None:

@@ -18,7 +18,9 @@ from torch import nn
 
 import lth
 from lth import config, data, models
-from lth.execution.job import carry_out, choose, set_up
+from lth.execution.job import carry_out
+from lth.execution.resources import choose
+from lth.execution.setup import set_up
 from lth.models import init
 from lth.plan import evaluations, plan
 from lth.pruning import masks

@@ -39,6 +39,7 @@ from lth.data.formats import MEMORY_BASE, MEMORY_RATIO, NPZ_KEYS, idx_bytes, rea
 from lth.data.rawfiles import Absent, Damaged, read_folder
 from lth.data.registry import DATASETS, DatasetInfo
 from lth.errors import UsageError
+from lth.execution import setup
 
 CASES = {"toml": 150, "override": 120, "idx": 60, "cifar": 50, "pickle": 80, "npz": 150, "images": 60, "ticket": 150}
 SECONDS = 20  # that one case may take on a busy machine
@@ -370,9 +371,7 @@ def test_npz(content: bytes, tmp_path: Path) -> None:
 
 def ready(found: data.Data, experiment: config.Experiment) -> object:
     """All that is checked between loading data and training on them."""
-    from lth.execution import job
-
-    return job.check(experiment, found), data.split(found, experiment.data.validation, experiment.seed)
+    return setup.check(experiment, found), data.split(found, experiment.data.validation, experiment.seed)
 
 
 # ----------------------------------------------------------------------------------------------------- datasets: images

@@ -13,6 +13,7 @@ from rich.console import Console
 import lth
 from lth.config import resolve
 from lth.errors import LthError, UsageError
+from lth.execution import pace, resources, setup
 from lth.execution.repair import repair
 from lth.plan import keeps_trained, plan, readers, reads_trained
 from lth.storage import layout, outcomes
@@ -137,17 +138,16 @@ def test_a_disk_that_is_too_small_is_said_before_the_start(
 
 def test_the_estimate_is_near(tiny: dict[str, Any], tmp_path: Path) -> None:
     from lth import data
-    from lth.execution import job
 
     tiny["model"]["layers"] = [300, 100]
     for keep in ("all", "tickets"):
         experiment = resolve(tiny | {"store": {"keep": keep}})
         loaded = data.load(experiment.data.name)
-        bench = job.set_up(experiment, job.Means("torch", "cpu", "float32", 1), tmp_path, loaded)
+        bench = setup.set_up(experiment, resources.Resources("torch", "cpu", "float32", 1), tmp_path, loaded)
         run(tiny, tmp_path / keep, keep)
-        ladder = job.check(experiment, loaded)
+        ladder = setup.check(experiment, loaded)
         size = sum(path.stat().st_size for path in (tmp_path / keep).rglob("*") if path.is_file())
-        assert 0.7 < sum(map(job.bytes_of(bench, ladder), plan(experiment))) / size < 1.6
+        assert 0.7 < sum(map(pace.bytes_of(bench, ladder), plan(experiment))) / size < 1.6
 
 
 def test_weights_that_were_not_kept_are_not_exported(tiny: dict[str, Any], tmp_path: Path) -> None:

@@ -10,24 +10,45 @@ from dataclasses import dataclass
 from functools import cache
 
 from lth.config import CONTINUED, Experiment, Recipe
+from lth.config.registry import Rule, entry
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A stored file that a training reads: `kind` is "start", "ticket" or "trained".
+
+    `owner` is the training, the trial (of a start), or the run itself, which is "" (of the experiment's ticket file).
+    """
+
+    owner: str
+    kind: str
 
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One training: what mask it wears, where it starts, how it is trained, and on which trainings these depend.
+    """One training: what it reads, the rules that make its mask and its start, and how it is trained.
 
-    `id` is also its folder below the run's. A mask rule reads the first training of `needs`, a start rule the last.
+    `id` is also its folder below the run's. `inputs` are the artifacts that its rules read, by role (see
+    `lth.config.registry.Rule`). `begin` is the iteration at which it begins.
     """
 
     id: str
     trial: int
     level: int
     branch: str
-    needs: tuple[str, ...]
+    inputs: Mapping[str, Artifact]
     mask_rule: str
     start_rule: str
     recipe: Recipe
     sigma: float | None = None  # of start rule noise
+    begin: int = 0
+
+    @property
+    def needs(self) -> tuple[str, ...]:
+        """The trainings that have to be stored before this one, in the order in which its rules name them."""
+        return tuple(
+            dict.fromkeys(a.owner for a in self.inputs.values() if a.kind in ("ticket", "trained") and a.owner)
+        )
 
 
 def digests(experiment: Experiment) -> Callable[[str], str | None]:
@@ -52,8 +73,10 @@ def digest(training: Training, experiment: Experiment) -> str:
 
 def _digest(training: Training, of_level: str) -> str:
     rules = (training.mask_rule, training.start_rule, training.sigma, training.recipe.iterations)
-    words = json.dumps([of_level, training.id, training.needs, *rules])
-    return hashlib.sha256(words.encode()).hexdigest()
+    words = [of_level, training.id, training.needs, *rules]
+    if training.begin:  # what version 0.1 could express keeps its digest
+        words.append({"begin": training.begin})
+    return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
 
 def training_id(trial: int, level: int, branch: str = "ticket") -> str:
@@ -84,39 +107,54 @@ def trainings(experiment: Experiment) -> Iterator[Training]:
 
 
 def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Training]:
-    def training(
-        branch: str, needs: tuple[str, ...], mask_rule: str, start_rule: str, recipe: Recipe, sigma: float | None = None
-    ) -> Training:
-        own_id = training_id(trial, level, branch)
-        return Training(own_id, trial, level, branch, needs, mask_rule, start_rule, recipe, sigma)
+    parent, ticket = _pruned(experiment, trial, level), training_id(trial, level)
 
-    needs = _pruned(experiment, trial, level)
-    mask_rule = "prune" if level else "given" if experiment.ticket else "ones"
-    yield training("ticket", needs, mask_rule, "trial", experiment.recipe)
-    ticket = (training_id(trial, level),)
+    def training(
+        branch: str, of: Mapping[str, str], mask: str, start: str, recipe: Recipe, sigma: float | None = None
+    ) -> Training:
+        inputs = _inputs(trial, of, (entry("mask rules", mask), entry("start rules", start)))
+        return Training(training_id(trial, level, branch), trial, level, branch, inputs, mask, start, recipe, sigma)
+
+    rule = "prune" if level else "given" if experiment.ticket else "ones"
+    yield training("ticket", {"mask": parent, "trained": parent}, rule, "trial", experiment.recipe)
     if experiment.strategy == CONTINUED and level:
-        yield training(CONTINUED, ticket + needs, "ticket", "trained", experiment.recipe)
+        yield training(CONTINUED, {"mask": ticket, "trained": parent}, "ticket", "trained", experiment.recipe)
     for branch in experiment.branches_at(level):
         for label in branch.labels:
             assert branch.mask and branch.start  # config has filled them in
-            yield training(label, ticket, branch.mask, branch.start, experiment.recipe_of(branch), branch.sigma)
+            recipe = experiment.recipe_of(branch)
+            yield training(label, {"mask": ticket, "trained": ticket}, branch.mask, branch.start, recipe, branch.sigma)
 
 
-def _pruned(experiment: Experiment, trial: int, level: int) -> tuple[str, ...]:
-    """The training whose trained weights level `level` prunes."""
+def _inputs(trial: int, of: Mapping[str, str], rules: Iterable[Rule]) -> dict[str, Artifact]:
+    """The artifacts that the rules read, by role; the trial's start is always one of them.
+
+    `of` names the trainings whose ticket and trained weights are meant.
+    """
+    made_from = {
+        "given": Artifact("", "ticket"),
+        "mask": Artifact(of["mask"], "ticket"),
+        "trained": Artifact(of["trained"], "trained"),
+    }
+    roles = dict.fromkeys(role for rule in rules for role in rule.reads)
+    return {"start": Artifact(f"trial-{trial}", "start")} | {role: made_from[role] for role in roles}
+
+
+def _pruned(experiment: Experiment, trial: int, level: int) -> str:
+    """The training whose trained weights level `level` prunes; "" for level 0."""
     if level == 0:
-        return ()
+        return ""
     if experiment.strategy == "oneshot":
-        return (training_id(trial, 0),)
+        return training_id(trial, 0)
     if experiment.strategy == CONTINUED and level > 1:
-        return (training_id(trial, level - 1, CONTINUED),)
-    return (training_id(trial, level - 1),)
+        return training_id(trial, level - 1, CONTINUED)
+    return training_id(trial, level - 1)
 
 
 def reads_trained(training: Training) -> str | None:
     """The training whose trained weights this one is made from, if any."""
-    needed = training.mask_rule == "prune" or training.start_rule == "trained"
-    return training.needs[-1] if needed else None
+    trained = training.inputs.get("trained")
+    return trained.owner if trained else None
 
 
 def readers(experiment: Experiment, training_id: str) -> Iterator[Training]:
@@ -139,7 +177,7 @@ def keeps_trained(experiment: Experiment, training_id: str) -> bool:
     """Whether its trained weights stay on disk when nothing reads them any more."""
     if experiment.store.keep == "last":
         trial, _ = place(training_id)
-        return training_id in _pruned(experiment, trial, experiment.levels + 1)
+        return training_id == _pruned(experiment, trial, experiment.levels + 1)
     return experiment.store.keep == "all"
 
 

@@ -6,10 +6,13 @@ the work is named by a string, "package.module:name", and imported when it is fi
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import inspect
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
 from typing import Any
+
+from lth.errors import UsageError
 
 
 @dataclass(frozen=True)
@@ -87,17 +90,19 @@ STRATEGIES: dict[str, Entry] = {
 }
 MASK_RULES: dict[str, Rule] = {
     "ones": Rule("nothing pruned", "lth.pruning.rules:ones"),
-    "given": Rule("the mask of the experiment's ticket file", "lth.pruning.rules:same", reads=("given",)),
+    "given": Rule("the mask of the experiment's ticket file", "lth.pruning.rules:of_file", reads=("given",)),
     "prune": Rule(
         "what the previous training leaves after pruning", "lth.pruning.rules:pruned", reads=("mask", "trained")
     ),
-    "ticket": Rule("the mask of the ticket at this level", "lth.pruning.rules:same", reads=("mask",), control=True),
+    "ticket": Rule(
+        "the mask of the ticket at this level", "lth.pruning.rules:of_ticket", reads=("mask",), control=True
+    ),
     "random": Rule(
-        "as many weights as the ticket in each layer, at random", "lth.pruning.rules:shuffled", ("mask",), control=True
+        "as many weights as the ticket in each layer, at random", "lth.pruning.rules:random", ("mask",), control=True
     ),
     "initial": Rule(
         "as many weights as the ticket in each layer, the largest of the trial's start",
-        "lth.pruning.rules:largest_at_start",
+        "lth.pruning.rules:largest",
         reads=("mask",),
         control=True,
     ),
@@ -114,7 +119,7 @@ START_RULES: dict[str, Rule] = {
     ),
     "sampled": Rule(
         "each layer's survivors drawn with replacement from their own values in the trial's start",
-        "lth.pruning.starts:resampled",
+        "lth.pruning.starts:sampled",
         control=True,
     ),
 }
@@ -133,6 +138,10 @@ BRANCHES: dict[str, Control] = {
         "the start's largest weights, as many as the ticket's: why train?", mask="initial", start="trial"
     ),
 }
+STRUCTURES: dict[str, Entry] = {
+    "weights": Entry("single weights"),
+    "N:M": Entry("N of every M consecutive inputs survive, such as 2:4", "lth.pruning.structures:outside_groups"),
+}
 OPTIMIZERS: dict[str, Entry] = {
     "adam": Entry("Adam"),
     "sgd": Entry("stochastic gradient descent"),
@@ -150,7 +159,10 @@ KINDS: dict[str, Mapping[str, Entry]] = {
     "datasets": DATASETS,
     "branches": BRANCHES,
     "scores": SCORES,
+    "structures": STRUCTURES,
     "strategies": STRATEGIES,
+    "mask rules": MASK_RULES,
+    "start rules": START_RULES,
     "optimizers": OPTIMIZERS,
     "measures": MEASURES,
     "executors": EXECUTORS,
@@ -158,3 +170,24 @@ KINDS: dict[str, Mapping[str, Entry]] = {
 GROUPS = ("conv", "fc", "output", "shortcut")  # what a counted layer can be; see lth.models.groups
 PRUNED = ("conv", "fc", "output")  # unless prune.groups says otherwise
 CONTINUED = "continued"  # the chain of trainings that finds the masks of the strategy of that name
+
+
+def entry(kind: str, name: str) -> Any:
+    """The entry of a name."""
+    return KINDS[kind][name]
+
+
+def call(function: Callable[..., Any], suppliers: Mapping[str, Callable[[], Any]]) -> Any:
+    """Call a function with what its parameters name; each argument is made by its supplier, only when it is asked for.
+
+    Raises UsageError naming a parameter that nothing supplies.
+    """
+    parameters = inspect.signature(function).parameters
+    needed = [
+        name
+        for name, p in parameters.items()
+        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
+    ]
+    if strange := [name for name in needed if name not in suppliers]:
+        raise UsageError(f"{function.__name__} asks for {', '.join(strange)}; it can ask for {', '.join(suppliers)}")
+    return function(**{name: suppliers[name]() for name in parameters if name in suppliers})

@@ -287,6 +287,10 @@ class Prune(Value):
         default=(), description="overall densities of levels 1, 2, ... in place of rates"
     )
     score: str = Field(default="magnitude", description="what ranks the weights: `lth list scores`")
+    structure: str = Field(
+        default="weights",
+        description="which weights may go: any (weights), or all but N of every M inputs (N:M, such as 2:4)",
+    )
 
     @model_validator(mode="before")
     @classmethod
@@ -325,6 +329,14 @@ class Prune(Value):
     @classmethod
     def known_name_score(cls, score: str) -> str:
         return known_name("score", score, SCORES, "lth list scores")
+
+    @field_validator("structure")
+    @classmethod
+    def _known_structure(cls, given: str) -> str:
+        groups = re.fullmatch(r"(\d{1,3}):(\d{1,3})", given)
+        if given != "weights" and not (groups and 0 < int(groups[1]) < int(groups[2])):
+            raise ValueError(f"expected weights, or N:M with N below M, such as 2:4; not {shown(given)}")
+        return given
 
     @property
     def pruned(self) -> tuple[str, ...]:

@@ -438,8 +438,8 @@ def _line(number: int, figure: PaperFigure, runs: Sequence[Needed], seconds: Any
         total, done = total + len(trainings), done + len(trainings) - len(todo)
         if seconds and todo:
             left += sum(seconds(of, t) for t in todo)
-    from lth.execution.progress import duration
+    from lth.execution.estimates import format_duration
 
-    time = f"about {duration(left)} here" if left else "nothing left to train"
+    time = f"about {format_duration(left)} here" if left else "nothing left to train"
     count = f"{len(runs)} run{'s' * (len(runs) > 1)}, {total:,} trainings, {done:,} stored"
     return f"{number:<2}  {figure.about}: {count}; {time}"

@@ -10,25 +10,10 @@ from typing import Any
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn
 
+from lth.execution.estimates import format_duration
 from lth.plan import Training
 
-# A native update costs about this much plus the density, in units of a dense one: for the time left, no more.
-NATIVE_FLOOR = 0.06
 MOST_BARS = 12  # of running trainings: a terminal's height is not a cluster's
-
-
-def cost(training: Training, density: float, engine: str) -> float:
-    """A training's share of the work, in dense updates."""
-    return training.recipe.iterations * (min(1.0, density + NATIVE_FLOOR) if engine == "native" else 1.0)
-
-
-def duration(seconds: float) -> str:
-    """A time for people: 45 s, 12 min, 3.5 h, 2.1 days."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    if seconds < 90 * 60:
-        return f"{seconds / 60:.0f} min"
-    return f"{seconds / 3600:.1f} h" if seconds < 48 * 3600 else f"{seconds / 86400:.1f} days"
 
 
 def headline(training: Training, summary: Mapping[str, Any]) -> str:
@@ -116,4 +101,4 @@ class Display:
         if self.begun is None or self.worked <= 0:
             return "estimating the time left"
         pace = (time.monotonic() - self.begun) / self.worked
-        return f"about {duration(max(0.0, self.left * pace))} left"
+        return f"about {format_duration(max(0.0, self.left * pace))} left"

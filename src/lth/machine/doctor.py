@@ -186,11 +186,11 @@ def choices() -> Iterator[str]:
 
 def choice(experiment: Experiment, shape: tuple[int, ...]) -> str:
     """Engine, device, precision and workers for an experiment on inputs of `shape`, with the reason."""
-    from lth.execution import job
+    from lth.execution import resources
     from lth.execution.executors import local
 
     try:
-        means, reason = job.choose(experiment, shape, 10, "auto", "auto")
+        means, reason = resources.choose(experiment, shape, 10, "auto", "auto")
     except UsageError as error:
         return str(error)
     count = local.room(means)

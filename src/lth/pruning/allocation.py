@@ -1,4 +1,4 @@
-"""Which weights go: score, budget, keep; and the mask rules made of them. Pure functions.
+"""How many weights each layer loses on the way to a level. Pure functions of counts: no weight is looked at.
 
 A pool is a set of layers whose weights compete with each other: each layer its own pool (`layerwise`), or all prunable
 layers in one (`global`). A budget says how many surviving weights each pool loses.
@@ -6,30 +6,13 @@ layers in one (`global`). A budget says how many surviving weights each pool los
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping
 from math import floor
-
-import torch
-from torch import Tensor
 
 from lth.config import GROUPS, Experiment, Prune
 from lth.errors import UsageError
-from lth.pruning import masks
-from lth.pruning.masks import Mask, Weights
 
 Budget = list[tuple[tuple[str, ...], int]]
-
-
-def magnitude(weights: Weights) -> dict[str, Tensor]:
-    """|w|: what the paper ranks by (section 2)."""
-    return {name: weight.abs() for name, weight in weights.items()}
-
-
-SCORES: dict[str, Callable[[Weights], dict[str, Tensor]]] = {"magnitude": magnitude}
-
-
-# --------------------------------------------------------------------------------------------------------------- budget
 
 
 def rates(groups: Mapping[str, str], prune: Prune) -> dict[str, float]:
@@ -98,12 +81,13 @@ def ladder(
     groups: Mapping[str, str],
     experiment: Experiment,
     first: Mapping[str, int] | None = None,
+    least: Mapping[str, int] | None = None,
 ) -> list[int]:
     """The weights that remain at levels 0, 1, ..., `experiment.levels`: known before any training.
 
-    `first` are those of each layer at level 0, where it is a ticket and not the unpruned network. Raises UsageError at
-    a level that would remove nothing from the whole network or leave none of it, and for settings of groups that the
-    network does not have.
+    `first` are those of each layer at level 0, where it is a ticket and not the unpruned network; `least` the fewest
+    that the structure leaves in each layer. Raises UsageError at a level that would remove nothing from the whole
+    network, leave nothing of it, or less than the structure allows, and for groups that the network does not have.
     """
     _fitting(groups, experiment.prune)
     total = sum(sizes.values())
@@ -115,9 +99,14 @@ def ladder(
         for pool, count in budget(before, total, groups, experiment, level):
             # which layers of a global pool lose is not known yet; the sum is all that its next budget asks for
             for name in pool:
-                taken = min(count, alive[name])
+                taken = min(count, alive[name] - (least or {}).get(name, 0))
                 alive[name] -= taken
                 count -= taken
+            if count and least:
+                raise UsageError(
+                    f"level {level} would remove more of {', '.join(pool)} than prune.structure = "
+                    f"{experiment.prune.structure} allows; give --levels {level - 1} or fewer weights to remove"
+                )
         remaining.append(sum(alive.values()))
         if remaining[level] >= remaining[level - 1]:
             raise UsageError(
@@ -135,78 +124,3 @@ def _fitting(groups: Mapping[str, str], prune: Prune) -> None:
         raise UsageError(f"prune.groups names {', '.join(absent)}, but the network's are {', '.join(has)}")
     if prune.conv_rate is not None and "conv" not in has:
         raise UsageError(f"prune.conv_rate = {prune.conv_rate:g}, but the network has no convolution; leave it out")
-
-
-# ----------------------------------------------------------------------------------------------------------------- keep
-
-
-def keep(scores: Weights, mask: Mask, lose: Budget) -> Mask:
-    """The mask without the lowest scores of each pool's surviving weights; ties go to the lower index."""
-    kept = dict(mask)
-    for pool, count in lose:
-        before = torch.cat([mask[name].reshape(-1) for name in pool])
-        score = torch.cat([scores[name].reshape(-1) for name in pool])
-        survivors = before.nonzero().squeeze(1)
-        after = before.clone()
-        after[survivors[_lowest(score[survivors], count)]] = False
-        parts = after.split([mask[name].numel() for name in pool])
-        kept |= {name: part.reshape(mask[name].shape) for name, part in zip(pool, parts, strict=True)}
-    return kept
-
-
-def _lowest(scores: Tensor, count: int) -> Tensor:
-    """Where the `count` lowest scores are; of equal ones those that come first. Selecting is faster than sorting."""
-    if not count:
-        return scores.new_empty(0, dtype=torch.int64)
-    cutoff = scores.kthvalue(count).values
-    below = (scores < cutoff).nonzero().squeeze(1)
-    equal = (scores == cutoff).nonzero().squeeze(1)
-    return torch.cat([below, equal[: count - len(below)]])
-
-
-def prune(weights: Weights, mask: Mask, groups: Mapping[str, str], experiment: Experiment, level: int) -> Mask:
-    """The mask of `level`: what is left of `mask` after pruning the trained `weights` (section 2)."""
-    counted = {name: weights[name] for name in mask}
-    lose = budget(masks.alive(mask), masks.size(mask), groups, experiment, level)
-    return keep(SCORES[experiment.prune.score](counted), mask, lose)
-
-
-def random(mask: Mask, generator: torch.Generator) -> Mask:
-    """As many weights as `mask` in each layer, at random (Appendix E)."""
-    drawn = {}
-    for name, layer in mask.items():
-        chosen = torch.randperm(layer.numel(), generator=generator)[: int(layer.sum())]
-        drawn[name] = torch.zeros(layer.numel(), dtype=torch.bool).index_fill_(0, chosen, True).reshape(layer.shape)
-    return drawn
-
-
-def largest(mask: Mask, weights: Weights) -> Mask:
-    """As many weights as `mask` in each layer, those of largest magnitude; ties as in `keep` (Appendix F.4)."""
-    lose = [((name,), layer.numel() - int(layer.sum())) for name, layer in mask.items()]
-    return keep(magnitude({name: weights[name] for name in mask}), masks.ones(weights, mask), lose)
-
-
-# ----------------------------------------------------------------------------------------------------------- mask rules
-
-
-@dataclass(frozen=True)
-class MaskSource:
-    """What a mask rule may look at: the first training that is needed, and the network's own facts."""
-
-    experiment: Experiment
-    level: int
-    groups: Mapping[str, str]
-    initial: Weights
-    mask: Mask
-    trained: Weights
-    generator: torch.Generator
-
-
-MASK_RULES: dict[str, Callable[[MaskSource], Mask]] = {
-    "ones": lambda source: masks.ones(source.initial, source.groups),
-    "given": lambda source: source.mask,
-    "prune": lambda source: prune(source.trained, source.mask, source.groups, source.experiment, source.level),
-    "ticket": lambda source: source.mask,
-    "random": lambda source: random(source.mask, source.generator),
-    "initial": lambda source: largest(source.mask, source.initial),
-}

@@ -1,9 +1,16 @@
-"""Start rules: the weights from which a training begins. Pure functions of their sources."""
+"""Start rules: the weights from which a training begins. Pure functions of what their parameters name.
+
+Beside what mask rules may ask for (see `lth.pruning.rules`), a start rule may ask for:
+
+    mask    the mask of this training itself
+    draw    a function (generator) -> new weights from the initialisation's distribution
+    sigmas  the standard deviation that each layer of the mask was drawn with
+    sigma   the branch's own setting `sigma`
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -11,17 +18,26 @@ from torch import Tensor
 from lth.pruning.masks import Mask, Weights
 
 
-@dataclass(frozen=True)
-class StartSource:
-    """What a start rule may look at."""
+def trial(start: Weights) -> Weights:
+    """The trial's start, theta_0."""
+    return start
 
-    trial: Weights  # the trial's start, theta_0
-    trained: Weights  # where the last training that is needed ended; empty where none is
-    draw: Callable[[torch.Generator], dict[str, Tensor]]  # a new draw from the initialisation's distribution
-    generator: torch.Generator  # this training's own
-    mask: Mask  # what this training wears
-    init_sigmas: Mapping[str, float]  # the sigma that each layer of the mask was drawn with
-    sigma: float | None  # the training's own; only start rule noise has one
+
+def fresh(draw: Callable[[torch.Generator], Weights], generator: torch.Generator) -> Weights:
+    """New weights from the initialisation's distribution."""
+    return draw(generator)
+
+
+def trained(trained: Weights) -> Weights:
+    """Where the training before ended."""
+    return trained
+
+
+def noisy(
+    start: Weights, mask: Mask, sigmas: Mapping[str, float], generator: torch.Generator, sigma: float
+) -> dict[str, Tensor]:
+    """The trial's start with noise of `sigma` times the initialisation's on what survives (Appendix F.7)."""
+    return noise(start, mask, {name: sigma * own for name, own in sigmas.items()}, generator)
 
 
 def noise(start: Weights, mask: Mask, sigmas: Mapping[str, float], generator: torch.Generator) -> dict[str, Tensor]:
@@ -42,18 +58,3 @@ def sampled(start: Weights, mask: Mask, generator: torch.Generator) -> dict[str,
             chosen = torch.randint(len(survivors), survivors.shape, generator=generator)
             resampled[name] = start[name].masked_scatter(layer, survivors[chosen])
     return resampled
-
-
-def _noise(source: StartSource) -> Weights:
-    assert source.sigma is not None  # config has seen to it
-    sigmas = {name: source.sigma * sigma for name, sigma in source.init_sigmas.items()}
-    return noise(source.trial, source.mask, sigmas, source.generator)
-
-
-START_RULES: dict[str, Callable[[StartSource], Weights]] = {
-    "trial": lambda source: source.trial,
-    "fresh": lambda source: source.draw(source.generator),
-    "trained": lambda source: source.trained,
-    "noise": _noise,
-    "sampled": lambda source: sampled(source.trial, source.mask, source.generator),
-}

@@ -22,8 +22,10 @@ from lth.config import nearest, shown
 from lth.errors import UsageError
 from lth.models import computed, counted, everywhere, of_norms, parameters, tensors, tied, unwrapped
 from lth.pruning import masks
-from lth.pruning.allocation import SCORES, Budget, keep, share
+from lth.pruning.allocation import Budget, share
 from lth.pruning.masks import Mask
+from lth.pruning.rules import keep
+from lth.pruning.scores import magnitude
 from lth.tickets.hold import hold
 from lth.tickets.ticket import Ticket
 
@@ -146,7 +148,7 @@ def imp(
         say(in_a_line(rows[-1], levels))
         if rows[-1]["status"] == "diverged":
             break
-        mask = keep(SCORES["magnitude"](trained), mask, budget(masks.alive(mask), pools))
+        mask = keep(magnitude(trained), mask, budget(masks.alive(mask), pools))
     return Tickets(tuple(tickets), tuple(rows), tuple(curve))
 
 

@@ -23,7 +23,7 @@ from lth.plan import Training
 
 if TYPE_CHECKING:
     from lth.data import Data
-    from lth.execution.job import Means
+    from lth.execution.resources import Resources
 
 EXECUTORS = {  # name -> what it is; each is the module of that name, with a function `executor`
     "local": "this machine: threads for the native engine, processes for torch on a CPU, one process a GPU",
@@ -39,7 +39,7 @@ class Job:
     """What all trainings of a run have in common: an executor tells its workers once."""
 
     experiment: Experiment
-    means: Means  # also: the threads, and whether it is a GPU, that a training needs
+    means: Resources  # also: the threads, and whether it is a GPU, that a training needs
     folder: Path  # the run's, on the machine of the driver
     data: Data
     data_root: Path | None
@@ -60,8 +60,10 @@ class Workers:
 class Executor:
     """A place where trainings can run."""
 
-    choose: Callable[[Experiment, tuple[int, ...], int, str, str], tuple[Means, str]]  # lth.execution.job.choose, there
-    room: Callable[[Means], int]  # trainings side by side unless --workers says another number
+    choose: Callable[
+        [Experiment, tuple[int, ...], int, str, str], tuple[Resources, str]
+    ]  # lth.execution.job.choose, there
+    room: Callable[[Resources], int]  # trainings side by side unless --workers says another number
     open: Callable[[Job], AbstractContextManager[Workers]]
 
 

@@ -21,7 +21,9 @@ import torch
 from lth.data import load
 from lth.errors import LthError
 from lth.execution.executors import Executor, Job, Workers
-from lth.execution.job import Means, carry_out, choose, set_up
+from lth.execution.job import carry_out
+from lth.execution.resources import Resources, choose
+from lth.execution.setup import set_up
 from lth.plan import Training
 from lth.training.loop import Hooks
 
@@ -32,7 +34,7 @@ def executor(name: str = "local") -> Iterator[Executor]:
     yield Executor(choose, room, workers)
 
 
-def room(means: Means) -> int:
+def room(means: Resources) -> int:
     """As many trainings as cores hold, or one a GPU."""
     if means.device == "cuda":
         return torch.cuda.device_count()
@@ -130,7 +132,7 @@ _worker: dict[str, Any] = {}  # what _set_up_process made for the tasks of this 
 
 
 def _set_up_process(
-    parent: int, experiment: Any, means: Means, folder: Any, data_root: Any, stop: Any, news: Any, places: Any
+    parent: int, experiment: Any, means: Resources, folder: Any, data_root: Any, stop: Any, news: Any, places: Any
 ) -> None:
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     news.cancel_join_thread()

@@ -31,23 +31,14 @@ from lth import native
 from lth.config import Experiment
 from lth.data import Splits
 from lth.errors import LthError, UsageError
+from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.executors import Executor, Job, Workers
 from lth.execution.executors.local import drain
 from lth.execution.executors.local import room as cores
-from lth.execution.job import (
-    Bench,
-    Means,
-    bench_of,
-    checkpoint_bytes,
-    from_checkpoint_bytes,
-    identity_of,
-    keep,
-    keep_start,
-    needed_names,
-    perform,
-    splits_of,
-)
-from lth.execution.job import choose as choose_here
+from lth.execution.job import identity_of, keep, keep_start, needed_names, perform
+from lth.execution.resources import Resources
+from lth.execution.resources import choose as choose_here
+from lth.execution.setup import Setup, setup_of, splits_of
 from lth.plan import Training
 from lth.storage import atomic, layout, outcomes
 from lth.training.loop import Checkpoint, Hooks, Stopped
@@ -70,7 +61,7 @@ class Shared:
 
     token: str
     experiment: Experiment
-    means: Means
+    means: Resources
     folder: Path
     shape: tuple[int, ...]
     classes: int
@@ -146,7 +137,7 @@ def _connect(name: str) -> None:
                 f"no Ray cluster answers at {name if '://' in name else f'RAY_ADDRESS={given}'}: {why}; "
                 f"start one there (ray start --head), copy its ~/{TOKEN} here, or give another address"
             ) from None
-        ray.init("local", include_dashboard=False, num_cpus=cores(Means("torch", "cpu", "float32", 1)), **quiet)
+        ray.init("local", include_dashboard=False, num_cpus=cores(Resources("torch", "cpu", "float32", 1)), **quiet)
         if (listening := ray.nodes()[0]["NodeManagerAddress"]) != LOOPBACK:
             raise LthError(
                 f"Ray, imported before lth could tell it to stay on {LOOPBACK}, would listen on {listening}; "
@@ -154,7 +145,7 @@ def _connect(name: str) -> None:
             ) from None
 
 
-def room(means: Means) -> int:
+def room(means: Resources) -> int:
     """Trainings that the cluster's free and busy CPUs and GPUs hold now; UsageError where no node holds one."""
     ray = library()
 
@@ -168,8 +159,10 @@ def room(means: Means) -> int:
     return int(min(places, resources.get("GPU", 0)) if means.device == "cuda" else places)
 
 
-def choose(experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str) -> tuple[Means, str]:
-    """The means, chosen by a node of the cluster for what it finds there.
+def choose(
+    experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
+) -> tuple[Resources, str]:
+    """The resources, chosen by a node of the cluster for what it finds there.
 
     Raises UsageError too where a node has other versions than the driver, or the cluster nothing to run on.
     """
@@ -220,7 +213,7 @@ class Driver:
         ray = library()
 
         self.job = job
-        self.bench = bench_of(job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes)
+        self.bench = setup_of(job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes)
         self.shared = ray.put(_shared(job))
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
@@ -367,7 +360,7 @@ class Line:
 
 # ------------------------------------------------------------------------------------------------------------ on a node
 
-_benches: dict[str, Bench] = {}  # of the run that this process works for
+_benches: dict[str, Setup] = {}  # of the run that this process works for
 
 
 def _perform_there(
@@ -392,7 +385,7 @@ def _perform_there(
         return None, latest
 
 
-def _bench(shared: Shared) -> Bench:
+def _bench(shared: Shared) -> Setup:
     """Set up once per process, on the very memory of the object store."""
     if shared.token not in _benches:
         if shared.means.engine == "native" and (lacking := native.why_not()):
@@ -401,7 +394,7 @@ def _bench(shared: Shared) -> Bench:
             warnings.simplefilter("ignore")  # torch has no tensors that cannot be written; nothing writes these
             splits = Splits(**{name: torch.from_numpy(array) for name, array in shared.splits.items()})
         _benches.clear()
-        _benches[shared.token] = bench_of(
+        _benches[shared.token] = setup_of(
             shared.experiment, shared.means, shared.folder, shared.shape, shared.classes, splits
         )
     return _benches[shared.token]
@@ -412,7 +405,7 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("lth", "torch", "numpy")}
 
 
-def _choose_there(expected: dict[str, str], *asked: Any) -> tuple[Means, str]:
+def _choose_there(expected: dict[str, str], *asked: Any) -> tuple[Resources, str]:
     if differing := [
         f"{name} {found}, not {expected[name]}" for name, found in _versions().items() if found != expected[name]
     ]:

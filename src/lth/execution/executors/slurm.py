@@ -24,7 +24,9 @@ from lth.config import Experiment
 from lth.data import load
 from lth.errors import LthError, UsageError
 from lth.execution.executors import Executor, Job, Workers
-from lth.execution.job import Means, bench_of, carry_out, choose, keep_start, set_up
+from lth.execution.job import carry_out, keep_start
+from lth.execution.resources import Resources, choose
+from lth.execution.setup import set_up, setup_of
 from lth.plan import Training
 from lth.storage import atomic, outcomes
 from lth.training.loop import Hooks, Stopped
@@ -51,7 +53,7 @@ def executor(name: str = "slurm") -> Iterator[Executor]:
 
 def choose_unseen(
     experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
-) -> tuple[Means, str]:
+) -> tuple[Resources, str]:
     """The means, chosen here for nodes that are like this machine; a GPU is used where it is asked for.
 
     Raises UsageError too where only the nodes' GPUs could tell the precision.
@@ -62,7 +64,7 @@ def choose_unseen(
     if engine == "native" or precision == "auto":
         wrong = "--engine native runs on the CPU" if engine == "native" else "recipe.precision is auto"
         raise UsageError(f"--executor slurm --device cuda: {wrong}; give --engine torch recipe.precision=float32")
-    return Means("torch", "cuda", precision, threads=1), "asked for"
+    return Resources("torch", "cuda", precision, threads=1), "asked for"
 
 
 @contextmanager
@@ -80,7 +82,7 @@ class Driver:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.bench = bench_of(job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes)
+        self.bench = setup_of(job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes)
         for earlier in (job.folder / FOLDER).glob("*"):
             (earlier / "stop").touch()  # jobs outlive a driver that was killed; they end, and leave their checkpoints
         self.session = (job.folder / FOLDER / uuid4().hex[:8]).resolve()
@@ -179,7 +181,7 @@ class Task:
     """What a job does."""
 
     experiment: Experiment
-    means: Means
+    means: Resources
     folder: Path
     data_root: Path | None
     session: Path

@@ -27,7 +27,9 @@ from lth.config import Experiment
 from lth.errors import UsageError
 from lth.execution.executors import Executor, Job, Workers
 from lth.execution.executors.local import drain, queue
-from lth.execution.job import Bench, Means, bench_of, carry_out, choose, follow_training, splits_of
+from lth.execution.job import carry_out, follow_training
+from lth.execution.resources import Resources, choose
+from lth.execution.setup import Setup, setup_of, splits_of
 from lth.plan import Training
 from lth.training.distributed import hear, tell
 from lth.training.loop import Hooks
@@ -51,10 +53,10 @@ def follow() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # process 0 hears them too, and says when all is over
     _join()
-    bench: Bench | None = None
+    bench: Setup | None = None
     while (said := hear())[0] != "over":
         if said[0] == "set up":
-            bench = bench_of(*said[1:])
+            bench = setup_of(*said[1:])
         elif said[0] == "train":
             assert bench is not None
             _, training, stored = said
@@ -85,7 +87,7 @@ def _take_gpu() -> None:
 
 def choose_for_all(
     experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
-) -> tuple[Means, str]:
+) -> tuple[Resources, str]:
     """The means: always the torch engine, and float32. Raises UsageError where something else was asked for."""
     wrong = {
         "--engine native": engine == "native",
@@ -107,7 +109,7 @@ def workers(job: Job) -> Iterator[Workers]:
     splits = splits_of(job.experiment, job.data)
     shared = (job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes, splits)
     tell("set up", *shared)
-    bench = bench_of(*shared)
+    bench = setup_of(*shared)
     stop, news = threading.Event(), queue.SimpleQueue()
 
     def do(training: Training) -> dict[str, Any]:

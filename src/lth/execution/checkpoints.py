@@ -1,0 +1,53 @@
+"""The middle of a training as the bytes of a safetensors file."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+from torch import Tensor
+
+from lth.storage import checksums
+from lth.storage.tensors import load_tensors, read_metadata, save_tensors
+from lth.training.loop import Checkpoint, Evaluation
+
+log = logging.getLogger(__name__)
+
+
+def checkpoint_bytes(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> bytes:
+    """The middle of the training that `identity` names."""
+    tensors = {f"state/{name}": tensor for name, tensor in checkpoint.state.items()}
+    tensors |= {f"best/{name}": tensor for name, tensor in checkpoint.best.items()}
+    facts = {
+        "iteration": checkpoint.iteration,
+        "seconds": checkpoint.seconds,
+        "curve": [asdict(row) for row in checkpoint.curve],
+        "identity": dict(identity),
+    }
+    return save_tensors(tensors, facts)
+
+
+def from_checkpoint_bytes(content: bytes | None, identity: Mapping[str, Any]) -> Checkpoint | None:
+    """What `checkpoint_bytes` made; None without content.
+
+    A checkpoint that is damaged, or of another training than `identity` names, is ignored with a warning.
+    """
+    if content is None:
+        return None
+    try:
+        tensors, facts = load_tensors(content), read_metadata(content)
+        if not facts.pop(checksums.KEY, None) or facts.pop("identity", None) != identity:
+            raise ValueError("it is of another training")
+        facts["curve"] = [Evaluation(**row) for row in facts["curve"]]
+        state, best = (below(prefix, tensors) for prefix in ("state/", "best/"))
+        return Checkpoint(**facts, state=state, best=best)
+    except (KeyError, ValueError, TypeError) as error:
+        log.warning("a checkpoint cannot be used: %s; its training starts over", error)
+        return None
+
+
+def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors whose names begin with `prefix`, without it."""
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

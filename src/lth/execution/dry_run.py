@@ -1,0 +1,58 @@
+"""The plan of a run with time and disk, measured on this machine in a few seconds; nothing is written."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+
+from rich.console import Console
+from rich.table import Table
+
+from lth.execution.estimates import format_duration, work
+from lth.execution.prepare import Prepared, format_size
+from lth.execution.schedule import to_do
+from lth.plan import Training, longest_chain, plan
+
+
+def show_plan(prepared: Prepared, console: Console) -> None:
+    """Print the trainings to do at each level, and about how long they take together."""
+    from lth.execution import pace
+    from lth.execution.setup import set_up
+
+    asked, resources = prepared.asked, prepared.resources
+    whole_plan = plan(asked)
+    todo = list(to_do(whole_plan, prepared.retention.status))
+    # the other processes of torchrun do not listen
+    setup = set_up(asked, replace(resources, processes=1), prepared.folder, prepared.data)
+    paces = {level: pace.measured(setup, prepared.levels.density(level)) for level in {t.level: 0 for t in todo}}
+    seconds = {t.id: work(t.recipe, paces[t.level], prepared.sizes) for t in todo}
+    time = max(longest_chain(todo, seconds), sum(seconds.values()) / prepared.workers)
+    size = sum(map(pace.bytes_of(setup, prepared.levels), todo))
+    console.print(plan_table(todo, prepared, seconds))
+    for line in prepared.notes:
+        console.print(line, highlight=False, markup=False, soft_wrap=True)
+    console.print(
+        f"{len(whole_plan)} trainings, {len(todo)} of them to do; engine {resources.engine} on {resources.device}; "
+        f"about {format_duration(time)} with {prepared.workers} side by side"
+        f"{' and one process per training' * (resources.processes > 1)}, "
+        f"about {format_size(size)}, into {prepared.folder}",
+        highlight=False,
+        soft_wrap=True,
+    )
+
+
+def plan_table(todo: Sequence[Training], prepared: Prepared, seconds: Mapping[str, float]) -> Table:
+    table = Table("level", "weights", "% remaining", "trainings to do", "time each", box=None)
+    for level in sorted({t.level for t in todo}):
+        here = [t for t in todo if t.level == level]
+        kinds = Counter(t.branch.rpartition("-")[0] or t.branch for t in here)
+        each = sum(seconds[t.id] for t in here) / len(here)
+        table.add_row(
+            str(level),
+            f"{prepared.levels.remaining[level]:,}",
+            f"{100 * prepared.levels.density(level):.2f}",
+            ", ".join(f"{n} {kind}" for kind, n in kinds.items()),
+            format_duration(each),
+        )
+    return table

@@ -1,0 +1,69 @@
+"""What environment.json says of a run: enough to repeat it, without the machine's or its user's name. No torch here."""
+
+from __future__ import annotations
+
+import os
+import platform
+from collections import Counter
+from collections.abc import Mapping
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lth.config import Experiment
+from lth.errors import UsageError
+
+if TYPE_CHECKING:
+    from lth.data import Data
+
+PACKAGES = ("lth", "torch", "numpy", "safetensors", "pandas", "matplotlib")
+
+
+def environment(resources: Mapping[str, Any], experiment: Experiment, command: str) -> dict[str, Any]:
+    """The object in environment.json, but for the data."""
+    return {
+        "means": dict(resources),
+        "experiment": experiment.digest(0),
+        "command": command,
+        "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
+        "machine": {
+            "system": f"{platform.system()} {platform.machine()}",
+            "processor": processor(),
+            "cores": os.cpu_count(),
+            "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
+        },
+    }
+
+
+def processor() -> str:
+    """The processor's name, as the system has it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def data_facts(data: Data) -> dict[str, Any]:
+    """What the tables leave out: the accuracy of always giving the same answer, the test examples, and a checksum."""
+    from lth.data import digest
+
+    counts = Counter(data.test_y.tolist())
+    return {
+        "chance": max(counts.values()) / len(data.test_y),
+        "test_examples": len(data.test_y),
+        "sha256": digest(data),
+    }
+
+
+def check_same_data(
+    facts: Mapping[str, Any], stored: Mapping[str, Any] | None, experiment: Experiment, folder: Path
+) -> None:
+    """Raise UsageError where a run was begun with other examples: a path may hold others by now."""
+    before = (stored or {}).get("data")
+    known = before.get("sha256") if isinstance(before, Mapping) else None
+    if known not in (None, facts["sha256"]):
+        raise UsageError(
+            f"data.name: {experiment.data.name} does not hold the examples that {folder} was begun with; "
+            "bring those back, or give another --out"
+        )

@@ -1,0 +1,160 @@
+"""The pace of trainings on this machine, in seconds; and about how much disk they need.
+
+measured       a few updates and one evaluation: for `lth run --dry-run`
+by_arithmetic  from the speed of a matrix product: for lists of thousands of trainings of dozens of networks
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from functools import cache
+from typing import Any
+
+import torch
+from torch import nn
+
+from lth.config import Experiment, Model
+from lth.execution.estimates import Pace, Sizes, work
+from lth.execution.job import engine_for
+from lth.execution.setup import Levels, Setup
+from lth.models import build, groups
+from lth.native import available
+from lth.plan import Training, evaluations
+from lth.pruning import masks
+from lth.randomness import generator
+from lth.storage.tensors import bytes_at
+from lth.training.bfloat16 import kernels
+from lth.training.precision import hardware
+
+LISTED = Sizes(50_000, 5_000, 10_000)  # of the datasets of the paper's figures, about
+# Arithmetic of a training, plainly counted, over that of a matrix product in the same time: above 1 where there is less
+# to do than counted. Measured by `lth bench` and benchmarks/conv_speed.py; without compiled kernels about half is left.
+REACHED = {"lenet": 1.0, "resnet18": 0.75}
+CONVOLUTIONS = 1.5  # the other networks
+MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
+PRODUCT = 768  # rows and columns of the product that is timed
+
+
+# ------------------------------------------------------------------------------------------------------------- measured
+
+
+def measured(setup: Setup, density: float) -> Pace:
+    """Seconds here, from a few updates and an evaluation of the validation set under a random mask of this density."""
+    model = setup.model()
+    drawn = generator(0, "estimate")
+    start = setup.draw(drawn)
+    mask = {name: torch.rand(start[name].shape, generator=drawn) < density for name in groups(model)}
+    engine = engine_for(setup, model, masks.apply(mask, start), mask, setup.experiment.recipe, ("estimate",))
+    engine.advance(3)
+    begin = time.perf_counter()
+    engine.advance(13)
+    middle = time.perf_counter()
+    engine.evaluate("validation")
+    evaluation = time.perf_counter() - middle
+    return Pace((middle - begin) / 10, evaluation / setup.experiment.data.validation)
+
+
+# -------------------------------------------------------------------------------------------------------- by arithmetic
+
+
+def estimator(workers: int) -> Callable[[Experiment, Training], float]:
+    """A function that gives the seconds of a training, divided by the number of workers side by side."""
+    product = cache(product_speed)
+
+    def seconds(experiment: Experiment, training: Training) -> float:
+        pace = by_arithmetic(experiment, training, product)
+        return work(training.recipe, pace, LISTED) / workers
+
+    return seconds
+
+
+def by_arithmetic(experiment: Experiment, training: Training, product: Callable[[str], float]) -> Pace:
+    """Seconds here, from the arithmetic of surviving weights and the speed of a matrix product."""
+    model, recipe = experiment.model, training.recipe
+    wide = model.name == "lenet" or recipe.precision == "float32" or not hardware("cpu")
+    precision = "float32" if wide else "bfloat16"
+    products = per_example(model) / (share(model.name, precision) * product(precision))
+    if model.name == "lenet" and available():
+        products *= density_at(experiment, training.level) + 0.02  # the rest of an update
+    return Pace(6 * products * recipe.batch, 2 * products)
+
+
+def share(model: str, precision: str) -> float:
+    """Of a matrix product's speed, what the trainings of a model come to."""
+    compiled = available() if model == "lenet" else precision == "bfloat16" and kernels.core() is not None
+    return REACHED.get(model, CONVOLUTIONS) / (1 if compiled else 2)
+
+
+def density_at(experiment: Experiment, level: int) -> float:
+    """The share of weights at a level, about: layers that are pruned at another rate are not told apart."""
+    prune = experiment.prune
+    if prune.densities:
+        return prune.densities[level - 1] if level else 1.0
+    if experiment.strategy == "oneshot":
+        return 1 - prune.rates[level - 1] if level and prune.rates else (1 - prune.rate) ** level
+    return math.prod(1 - rate for rate in prune.rates[:level]) if prune.rates else (1 - prune.rate) ** level
+
+
+def per_example(model: Model) -> int:
+    """Multiplications of one forward pass of one example."""
+    return _per_example(model.model_dump_json())
+
+
+@cache
+def _per_example(tables: str) -> int:
+    model = Model.model_validate_json(tables)
+    shape = MNIST if model.name == "lenet" else CIFAR
+    count = 0
+
+    def add(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
+        nonlocal count
+        count += module.weight.numel() * (output[0, 0].numel() if output.ndim == 4 else 1)
+
+    with torch.device("meta"):
+        network = build(model, shape, 10)
+        for module in network.modules():
+            if isinstance(module, nn.Linear | nn.Conv2d):
+                module.register_forward_hook(add)
+        network.eval()(torch.empty(1, *shape))
+    return count
+
+
+def product_speed(precision: str) -> float:
+    """Floating-point operations per second of one thread's matrix product."""
+    kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    a, b = (torch.ones(PRODUCT, PRODUCT, dtype=kind) for _ in range(2))
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+
+    def seconds() -> float:
+        begin = time.perf_counter()
+        torch.mm(a, b)
+        return time.perf_counter() - begin
+
+    try:
+        return 2 * PRODUCT**3 / min(seconds() for _ in range(8))
+    finally:
+        torch.set_num_threads(before)
+
+
+# ----------------------------------------------------------------------------------------------------------------- disk
+
+
+def bytes_of(setup: Setup, levels: Levels) -> Callable[[Training], float]:
+    """About what a training leaves on disk: start, mask, trained weights, and a line per evaluation in two files.
+
+    With another `store.keep` than all, trained weights are those of one training per trial at a time: the first.
+    """
+    tensors = [t for t in setup.model().state_dict().values() if t.ndim]
+    recipe = setup.experiment.recipe
+    lines = cache(lambda iterations: len(evaluations(recipe.model_copy(update={"iterations": iterations}))))
+    weights = cache(lambda level: sum(bytes_at(t.numel(), levels.density(level)) for t in tensors))
+    bits = sum(t.numel() for t in tensors) / 8
+
+    def about(training: Training) -> float:
+        files = 1 + (setup.experiment.store.keep == "all" or not training.needs)
+        return files * weights(training.level) + bits + 8000 + 150 * lines(training.recipe.iterations)
+
+    return about

@@ -1,0 +1,251 @@
+"""What a run and its dry run need, made once: the experiment, its data, resources, counts per level, and checks.
+
+Nothing is written here: whatever can be refused is refused before the first byte.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from lth.config import Experiment
+from lth.errors import UsageError
+from lth.execution.environment import check_same_data, data_facts
+from lth.execution.estimates import Sizes, relative, work
+from lth.execution.executors import Executor
+from lth.plan import Training, trainings
+from lth.results import records
+from lth.storage import integrity, layout, runs
+from lth.storage.retention import Keeping
+
+if TYPE_CHECKING:
+    from lth.data import Data
+    from lth.execution.resources import Resources
+    from lth.execution.setup import Levels
+
+MUCH = 2**30  # bytes on disk that are announced before they are written
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """What a call asks of the machine, whatever the experiment; None and auto leave it to fixed rules."""
+
+    engine: str = "auto"
+    device: str = "auto"
+    threads: int | None = None  # per training
+    workers: int | None = None  # trainings side by side
+
+
+@dataclass(frozen=True)
+class Prepared:
+    """A run before its first byte: `asked` is this call's experiment, `whole` what the folder will hold."""
+
+    asked: Experiment
+    whole: Experiment
+    folder: Path
+    data_root: Path | None
+    environment: dict[str, Any] | None  # as stored; None in a new folder
+    data: Data = field(repr=False)
+    facts: dict[str, Any]  # of the data, for environment.json
+    levels: Levels
+    resources: Resources
+    workers: int
+    notes: tuple[str, ...]  # lines for the person who waits
+
+    @property
+    def retention(self) -> Keeping:
+        return Keeping(self.asked, self.whole, self.folder)
+
+    @property
+    def sizes(self) -> Sizes:
+        validation = self.asked.data.validation
+        return Sizes(len(self.data.train_x) - validation, validation, len(self.data.test_x))
+
+    def cost(self, training: Training) -> float:
+        """A training's share of the work, in updates of the dense network."""
+        density = self.levels.density(training.level)
+        return work(training.recipe, relative(density, self.resources.engine, training.recipe.batch), self.sizes)
+
+
+def prepare(
+    asked: Experiment,
+    folder: Path,
+    data_root: Path | None,
+    wanted: Wanted,
+    executor: Executor,
+    say: Callable[[str], None] = lambda line: None,
+) -> Prepared:
+    """Check the folder, load the data, choose the resources. Raises UsageError for all that cannot be done as asked."""
+    from lth import data  # torch is imported here: a wrong name or value has been reported long before
+    from lth.execution import setup
+
+    whole = runs.joined(folder, asked)
+    stored = runs.read_environment(folder, whole)
+    integrity.refuse(folder, whole, stored)
+    refuse_lost_rows(folder, asked)
+    loaded = data.load(asked.data.name, data_root, say)
+    facts = data_facts(loaded)
+    check_same_data(facts, stored, asked, folder)
+    levels = setup.check(asked, loaded)
+    resources, reason = resources_of(stored, asked, loaded, wanted, folder, executor)
+    room = executor.room(resources)  # asked also beside --workers: it refuses threads that no node has
+    return Prepared(
+        asked, whole, folder, data_root, stored, loaded, facts, levels, resources, wanted.workers or room,
+        (*([reason] if reason else []), *too_late(asked)),
+    )  # fmt: skip
+
+
+def refuse_lost_rows(folder: Path, asked: Experiment) -> None:
+    """Raise UsageError where tables have rows of trainings that are not there and will not be: a run overwrites them.
+
+    Beside packed curves, which no run writes but results are kept with, not even those may be that will be.
+    """
+    lost = records.unbacked(folder)
+    if lost and not (folder / layout.PACKED_CURVES).exists():
+        lost -= {training.id for training in trainings(asked)}
+    if lost:
+        raise UsageError(
+            f"the tables of {folder} have rows of {records.said(lost)} that it does not hold, and a run would write "
+            "over them; give another --out, or move them away"
+        )
+
+
+def too_late(experiment: Experiment) -> Iterator[str]:
+    """What a preset's recipe has beyond the last iteration of a shorter one, in a line each."""
+    for key, several in experiment.recipe.too_late.items():
+        last = f"{experiment.recipe.iterations:,}"
+        yield f"recipe.{key} at {several} do nothing: trainings end at {last}; --scale shortens everything alike"
+
+
+# ------------------------------------------------------------------------------------------------------------ resources
+
+
+def resources_of(
+    stored: Mapping[str, Any] | None,
+    experiment: Experiment,
+    data: Data,
+    wanted: Wanted,
+    folder: Path,
+    executor: Executor,
+) -> tuple[Resources, str]:
+    """With what to train: as the run did so far, else chosen now by fixed rules; then with the reason in a line."""
+    shape = tuple(data.train_x.shape[1:])
+    if stored is not None:
+        resources = stored_resources(stored, folder)
+        _refuse_others(resources, wanted, folder)
+        _check_available(resources, experiment, shape, data.classes, folder, executor)
+        return resources, ""
+    resources, reason = executor.choose(experiment, shape, data.classes, wanted.engine, wanted.device)
+    resources = replace(resources, threads=wanted.threads or resources.threads)
+    if resources.engine == "native" and resources.threads > 1:
+        raise UsageError(
+            f"--threads {resources.threads}: the native engine trains on one thread, and trainings side by side on "
+            "several; leave it out, or give --engine torch"
+        )
+    threads = f"{resources.threads} thread{'s' * (resources.threads > 1)} per training"
+    line = f"engine {resources.engine} on {resources.device}, {resources.precision}, {threads}: {reason}"
+    return resources, line
+
+
+def stored_resources(stored: Mapping[str, Any], folder: Path) -> Resources:
+    """What environment.json says. Raises UsageError where it is damaged."""
+    from lth.execution.resources import Resources
+    from lth.execution.setup import ENGINES
+
+    try:
+        resources = Resources(**stored["means"])
+        known = resources.engine in ENGINES and resources.device in ("cpu", "cuda")
+        if not known or not all(type(n) is int and n > 0 for n in (resources.threads, resources.processes)):
+            raise ValueError
+    except (KeyError, TypeError, ValueError):
+        raise UsageError(
+            f"{folder / layout.ENVIRONMENT} is damaged: it does not say engine, device, precision and threads; "
+            f"{layout.mended_by(folder)}"
+        ) from None
+    return resources
+
+
+def _refuse_others(resources: Resources, wanted: Wanted, folder: Path) -> None:
+    for option, given, stored in (
+        ("--engine", wanted.engine, resources.engine),
+        ("--device", wanted.device, resources.device),
+        ("--threads", wanted.threads, resources.threads),
+    ):
+        if given not in ("auto", None, stored):
+            raise UsageError(
+                f"{folder} was begun with {option} {stored}, and its numbers must stay comparable; "
+                f"leave out {option}, or give another --out"
+            )
+
+
+def _check_available(
+    resources: Resources,
+    experiment: Experiment,
+    shape: tuple[int, ...],
+    classes: int,
+    folder: Path,
+    executor: Executor,
+) -> None:
+    """Raise UsageError where a run's engine, device or number of processes is not available here."""
+    try:
+        again, _ = executor.choose(experiment, shape, classes, resources.engine, resources.device)
+    except UsageError as error:
+        raise UsageError(
+            f"{folder} was begun with the {resources.engine} engine on {resources.device}, and its numbers must stay "
+            f"comparable; here that is not available: {error}, and another --out"
+        ) from None
+    if again.processes != resources.processes:
+        count = resources.processes
+        start = f"torchrun --nproc-per-node {count} --no-python lth run ..." if count > 1 else "lth run"
+        raise UsageError(
+            f"{folder} was begun with {count} process{'es' * (count > 1)} per training, and its numbers must stay "
+            f"comparable; start it by {start}, or give another --out"
+        )
+
+
+# ----------------------------------------------------------------------------------------------------------- what to do
+
+
+@dataclass(frozen=True)
+class Work:
+    """What a call of `run` has to do: trainings, of which some are done; the cost of the others, and their disk."""
+
+    total: int
+    done: int
+    left: float
+    bytes: float
+
+
+def survey(prepared: Prepared, bytes_of: Callable[[Training], float]) -> Work:
+    """Count what is done and what is left, one training after the other."""
+    total, done, left, needed = 0, 0, 0.0, 0.0
+    retention = prepared.retention
+    for training in trainings(prepared.asked):
+        total += 1
+        if retention.status(training.id):
+            done += 1
+        else:
+            left += prepared.cost(training)
+            needed += bytes_of(training)
+    return Work(total, done, left, needed)
+
+
+def check_disk(needed: float, folder: Path, say: Callable[[str], None]) -> None:
+    """Raise UsageError where the disk has less room than a run is about to need; announce it where that is much."""
+    total, _, free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
+    if total == 0:  # no disk, such as /proc: writing says what is wrong with it
+        return
+    if needed > free:
+        raise UsageError(
+            f"{folder} would take about {format_size(needed)}, and {format_size(free)} are free there; "
+            "give an --out on another disk, or store.keep=last"
+        )
+    if needed > MUCH:
+        say(f"about {format_size(needed)} will be written; {format_size(free)} are free")
+
+
+def format_size(count: float) -> str:
+    return f"{count / 2**30:,.1f} GiB" if count >= 2**30 else f"{count / 2**20:,.0f} MiB"

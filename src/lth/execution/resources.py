@@ -1,0 +1,87 @@
+"""With what trainings are carried out: engine, device, precision, threads. Resolved once for a run, then kept."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import nn
+
+from lth import native
+from lth.config import Experiment, is_own
+from lth.errors import UsageError
+from lth.models import build
+from lth.training import native_engine
+from lth.training.bfloat16 import kernels
+from lth.training.precision import resolve
+
+
+@dataclass(frozen=True)
+class Resources:
+    """What environment.json keeps under "means": equal resources, equal bits."""
+
+    engine: str
+    device: str
+    precision: str
+    threads: int
+    processes: int = 1  # that share a training, under torchrun
+
+
+def choose(
+    experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
+) -> tuple[Resources, str]:
+    """The resources for an experiment, by fixed rules, and the reason in a line.
+
+    Raises UsageError where what was asked for is not available.
+    """
+    device = _device(engine, device)
+    model = build(experiment.model, shape, classes)
+    obstacle = _obstacle(model, experiment, device)
+    if engine == "native" and obstacle:
+        raise UsageError(f"--engine native: {obstacle}; give --engine torch")
+    chosen = "torch" if engine == "torch" or obstacle else "native"
+    reason = "asked for" if engine != "auto" else obstacle or "the network is a chain of Linear and ReLU, on the CPU"
+    if chosen == "native":
+        return Resources(chosen, device, "float32", threads=1), reason
+    precision, why = _precision(experiment, model, device)
+    return Resources(chosen, device, precision, threads=1), f"{reason}; {precision}: {why}"
+
+
+def _device(engine: str, device: str) -> str:
+    if device == "cuda" and not torch.cuda.is_available():
+        raise UsageError("--device cuda: no CUDA device was found; give --device cpu")
+    if device == "auto":
+        device = "cuda" if engine != "native" and torch.cuda.is_available() else "cpu"
+    if engine == "native" and device != "cpu":
+        raise UsageError(f"--engine native runs on the CPU, not on {device}; give --device cpu or --engine torch")
+    return device
+
+
+def _precision(experiment: Experiment, model: nn.Module, device: str) -> tuple[str, str]:
+    """The torch engine's precision, and the reason in a clause."""
+    asked = experiment.recipe.precision
+    if experiment.recipe.compile and experiment.model.dropout:
+        raise UsageError("recipe.compile would compile dropout again for each update; leave out one of them")
+    if is_own(experiment.model.name):
+        if asked == "bfloat16":
+            raise UsageError("recipe.precision = bfloat16 is for the models of `lth list models`; leave it out")
+        return "float32", "the network is one's own"
+    precision, why = resolve(asked, model, device)
+    if precision == "bfloat16" and device == "cpu":
+        why += f", {kernels.said()}"
+    return precision, why
+
+
+def _obstacle(model: nn.Module, experiment: Experiment, device: str) -> str | None:
+    """Why the native engine cannot train `model` on `device`, in a clause; None where it can."""
+    if device != "cpu":
+        return f"the device is {device}"
+    if experiment.recipe.augment:
+        return "recipe.augment is set"
+    if experiment.recipe.precision == "bfloat16":
+        return "recipe.precision is bfloat16"
+    if experiment.recipe.compile:
+        return "recipe.compile is set"
+    if not native.available():
+        return native.why_not()
+    return None if native_engine.chain(model) else "the network is no chain of Linear and ReLU"

@@ -1,0 +1,129 @@
+"""What a worker sets up once for all its trainings: the data as its engine reads them, and the network's facts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from lth import data as datasets
+from lth.config import Experiment
+from lth.data.splits import check_channels, check_validation
+from lth.errors import UsageError
+from lth.execution.resources import Resources
+from lth.models import build, first_weights, groups
+from lth.pruning import masks
+from lth.pruning.allocation import ladder
+from lth.pruning.structures import fewest
+from lth.tickets.ticket import Ticket
+from lth.training import native_engine, torch_engine
+from lth.training.batches import check_last
+from lth.training.loop import Engine
+
+# name -> what makes the data ready, once per process, and what trains on them
+ENGINES: dict[str, tuple[Callable[..., Any], Callable[..., Engine]]] = {
+    "torch": (torch_engine.prepare, torch_engine.TorchEngine),
+    "native": (native_engine.prepare, native_engine.NativeEngine),
+}
+
+
+@dataclass(frozen=True)
+class Setup:
+    """One worker's: `splits` and `prepared` are None where it draws starts only."""
+
+    experiment: Experiment
+    resources: Resources
+    folder: Path
+    shape: tuple[int, ...]
+    classes: int
+    splits: datasets.Splits | None = field(repr=False)
+    prepared: Any = field(repr=False)
+
+    def model(self) -> nn.Module:
+        return build(self.experiment.model, self.shape, self.classes)
+
+    def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """First weights for the model."""
+        return first_weights(self.experiment.model, self.shape, self.classes, generator)
+
+
+@dataclass(frozen=True)
+class Levels:
+    """The weights that remain at each level, of those counted."""
+
+    remaining: list[int]
+    total: int
+
+    def density(self, level: int) -> float:
+        return self.remaining[level] / self.total
+
+
+def set_up(experiment: Experiment, resources: Resources, folder: Path, data: datasets.Data) -> Setup:
+    """Make the data ready for the engine; once per process."""
+    shape = tuple(data.train_x.shape[1:])
+    return setup_of(experiment, resources, folder, shape, data.classes, splits_of(experiment, data))
+
+
+def splits_of(experiment: Experiment, data: datasets.Data) -> datasets.Splits:
+    """The data as the experiment trains on them."""
+    options = experiment.data
+    return datasets.split(data, options.validation, experiment.seed, options.mean, options.std)
+
+
+def setup_of(
+    experiment: Experiment,
+    resources: Resources,
+    folder: Path,
+    shape: tuple[int, ...],
+    classes: int,
+    splits: datasets.Splits | None = None,
+) -> Setup:
+    """What `set_up` makes, of splits that are there already; without them it can draw starts, and train nothing."""
+    torch.set_num_threads(resources.threads)
+    prepare, _ = ENGINES[resources.engine]
+    prepared = splits and prepare(splits, resources.device)
+    return Setup(experiment, resources, folder, shape, classes, splits, prepared)
+
+
+def check(experiment: Experiment, data: datasets.Data) -> Levels:
+    """The remaining weights of every level. Raises UsageError where the experiment does not fit the data."""
+    _check_data(experiment, data)
+    shape, examples = tuple(data.train_x.shape[1:]), len(data.train_x) - experiment.data.validation
+    model = build(experiment.model, shape, data.classes)
+    check_last(experiment.recipe, examples, model, torch.zeros(1, *shape))
+    parameters = dict(model.named_parameters())
+    sizes = {name: parameters[name].numel() for name in groups(model)}
+    if not sizes:
+        raise UsageError(f"{experiment.model.name} has no weights to prune: no parameter of two dimensions or more")
+    least = {name: fewest(experiment.prune.structure, tuple(parameters[name].shape)) for name in sizes}
+    first = masks.alive(given_ticket(experiment, model).mask) if experiment.ticket else None
+    return Levels(ladder(sizes, groups(model), experiment, first, least), sum(sizes.values()))
+
+
+def _check_data(experiment: Experiment, data: datasets.Data) -> None:
+    check_validation(data, experiment.data.validation)
+    check_channels(data, experiment.data.mean)
+    shape, examples = tuple(data.train_x.shape[1:]), len(data.train_x) - experiment.data.validation
+    if experiment.recipe.batch > examples > 0:
+        raise UsageError(f"recipe.batch = {experiment.recipe.batch} is more than the {examples} training examples")
+    if experiment.recipe.augment and len(shape) != 3:
+        raise UsageError(f"recipe.augment is for images, but {data.name} has vectors of {shape[0]}; leave it out")
+
+
+def given_ticket(experiment: Experiment, model: nn.Module) -> Ticket:
+    """The ticket of the experiment's ticket file. Raises UsageError where it does not fit `model`, whose weights go."""
+    assert experiment.ticket is not None
+    ticket = Ticket.load(experiment.ticket)
+    try:
+        ticket.apply(model)
+        if strange := sorted({*ticket.mask} ^ {*groups(model)}):
+            raise UsageError(f"its mask and the model's counted weights differ in {', '.join(strange)}")
+    except UsageError as error:
+        raise UsageError(
+            f"{experiment.ticket} cannot be trained as {experiment.model.name} on {experiment.data.name}: {error}"
+        ) from None
+    return ticket

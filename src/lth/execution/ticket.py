@@ -1,0 +1,160 @@
+"""The ticket of a training: its mask and its start, made by its rules from stored files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import cross_entropy
+
+from lth.config import is_own
+from lth.config.registry import call, entry
+from lth.data.splits import pixels
+from lth.errors import UsageError
+from lth.execution.setup import Setup
+from lth.models import everywhere, groups, tied
+from lth.models.init import sigma_of
+from lth.plan import Training
+from lth.pruning import masks
+from lth.pruning.masks import Mask, Weights
+from lth.randomness import generator
+from lth.storage import layout
+from lth.storage.tensors import load_tensors
+from lth.tickets.ticket import Ticket, from_bytes
+from lth.training.batches import batches
+
+Stored = Mapping[str, bytes]  # name below the run's folder -> content
+
+
+def make_ticket(training: Training, setup: Setup, model: nn.Module, stored: Stored) -> Ticket:
+    """The mask and the start of a training, by its rules, from the stored files that `needed` returned."""
+    experiment = setup.experiment
+    given = _given(training, setup, model, stored)
+    own_generator = partial(generator, experiment.seed, training.trial, training.id)
+    context = {
+        "groups": lambda: groups(model),
+        "experiment": lambda: experiment,
+        "level": lambda: training.level,
+        "model": lambda: model,
+        "draw": lambda: setup.draw,
+        "sigma": lambda: training.sigma,
+    }
+    suppliers = context | {role: (lambda value=value: value) for role, value in given.items()}
+    score = lambda weights, mask: _scores(training, setup, model, weights, mask)
+    mask_suppliers = suppliers | {"scores": lambda: score, "generator": lambda: own_generator("mask")}
+    mask = call(entry("mask rules", training.mask_rule).load(), mask_suppliers)
+    start_suppliers = suppliers | {
+        "mask": lambda: mask,
+        "generator": lambda: own_generator("start"),
+        "sigmas": lambda: _sigmas(training, setup, given["start"], mask),
+    }
+    start = call(entry("start rules", training.start_rule).load(), start_suppliers)
+    start = {**start} | {name: start[first] for name, first in tied(model).items()}
+    return Ticket(mask, masks.apply(everywhere(model, mask), start), origin_of(training, setup))
+
+
+def _given(training: Training, setup: Setup, model: nn.Module, stored: Stored) -> dict[str, Any]:
+    """The training's inputs by role, read: weights, or a mask in the network's order (pools and draws go by it)."""
+    folder = setup.folder
+    files = {role: layout.file_of(artifact) for role, artifact in training.inputs.items()}
+    values: dict[str, Any] = {}
+    for role, name in files.items():
+        if training.inputs[role].kind == "ticket":
+            ticket_mask = read_stored(folder, stored, name, from_bytes).mask
+            values[role] = {layer: ticket_mask[layer] for layer in groups(model)}
+        else:
+            values[role] = read_stored(folder, stored, name, load_tensors)
+    if setup.experiment.ticket:  # its file has the start in part only
+        mask = values["mask"] if "mask" in values else values["given"]
+        values["start"] = completed(values["start"], everywhere(model, mask), _drawn(training.trial, setup))
+    return values
+
+
+def _drawn(trial: int, setup: Setup) -> Weights:
+    return setup.draw(generator(setup.experiment.seed, trial, "start"))
+
+
+def completed(start: Weights, mask: Mask, drawn: Weights) -> Weights:
+    """A start that a ticket file gave, with weights where it has none: `drawn` as for any run, for its controls."""
+    added = {name: torch.where(layer | (start[name] != 0), start[name], drawn[name]) for name, layer in mask.items()}
+    return {**start} | added
+
+
+def _sigmas(training: Training, setup: Setup, start: Weights, mask: Mask) -> dict[str, float]:
+    """The standard deviation that each layer of the mask was drawn with; of a custom model, that of its values."""
+    options = setup.experiment.model
+    if is_own(options.name):
+        drawn = _drawn(training.trial, setup) if setup.experiment.ticket else start
+        return {name: float(drawn[name].std()) for name in mask}
+    return {name: sigma_of(start[name], options.init_sigma) for name in mask}
+
+
+def _scores(training: Training, setup: Setup, model: nn.Module, weights: Weights, mask: Mask) -> Weights:
+    """The scores of `weights`, by the experiment's `prune.score`."""
+    experiment = setup.experiment
+    own_generator = generator(experiment.seed, training.trial, training.id, "score")
+    suppliers = {
+        "weights": lambda: weights,
+        "mask": lambda: mask,
+        "model": lambda: _with_weights(model, weights, mask).train(),
+        "batches": lambda: ScoreBatches(setup, training),
+        "loss": lambda: cross_entropy,
+        "generator": lambda: own_generator,
+    }
+    return call(entry("scores", experiment.prune.score).load(), suppliers)
+
+
+def _with_weights(model: nn.Module, weights: Weights, mask: Mask) -> nn.Module:
+    model.load_state_dict({**model.state_dict(), **masks.apply(mask, weights)})
+    return model
+
+
+@dataclass(frozen=True)
+class ScoreBatches:
+    """An epoch of the training set in batches of the recipe's size, in an order of the training's own."""
+
+    setup: Setup
+    training: Training
+
+    def __iter__(self) -> Iterator[tuple[Tensor, Tensor]]:
+        splits, size = self.setup.splits, self.setup.experiment.recipe.batch
+        assert splits is not None
+        key = (self.setup.experiment.seed, self.training.trial, self.training.id, "score")
+        examples = len(splits.train_y)
+        for chosen in batches(key, examples, size, 0, -(-examples // size)):
+            yield pixels(splits.train_x[chosen]), splits.train_y[chosen]
+
+
+def origin_of(training: Training, setup: Setup) -> dict[str, Any]:
+    """Where a ticket comes from, for its file's metadata."""
+    experiment = setup.experiment
+    settings = experiment.leading_to(training.level) | {"recipe": training.recipe.model_dump(exclude_none=True)}
+    return {
+        "model": experiment.model.model_dump(mode="json", exclude_none=True),
+        "experiment": experiment.digest(training.level),
+        "seeds": {"experiment": experiment.seed, "trial": training.trial},
+        "trial": training.trial,
+        "level": training.level,
+        "branch": training.branch,
+        "versions": {"lth": version("lth"), "torch": torch.__version__},
+        "inputs": list(setup.shape),
+        "classes": setup.classes,
+        "settings": {key: value for key, value in settings.items() if not key.startswith("ticket")},
+    }
+
+
+def read_stored(folder: Path, stored: Stored, name: str, reader: Callable[[bytes], Any]) -> Any:
+    try:
+        return reader(stored[name])
+    except ValueError as error:
+        raise damaged(folder, name, error) from None
+
+
+def damaged(folder: Path, name: str, fault: object) -> UsageError:
+    return UsageError(f"{folder / name} is damaged: {fault}; {layout.mended_by(folder)}")
