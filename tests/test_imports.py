@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import inspect
 import subprocess
 import sys
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 
 import lth
+import lth.config.registry
 from lth import config
 
 SOURCE = Path(lth.__file__).parent
@@ -80,20 +82,26 @@ def test_light_commands_never_import_torch(arguments: list[str]) -> None:
     assert "torch" not in loaded_by(code)
 
 
-def test_registries_have_the_names_that_config_owns() -> None:
-    from lth.data.registry import DATASETS
-    from lth.models import MODELS
-    from lth.pruning.allocation import MASK_RULES, SCORES
-    from lth.pruning.starts import START_RULES
+RULES = [*config.registry.MASK_RULES.items(), *config.registry.START_RULES.items()]
 
-    assert set(MODELS) == set(config.MODELS)
-    assert set(DATASETS) == set(config.DATASETS)
-    assert set(SCORES) == set(config.SCORES)
-    assert set(MASK_RULES) == set(config.MASK_RULES)
-    assert set(START_RULES) == set(config.START_RULES)
-    assert {rule for mask, start, _ in config.BRANCHES.values() for rule in (mask, start)} <= {
-        *MASK_RULES, *START_RULES
-    }  # fmt: skip
+
+@pytest.mark.parametrize(("name", "rule"), RULES, ids=[name for name, _ in RULES])
+def test_a_rule_reads_what_its_parameters_name(name: str, rule: config.registry.Rule) -> None:
+    """The entry says it without an import of torch, the function by its parameters."""
+    asked = {*inspect.signature(rule.load()).parameters}
+    assert asked & {"mask", "trained", "given"} == {*rule.reads} or (name in ("noise", "sampled") and "mask" in asked)
+    assert ("sigma" in asked) == ("sigma" in rule.options)
+
+
+def test_every_entry_that_names_its_implementation_loads_it() -> None:
+    for entries in config.registry.KINDS.values():
+        for entry in entries.values():
+            assert not entry.make or callable(entry.load())
+
+
+def test_branches_are_made_of_control_rules() -> None:
+    for branch in config.registry.BRANCHES.values():
+        assert config.registry.MASK_RULES[branch.mask].control and config.registry.START_RULES[branch.start].control
 
 
 def test_public_names_are_there() -> None:

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 
 from lth import config
 from lth.errors import UsageError
-from lth.pruning import allocation, masks
+from lth.pruning import allocation, masks, rules
+from lth.pruning.scores import magnitude
 from lth.storage.tensors import pack, unpack
 
 LENET = {"fc1.weight": 235_200, "fc2.weight": 30_000, "output.weight": 1_000}
@@ -30,6 +31,11 @@ def experiment(levels: int = 5, strategy: str = "resetting", **prune: object) ->
             "data": {"name": "mnist"},
         }
     )
+
+
+def prune(weights: dict, mask: dict, groups: dict, asked: config.Experiment, level: int) -> dict:
+    """The mask rule `pruned`, by magnitude."""
+    return rules.pruned(mask, weights, lambda weights, mask: magnitude(weights), groups, asked, level)
 
 
 layers = st.lists(st.lists(st.integers(-4, 4), min_size=1, max_size=30), min_size=1, max_size=4).map(
@@ -86,7 +92,7 @@ def test_pruning_is_exact_nested_and_takes_the_smallest(
 ) -> None:
     generator = torch.Generator().manual_seed(seed)
     before = {name: torch.rand(w.shape, generator=generator) < 0.7 for name, w in weights.items()}
-    after = allocation.prune(weights, before, dict.fromkeys(weights, "fc"), experiment(rate=rate), 1)
+    after = prune(weights, before, dict.fromkeys(weights, "fc"), experiment(rate=rate), 1)
     for name, weight in weights.items():
         alive = int(before[name].sum())
         assert int(after[name].sum()) == alive - floor(alive * rate + 0.5)
@@ -98,7 +104,7 @@ def test_pruning_is_exact_nested_and_takes_the_smallest(
 @given(layers, st.floats(0.01, 0.99))
 def test_global_pruning_takes_the_smallest_of_all_layers(weights: dict[str, torch.Tensor], rate: float) -> None:
     before = masks.ones(weights, weights)
-    after = allocation.prune(weights, before, dict.fromkeys(weights, "fc"), experiment(rate=rate, scope="global"), 1)
+    after = prune(weights, before, dict.fromkeys(weights, "fc"), experiment(rate=rate, scope="global"), 1)
     flat = torch.cat([w.abs() for w in weights.values()])
     kept = torch.cat(list(after.values()))
     assert int(kept.sum()) == len(flat) - floor(len(flat) * rate + 0.5)
@@ -107,14 +113,14 @@ def test_global_pruning_takes_the_smallest_of_all_layers(weights: dict[str, torc
 
 def test_ties_go_to_the_lower_index() -> None:
     weights = {"a": torch.tensor([[1.0, -1.0], [1.0, -1.0]])}
-    after = allocation.prune(weights, masks.ones(weights, weights), {"a": "fc"}, experiment(rate=0.5), 1)
+    after = prune(weights, masks.ones(weights, weights), {"a": "fc"}, experiment(rate=0.5), 1)
     assert after["a"].tolist() == [[False, False], [True, True]]
 
 
 def test_large_negative_weights_survive() -> None:
     """A comparison without abs would prune them first."""
     weights = {"a": torch.tensor([-5.0, 0.1, 0.2, -0.3])}
-    after = allocation.prune(weights, masks.ones(weights, weights), {"a": "fc"}, experiment(rate=0.5), 1)
+    after = prune(weights, masks.ones(weights, weights), {"a": "fc"}, experiment(rate=0.5), 1)
     assert after["a"].tolist() == [True, False, False, True]
 
 
@@ -127,8 +133,8 @@ def test_the_output_layer_goes_at_half_rate_or_not_at_all() -> None:
 
 def test_random_masks_have_the_tickets_counts_in_each_layer() -> None:
     mask = {"a": torch.arange(60).reshape(6, 10) % 3 == 0, "b": torch.zeros(4, dtype=torch.bool)}
-    drawn = allocation.random(mask, torch.Generator().manual_seed(1))
-    other = allocation.random(mask, torch.Generator().manual_seed(2))
+    drawn = rules.random(mask, torch.Generator().manual_seed(1))
+    other = rules.random(mask, torch.Generator().manual_seed(2))
     assert masks.alive(drawn) == masks.alive(mask) and drawn["a"].shape == (6, 10)
     assert not torch.equal(drawn["a"], other["a"]) and not torch.equal(drawn["a"], mask["a"])
 

@@ -13,7 +13,7 @@ from lth.config import resolve
 from lth.errors import UsageError
 from lth.models import init
 from lth.pruning import masks, starts
-from lth.pruning.allocation import largest
+from lth.pruning.rules import largest
 from lth.tickets.ticket import Ticket
 
 
