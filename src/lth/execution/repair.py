@@ -14,12 +14,11 @@ from typing import Any
 from lth import plan
 from lth.config import Experiment
 from lth.errors import UsageError
-from lth.execution.running import environment
+from lth.execution.environment import environment
 from lth.results import records
 from lth.storage import atomic, checksums, documents, integrity, layout, outcomes, runs
 
 UNKNOWN = "; by which examples they were made is lost, and the next run takes its own for these"
-ASIDE = "damaged"  # the folder, below the run's, that damaged files are moved to
 
 
 @dataclass(frozen=True)
@@ -72,7 +71,7 @@ def faults_of(folder: Path, experiment: Experiment) -> dict[str, str]:
     """What is wrong with each damaged training or trial's start, by its name; every stored file is read."""
     digest_of = plan.digests(experiment)
     found = {}
-    for path in sorted(folder.glob("trial-*/start.safetensors")):
+    for path in layout.starts(folder):
         if fault := checksums.tensors_fault(path.read_bytes()):
             found[path.relative_to(folder).as_posix()] = fault
     trainings = integrity.on_disk(folder)
@@ -91,7 +90,7 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) ->
         yield Work(f"set aside {folder / layout.TICKET}: {fault}", aside(folder, layout.TICKET))
     whole = [name for name in integrity.on_disk(folder) if name not in faults]
     for name in (plan.training_id(trial, 0) for trial in range(1, experiment.trials + 1)):
-        start = folder / name.partition("/")[0] / "start.safetensors"
+        start = folder / layout.start_name(layout.trial_of(name))
         if name in whole and (not start.exists() or start.relative_to(folder).as_posix() in faults):
             yield Work(
                 f"make {start} again from the ticket of level 0, which nothing is pruned of", start_from(folder, name)
@@ -99,7 +98,7 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) ->
     for path in (path for name in whole for path in integrity.spoilt_extras(folder, name)):
         name = path.relative_to(folder).as_posix()
         yield Work(f"set aside {path}: reports do without it", aside(folder, name))
-    for path in sorted(folder.glob("trial-*/**/.*.checkpoint")):
+    for path in layout.checkpoints(folder):
         if checksums.tensors_fault(path.read_bytes()):
             yield Work(f"delete {path}: a damaged checkpoint; its training begins anew", path.unlink)
     summaries = {name: summary for name in whole if (summary := outcomes.outcome(folder, name))}
@@ -112,7 +111,7 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) ->
         )
     at_fault = tables_at_fault(folder, experiment, faults)
     lost = records.unbacked(folder) if at_fault else set()
-    for name in ("curves.csv", "summary.csv"):
+    for name in (layout.CURVES_TABLE, layout.SUMMARY_TABLE):
         if lost and (folder / name).exists():
             what = f"it has rows of {records.said(lost)} that the folder does not hold"
             yield Work(f"set aside {folder / name}: {what}", aside(folder, name))
@@ -163,11 +162,11 @@ def aside(folder: Path, name: str) -> Callable[[], None]:
     """Moves a training's own files, or a file, below the run's folder `damaged`; never over what is there."""
 
     def move() -> None:
-        source, target = folder / name, folder / ASIDE / name
+        source, target = folder / name, folder / layout.ASIDE / name
         count = 1
         while target.exists():
             count += 1
-            target = folder / ASIDE / f"{name}.{count}"
+            target = folder / layout.ASIDE / f"{name}.{count}"
         with atomic.failures_named(target):
             if source.is_dir():
                 target.mkdir(parents=True)
@@ -189,8 +188,8 @@ def start_from(folder: Path, level_0: str) -> Callable[[], None]:
         from lth.storage.tensors import save_tensors
         from lth.tickets.ticket import from_bytes
 
-        trial = int(level_0.partition("/")[0].removeprefix("trial-"))
-        ticket = from_bytes(outcomes.read_file(folder, f"{level_0}/ticket.safetensors"))
+        trial = layout.trial_of(level_0)
+        ticket = from_bytes(outcomes.read_file(folder, f"{level_0}/{layout.TICKET}"))
         atomic.write_file(folder / layout.start_name(trial), save_tensors(ticket.start, {"trial": trial}))
 
     return write
@@ -205,7 +204,7 @@ def tables_at_fault(folder: Path, experiment: Experiment, faults: Mapping[str, s
     if not trained:
         return []
     if any(name in trained for name in faults):
-        return [name for name in ("curves.csv", "summary.csv") if (folder / name).exists()]
+        return [name for name in (layout.CURVES_TABLE, layout.SUMMARY_TABLE) if (folder / name).exists()]
     return list(stale_tables(folder, experiment))
 
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
-from uuid import uuid4
 
 from lth.errors import LthError, UsageError
+from lth.storage.layout import unfinished
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
@@ -43,7 +43,7 @@ def write_file(path: Path, content: bytes) -> None:
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """The same, for content that is written bit by bit; a failure in between leaves the old file."""
-    beside = _beside(path)
+    beside = unfinished(path)
     with failures_named(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
@@ -56,12 +56,7 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
             beside.unlink(missing_ok=True)
 
 
-def _beside(path: Path) -> Path:
-    """Where it is written first: a name that no other process has, on this machine or another."""
-    return path.parent / f".{path.name}.{uuid4().hex[:12]}.unfinished"
-
-
-def _write_synced(path: Path, content: bytes) -> None:
+def write_synced(path: Path, content: bytes) -> None:
     with path.open("wb") as handle:
         handle.write(content)
         _sync(handle)

@@ -7,7 +7,6 @@ namesake.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import lru_cache
 from pathlib import Path
@@ -101,7 +100,7 @@ def links_of(folder: Path, summaries: Summaries, find: Callable[[str], Mapping[s
     for name, summary in summaries.items():
         for file, digest in outcomes.told_of(summary, "made_from").items():
             source, _, own = file.rpartition("/")
-            if own == "start.safetensors":
+            if own == layout.START:
                 if file not in starts:
                     starts[file] = start_digest(folder / file)
                 source, there = file, starts[file]
@@ -145,15 +144,9 @@ def other_means(summaries: Summaries, means: object) -> list[str]:
 def on_disk(folder: Path) -> dict[str, Path]:
     """Every folder below a run's that holds files of a training, whole or not, by the training's id.
 
-    The small tables that only reports read are none: a folder of results holds them, and no training.
+    A folder of results holds small tables that only reports read, and no training.
     """
-    found = {}
-    for pattern in ("trial-*/level-*", "trial-*/level-*/*"):
-        for path in folder.glob(pattern):
-            name = path.relative_to(folder).as_posix()
-            if re.fullmatch(r"trial-\d+/level-\d+(/[a-z][^/]*)?", name) and path.is_dir() and _needed(path):
-                found[name] = path
-    return dict(sorted(found.items()))
+    return {name: path for name, path in layout.training_folders(folder) if _needed(path)}
 
 
 def _needed(path: Path) -> list[Path]:

@@ -1,29 +1,37 @@
 """The names and paths of a run's folder: no other module spells one.
 
-experiment.toml, environment.json       the run's
-ticket.safetensors                      the experiment's ticket file, where it has one
-trial-1/start.safetensors               a trial's start
-trial-1/level-03/                       a training: ticket, trained weights, curve, summary
-trial-1/level-03/reinit-2/              a branch
-summary.csv, curves.csv                 tables of all trainings
+    experiment.toml, environment.json       the run's
+    ticket.safetensors                      the experiment's ticket file, where it has one
+    trial-1/start.safetensors               a trial's start
+    trial-1/level-03/                       a training: ticket, trained weights, curve, summary
+    trial-1/level-03/reinit-2/              a branch
+    trial-1/.level-04.checkpoint            the middle of a training
+    summary.csv, curves.csv                 tables of all trainings
+    figures/, report.html, tensorboard/     what is made from the tables
+    damaged/                                what `lth repair` set aside
+
+What begins with a dot is unfinished, or of this moment only.
 """
 
 from __future__ import annotations
 
+import re
 import shlex
+from collections.abc import Iterator
 from pathlib import Path
+from uuid import uuid4
 
 from lth.plan import Artifact
 
-EXPERIMENT, ENVIRONMENT, SUMMARY = "experiment.toml", "environment.json", "summary.json"
-
-
-ANATOMY = ("layers.csv", "pixels.csv", "starts.csv", "degrees.csv")  # small tables that only reports read
-TICKET, TRAINED = "ticket.safetensors", "trained.safetensors"  # a training's; the run's own TICKET is what it was given
-
-
-CURVE = "curve.csv"
+EXPERIMENT, ENVIRONMENT = "experiment.toml", "environment.json"
+TICKET, TRAINED, CURVE, SUMMARY = "ticket.safetensors", "trained.safetensors", "curve.csv", "summary.json"
+START = "start.safetensors"
+SUMMARY_TABLE, CURVES_TABLE = "summary.csv", "curves.csv"
 PACKED_CURVES = "curves.csv.gz"  # in place of curves.csv, where results are kept
+ANATOMY = ("layers.csv", "pixels.csv", "starts.csv", "degrees.csv")  # small tables that only reports read
+FIGURES, REPORT, TENSORBOARD = "figures", "report.html", "tensorboard"
+ASIDE, LOCK, JOBS = "damaged", ".lock", ".slurm"
+CHECKPOINT, UNFINISHED = ".checkpoint", ".unfinished"
 
 
 def file_of(artifact: Artifact) -> str:
@@ -32,12 +40,49 @@ def file_of(artifact: Artifact) -> str:
 
 
 def start_name(trial: int) -> str:
-    return f"trial-{trial}/start.safetensors"
+    return f"trial-{trial}/{START}"
+
+
+def trial_of(name: str) -> int:
+    """The trial of a training, or of a file below its folder."""
+    return int(name.partition("/")[0].removeprefix("trial-"))
+
+
+def starts(folder: Path) -> list[Path]:
+    """The trials' starts in a run's folder."""
+    return sorted(folder.glob(f"trial-*/{START}"))
+
+
+def training_folders(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Every folder below a run's that may be a training's, with the training's id, sorted by it."""
+    patterns = ("trial-*/level-*", "trial-*/level-*/*")
+    found = {path.relative_to(folder).as_posix(): path for pattern in patterns for path in folder.glob(pattern)}
+    for name, path in sorted(found.items()):
+        if re.fullmatch(r"trial-\d+/level-\d+(/[a-z][^/]*)?", name) and path.is_dir():
+            yield name, path
 
 
 def checkpoint_path(folder: Path, training_id: str) -> Path:
     target = folder / training_id
-    return target.parent / f".{target.name}.checkpoint"
+    return target.parent / f".{target.name}{CHECKPOINT}"
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    return sorted(folder.glob(f"trial-*/**/.*{CHECKPOINT}"))
+
+
+def checkpointed(path: Path) -> str:
+    """The name of the folder beside a checkpoint that its training will have."""
+    return path.stem.removeprefix(".")
+
+
+def unfinished(path: Path) -> Path:
+    """Where a file or folder is written first: a name that no other process has, on this machine or another."""
+    return path.parent / f".{path.name}.{uuid4().hex[:12]}{UNFINISHED}"
+
+
+def is_unfinished(name: str) -> bool:
+    return name.startswith(".") and name.endswith(UNFINISHED)
 
 
 def quoted(path: Path) -> str:

@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from lth.errors import UsageError
-from lth.storage import checksums
-from lth.storage.atomic import _beside, _write_synced, failures_named
+from lth.storage import checksums, layout
+from lth.storage.atomic import failures_named, write_synced
 from lth.storage.documents import read_json
 from lth.storage.layout import SUMMARY, TRAINED, checkpoint_path, mended_by
 
@@ -46,11 +46,11 @@ def status(folder: Path, training_id: str) -> str | None:
 def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -> None:
     """Store a training: all files or, where that fails, none. Its checkpoint goes."""
     target = folder / training_id
-    beside = _beside(target)
+    beside = layout.unfinished(target)
     with failures_named(beside):
         beside.mkdir(parents=True)
         for name, content in files.items():
-            _write_synced(beside / name, content)
+            write_synced(beside / name, content)
         if target.exists() and not is_done(folder, training_id):
             # what is left of a damaged one, and the branches below it
             for name in sorted(files, key=lambda name: name == SUMMARY):  # which makes it whole: the last
@@ -116,7 +116,7 @@ def clear_unfinished(folder: Path) -> None:
     for parent, folders, files in os.walk(folder):
         for name in folders + files:
             path = Path(parent, name)
-            if name.startswith(".") and name.endswith(".unfinished"):
+            if layout.is_unfinished(name):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
-            elif path.suffix == ".checkpoint" and has_trained(Path(parent), path.stem.removeprefix(".")):
+            elif path.suffix == layout.CHECKPOINT and has_trained(Path(parent), layout.checkpointed(path)):
                 path.unlink(missing_ok=True)  # killed between storing the training and removing this

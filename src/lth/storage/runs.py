@@ -14,7 +14,7 @@ from lth.errors import LthError, UsageError
 from lth.storage import checksums
 from lth.storage.atomic import failures_named, make_folder, write_file
 from lth.storage.documents import read_json
-from lth.storage.layout import ENVIRONMENT, EXPERIMENT, quoted
+from lth.storage.layout import ENVIRONMENT, EXPERIMENT, LOCK, quoted
 
 LOCK_SECONDS = 1.0
 
@@ -77,8 +77,8 @@ def read_environment(folder: Path, experiment: Experiment) -> dict[str, Any] | N
 def lock(folder: Path) -> Iterator[None]:
     """Make the run's folder if need be, and hold it against other processes; a dead owner holds nothing."""
     make_folder(folder)
-    with failures_named(folder / ".lock"):
-        handle = (folder / ".lock").open("w")
+    with failures_named(folder / LOCK):
+        handle = (folder / LOCK).open("w")
     with handle:
         try:
             patience = time.monotonic() + LOCK_SECONDS
@@ -102,7 +102,7 @@ def _held(handle: IO[str]) -> bool:
 def in_use(folder: Path) -> bool:
     """Whether a process holds the run's folder."""
     try:
-        with (folder / ".lock").open() as handle:
+        with (folder / LOCK).open() as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

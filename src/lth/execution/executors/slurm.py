@@ -28,11 +28,11 @@ from lth.execution.job import carry_out, keep_start
 from lth.execution.resources import Resources, choose
 from lth.execution.setup import set_up, setup_of
 from lth.plan import Training
-from lth.storage import atomic, outcomes
+from lth.storage import atomic, layout, outcomes
 from lth.training.loop import Hooks, Stopped
 
 CLUSTER = "slurm"  # tests say "local": submitit's own, whose jobs are processes of this machine
-FOLDER = ".slurm"  # in the run's; a folder for each session of a driver, with its jobs' logs
+FOLDER = layout.JOBS  # in the run's; a folder for each session of a driver, with its jobs' logs
 JOBS = 64  # queued or running at once, unless --workers says otherwise
 MINUTES = 60  # of a job, unless SBATCH_TIMELIMIT says otherwise; one that needs more is queued again
 REQUEUES = 10_000
