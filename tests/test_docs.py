@@ -78,3 +78,9 @@ def test_their_python_runs(page: str, tmp_path: Path, monkeypatch: pytest.Monkey
     names: dict[str, Any] = {"__name__": page}
     for block in re.findall(r"```python\n(.*?)```", PAGES[page], re.DOTALL):
         exec(block, names)
+
+
+def test_the_picture_of_the_packages_has_them_in_the_order_of_imports() -> None:
+    picture = (ROOT / "docs" / "packages.svg").read_text(encoding="utf-8")
+    names = [name for box in re.findall(r'font-weight="bold">([^<]+)<', picture) for name in box.split(", ")]
+    assert tuple(names) == test_imports.ORDER
