@@ -15,6 +15,7 @@ import pytest
 import typer
 
 import lth
+import test_imports
 from lth import config
 from lth.cli import app
 
