@@ -1,4 +1,4 @@
-"""3x3 convolutions of small images by the compiled kernels for processors with a matrix unit (native/matrix_conv.hpp).
+"""3x3 convolutions of small images by the compiled kernels for processors with a matrix unit (native/conv/matrix_conv.hpp).
 
 oneDNN's convolutions run there at a fraction of that unit's pace where images have few pixels.
 """

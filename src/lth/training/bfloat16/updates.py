@@ -43,7 +43,7 @@ def step(recipe: Recipe, lr: float, count: int, slots: Sequence[Slot], gradients
     """Update number `count`, from 1, by gradients of float32 or bfloat16. A pruned weight, which is 0, remains so."""
     if slots and slots[0].value.device.type == "cpu" and kernels.core() is not None:
         how = kernels.core().Update(
-            list(MOMENTS).index(recipe.optimizer), lr, recipe.weight_decay, recipe.momentum or 0.0, BETA1, BETA2,
+            recipe.optimizer, lr, recipe.weight_decay, recipe.momentum or 0.0, BETA1, BETA2,
             EPSILON, 1 - BETA1**count, 1 - BETA2**count,
         )  # fmt: skip
         for slot, gradient in zip(slots, gradients, strict=True):
