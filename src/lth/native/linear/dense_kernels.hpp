@@ -141,7 +141,7 @@ void sink_columns(Panels matrix, const uint32_t* mask, const Batch& batch, const
 
 // The gradient of each weight goes to the sink.
 template <class Sink>
-void dense_gradients(Panels matrix, const uint32_t* mask, const Batch& batch, const Sink& sink) {
+void dense_gradients(Panels matrix, const uint32_t* mask, Batch batch, Sink sink) {
     for_each_panel(matrix, [&](int32_t start, int32_t width) {
         for (int32_t column = 0; column < width; column += lanes) {
             const int32_t left = (width - column) / W;

@@ -110,7 +110,7 @@ LTH_INLINE Vec strip_sum(const float* row) {
 }
 
 template <class Sink>
-void bias_gradients(int32_t units, const Batch& batch, const Sink& sink) {
+void bias_gradients(int32_t units, Batch batch, Sink sink) {
     for (int32_t unit = 0; unit < units; unit += W) {
         Vec total = {};
         for (int32_t s = 0; s < batch.strips; ++s) {

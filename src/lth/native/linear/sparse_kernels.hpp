@@ -106,7 +106,7 @@ LTH_INLINE void gradients_of(Segment segment, const uint16_t* columns, const Bat
 // The gradient of each weight goes to the sink. Quads wait until there are many vectors of them, whichever rows they
 // belong to.
 template <class Sink>
-void sparse_gradients(SparseRows matrix, const Batch& batch, const Sink& sink) {
+void sparse_gradients(SparseRows matrix, Batch batch, Sink sink) {
     constexpr int per_vector = W / 4, enough = 16;
     Vec quads[enough + Segment::longest / 4 + per_vector];
     const uint16_t* columns = matrix.columns;
