@@ -54,6 +54,13 @@ class Network(Entry):
     options: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class RecipePart(Entry):
+    """An optimizer or a schedule, and the keys of [recipe] that it takes and others refuse."""
+
+    options: tuple[str, ...] = ()
+
+
 MODELS: dict[str, Network] = {
     "lenet": Network(
         "fully connected layers with ReLU: LeNet-300-100, or any other sizes",
@@ -133,10 +140,17 @@ BRANCHES: dict[str, Control] = {
         "the start's largest weights, as many as the ticket's: why train?", mask="initial", start="trial"
     ),
 }
-OPTIMIZERS: dict[str, Entry] = {
-    "adam": Entry("Adam"),
-    "sgd": Entry("stochastic gradient descent"),
-    "momentum": Entry("SGD with momentum"),
+OPTIMIZERS: dict[str, RecipePart] = {
+    "adam": RecipePart("Adam; weight decay is added to the gradient", "lth.training.optimizers:adam"),
+    "adamw": RecipePart("Adam with decoupled weight decay", "lth.training.optimizers:adamw"),
+    "sgd": RecipePart("stochastic gradient descent", "lth.training.optimizers:sgd"),
+    "momentum": RecipePart("SGD with momentum", "lth.training.optimizers:momentum", ("momentum",)),
+    "nesterov": RecipePart("SGD with Nesterov momentum", "lth.training.optimizers:nesterov", ("momentum",)),
+}
+SCHEDULES: dict[str, RecipePart] = {
+    "steps": RecipePart("constant, with tenfold drops at `drops`", "lth.training.schedule:steps", ("drops",)),
+    "cosine": RecipePart("half a cosine from the full rate to 0", "lth.training.schedule:cosine"),
+    "linear": RecipePart("a straight line from the full rate to 0", "lth.training.schedule:linear"),
 }
 MEASURES: dict[str, Entry] = {}
 EXECUTORS: dict[str, Entry] = {
@@ -152,6 +166,7 @@ KINDS: dict[str, Mapping[str, Entry]] = {
     "scores": SCORES,
     "strategies": STRATEGIES,
     "optimizers": OPTIMIZERS,
+    "schedules": SCHEDULES,
     "measures": MEASURES,
     "executors": EXECUTORS,
 }

@@ -18,7 +18,7 @@ import torch
 from torch import Tensor, nn
 
 from lth import data as datasets
-from lth import native, plan
+from lth import plan
 from lth.config import Experiment, Recipe, is_own
 from lth.data.splits import check_channels, check_validation
 from lth.errors import LthError, UsageError
@@ -105,7 +105,7 @@ def choose(experiment: Experiment, shape: tuple[int, ...], classes: int, engine:
     if engine == "native" and device != "cpu":
         raise UsageError(f"--engine native runs on the CPU, not on {device}; give --device cpu or --engine torch")
     model, asked = build(experiment.model, shape, classes), experiment.recipe.precision
-    obstacle = _obstacle(model, experiment, device)
+    obstacle = native_engine.obstacle(experiment.recipe, model, device)
     if engine == "native" and obstacle:
         raise UsageError(f"--engine native: {obstacle}; give --engine torch")
     chosen = "torch" if engine == "torch" or obstacle else "native"
@@ -123,21 +123,6 @@ def choose(experiment: Experiment, shape: tuple[int, ...], classes: int, engine:
     if precision == "bfloat16" and device == "cpu":
         why += f", {kernels.said()}"
     return Means(chosen, device, precision, threads=1), f"{reason}; {precision}: {why}"
-
-
-def _obstacle(model: nn.Module, experiment: Experiment, device: str) -> str | None:
-    """Why the native engine cannot train `model` on `device`, in a clause; None where it can."""
-    if device != "cpu":
-        return f"the device is {device}"
-    if experiment.recipe.augment:
-        return "recipe.augment is set"
-    if experiment.recipe.precision == "bfloat16":
-        return "recipe.precision is bfloat16"
-    if experiment.recipe.compile:
-        return "recipe.compile is set"
-    if not native.available():
-        return native.why_not()
-    return None if native_engine.chain(model) else "the network is no chain of Linear and ReLU"
 
 
 def check(experiment: Experiment, data: datasets.Data) -> Ladder:
@@ -461,10 +446,13 @@ def checkpoint_bytes(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> byt
     """The middle of the training that `identity` says, as the bytes of a safetensors file."""
     tensors = {f"state/{name}": tensor for name, tensor in checkpoint.state.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in checkpoint.best.items()}
+    for iteration, state in checkpoint.states.items():
+        tensors |= {f"states/{iteration}/{name}": tensor for name, tensor in state.items()}
     facts = {
         "iteration": checkpoint.iteration,
         "seconds": checkpoint.seconds,
         "curve": [asdict(row) for row in checkpoint.curve],
+        "states": list(checkpoint.states),
         "identity": dict(identity),
     }
     return save_tensors(tensors, facts)
@@ -483,7 +471,8 @@ def from_checkpoint_bytes(content: bytes | None, identity: Mapping[str, Any]) ->
             raise ValueError("it is of another training")
         facts["curve"] = [Evaluation(**row) for row in facts["curve"]]
         state, best = (_below(part, tensors) for part in ("state/", "best/"))
-        return Checkpoint(**facts, state=state, best=best)
+        states = {iteration: _below(f"states/{iteration}/", tensors) for iteration in facts.pop("states", [])}
+        return Checkpoint(**facts, state=state, best=best, states=states)
     except (KeyError, ValueError, TypeError) as error:
         log.warning("a checkpoint cannot be used: %s; its training begins anew", error)
         return None
