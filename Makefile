@@ -7,7 +7,7 @@ INSTALLED := .venv/.installed
 
 install: $(INSTALLED)
 
-$(INSTALLED): pyproject.toml constraints.txt setup.py $(wildcard src/lth/native/*.cpp src/lth/native/*.hpp)
+$(INSTALLED): pyproject.toml constraints.txt setup.py $(wildcard src/lth/native/*/*.cpp src/lth/native/*/*.hpp)
 	$(PYTHON) -m venv .venv
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
 	touch $(INSTALLED)

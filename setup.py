@@ -19,19 +19,23 @@ from setuptools.errors import CompileError
 
 NATIVE = Path("src/lth/native")
 FAILURES = {"_core": "build-failure.txt", "_conv": "conv-build-failure.txt"}
+FOLDERS = {"_core": "linear", "_conv": "conv"}  # an extension's sources; both include what is in shared/
 SOURCES = {
     "_core": ["bindings.cpp", "network.cpp", "layer.cpp", "layout.cpp", "dispatch.cpp"],
-    "_conv": ["conv_bindings.cpp"],
+    "_conv": ["bindings.cpp", "bind_convolutions.cpp", "bind_matrices.cpp", "bind_sparse.cpp"],
 }
 KERNELS = {  # what is compiled with the flags of an instruction set, into a folder of its name
     "_core": {name: ["kernels.cpp"] for name in ("kernels_avx512", "kernels_avx2", "kernels_plain")},
     "_conv": {
         "conv_avx512_bf16": [
-            "conv_kernels.cpp",
-            "matrix_conv.cpp",
+            "winograd.cpp",
+            "thin.cpp",
+            "pooling.cpp",
             "small_images.cpp",
+            "matrix_conv.cpp",
             "sparse_conv.cpp",
             "sparse_linear.cpp",
+            "update.cpp",
         ],
     },
 }
@@ -91,17 +95,24 @@ class BuildNative(build_ext):
         import pybind11
 
         self.compiler.spawn = self.compiler.call = run  # setuptools renamed the one to the other
-        ext.include_dirs = [pybind11.get_include()]
+        ext.include_dirs = [str(NATIVE), pybind11.get_include()]
         ext.extra_compile_args, ext.extra_link_args, ext.extra_objects = [*FLAGS, *threads], threads, []
-        for name, sources in KERNELS[ext.name.rpartition(".")[2]].items():
+        extension = ext.name.rpartition(".")[2]
+        for name, sources in KERNELS[extension].items():
             ext.extra_objects += self.compiler.compile(
-                [str(NATIVE / source) for source in sources],
+                paths(extension, sources),
                 output_dir=str(Path(self.build_temp) / name),
                 macros=[("LTH_KERNELS", name)],
+                include_dirs=[str(NATIVE)],
                 extra_postargs=[*FLAGS, *kernel_flags(name)],
                 depends=ext.depends,
             )
         super().build_extension(ext)
+
+
+def paths(extension: str, sources: list[str]) -> list[str]:
+    """Where the sources of an extension are."""
+    return [str(NATIVE / FOLDERS[extension] / source) for source in sources]
 
 
 def failure(ext: Extension) -> str:
@@ -131,8 +142,8 @@ setup(
     ext_modules=[
         Extension(
             f"lth.native.{name}",
-            [str(NATIVE / source) for source in sources],
-            depends=[str(path) for path in NATIVE.glob("*.[ch]pp")],
+            paths(name, sources),
+            depends=[str(path) for path in NATIVE.rglob("*.[ch]pp")],
             language="c++",
             optional=True,
         )

@@ -34,7 +34,7 @@ from lth.pruning import masks
 from lth.randomness import generator
 from lth.training.bfloat16 import sparse, updates
 from lth.training.bfloat16.lowering import lower
-from lth.training.learners import optimizer_for
+from lth.training.optimizers import optimizer_for
 from lth.training.torch_engine import TorchEngine
 
 NAMES = ("conv2", "conv4", "conv6", "conv6-256", "resnet18", "vgg19")

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 from lth.config import Recipe
 from lth.training.bfloat16 import kernels, sparse, updates
-from lth.training.learners import optimizer_for
+from lth.training.optimizers import optimizer_for
 from lth.training.precision import hardware
 
 pytestmark = [

@@ -181,12 +181,13 @@ def keeps_trained(experiment: Experiment, training_id: str) -> bool:
     return experiment.store.keep == "all"
 
 
-def evaluations(recipe: Recipe) -> list[tuple[int, bool]]:
-    """The evaluated iterations, in order, each with whether the test set is evaluated too.
+def evaluations(recipe: Recipe, begin: int = 0) -> list[tuple[int, bool]]:
+    """The evaluated iterations of a training from `begin`, in order, each with whether the test set is evaluated too.
 
-    Iteration 1, every `eval_every` after it, each of `report_at`, and the last; an iteration beyond the last is none.
+    The grid is the same wherever a training begins: iteration 1, every `eval_every` after it, each of `report_at`, and
+    the last. Evaluated are those of it above `begin`, and the first update, `begin` + 1.
     """
-    last, test_every = recipe.iterations, recipe.test_every or recipe.eval_every
-    always = {n for n in (*recipe.report_at, last) if n <= last}
-    regular = range(1, last + 1, recipe.eval_every)
-    return [(i, i in always or (i - 1) % test_every == 0) for i in sorted({*regular, *always})]
+    first, last, test_every = begin + 1, recipe.iterations, recipe.test_every or recipe.eval_every
+    always = {n for n in (first, *recipe.report_at, last) if first <= n <= last}
+    regular = {n for n in range(1, last + 1, recipe.eval_every) if n >= first}
+    return [(i, i in always or (i - 1) % test_every == 0) for i in sorted(regular | always)]

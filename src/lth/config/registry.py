@@ -57,6 +57,13 @@ class Network(Entry):
     options: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True)
+class RecipePart(Entry):
+    """An optimizer or a schedule, and the keys of [recipe] that it takes and others refuse."""
+
+    options: tuple[str, ...] = ()
+
+
 MODELS: dict[str, Network] = {
     "lenet": Network(
         "fully connected layers with ReLU: LeNet-300-100, or any other sizes",
@@ -142,10 +149,17 @@ STRUCTURES: dict[str, Entry] = {
     "weights": Entry("single weights"),
     "N:M": Entry("N of every M consecutive inputs survive, such as 2:4", "lth.pruning.structures:outside_groups"),
 }
-OPTIMIZERS: dict[str, Entry] = {
-    "adam": Entry("Adam"),
-    "sgd": Entry("stochastic gradient descent"),
-    "momentum": Entry("SGD with momentum"),
+OPTIMIZERS: dict[str, RecipePart] = {
+    "adam": RecipePart("Adam; weight decay is added to the gradient", "lth.training.optimizers:adam"),
+    "adamw": RecipePart("Adam with decoupled weight decay", "lth.training.optimizers:adamw"),
+    "sgd": RecipePart("stochastic gradient descent", "lth.training.optimizers:sgd"),
+    "momentum": RecipePart("SGD with momentum", "lth.training.optimizers:momentum", ("momentum",)),
+    "nesterov": RecipePart("SGD with Nesterov momentum", "lth.training.optimizers:nesterov", ("momentum",)),
+}
+SCHEDULES: dict[str, RecipePart] = {
+    "steps": RecipePart("constant, with tenfold drops at `drops`", "lth.training.schedule:steps", ("drops",)),
+    "cosine": RecipePart("half a cosine from the full rate to 0", "lth.training.schedule:cosine"),
+    "linear": RecipePart("a straight line from the full rate to 0", "lth.training.schedule:linear"),
 }
 MEASURES: dict[str, Entry] = {}
 EXECUTORS: dict[str, Entry] = {
@@ -164,6 +178,7 @@ KINDS: dict[str, Mapping[str, Entry]] = {
     "mask rules": MASK_RULES,
     "start rules": START_RULES,
     "optimizers": OPTIMIZERS,
+    "schedules": SCHEDULES,
     "measures": MEASURES,
     "executors": EXECUTORS,
 }

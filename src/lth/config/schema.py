@@ -38,6 +38,7 @@ from lth.config.names import (
     shown,
     sigma_in,
 )
+from lth.config.registry import OPTIMIZERS, SCHEDULES, RecipePart
 from lth.errors import UsageError
 
 # Far beyond what anybody trains, and near enough that a slip of the keyboard is refused instead of filling the memory.
@@ -199,18 +200,38 @@ def _not_idle(option: str, value: Any, info: ValidationInfo) -> Any:
     return value
 
 
+def _options(part: str, choices: Mapping[str, RecipePart], info: ValidationInfo) -> tuple[str, ...]:
+    """The keys that the chosen optimizer or schedule takes; no keys where the choice itself is invalid."""
+    return choices[info.data[part]].options if part in info.data else ()
+
+
+def _taken_by(key: str, part: str, choices: Mapping[str, RecipePart], info: ValidationInfo) -> None:
+    """Raise ValueError where the chosen optimizer or schedule does not take `key`."""
+    if part in info.data and key not in _options(part, choices, info):
+        names = " or ".join(f'"{name}"' for name, choice in choices.items() if key in choice.options)
+        raise ValueError(f'it is for recipe.{part} = {names}, but the {part} is "{info.data[part]}"')
+
+
 class Recipe(Value):
-    optimizer: Literal["adam", "sgd", "momentum"] = Field(
-        default="adam", description="adam, sgd, or momentum (SGD with it)"
-    )
+    optimizer: Text = Field(default="adam", description=f"one of {', '.join(OPTIMIZERS)}")
     lr: Real = Field(gt=0, description="learning rate")
-    momentum: Fraction | None = Field(default=None, description="of optimizer momentum; 0.9 unless given")
-    weight_decay: Real = Field(default=0.0, ge=0, description="L2 penalty on weights and biases")
+    momentum: Fraction | None = Field(
+        default=None, description="momentum of the optimizers momentum and nesterov; 0.9 unless given"
+    )
+    weight_decay: Real = Field(
+        default=0.0, ge=0, description="L2 penalty on weights and biases; for adamw, decoupled weight decay"
+    )
+    clip: Real | None = Field(
+        default=None,
+        gt=0,
+        description="largest norm of the whole gradient, scaled down where it is larger; off unless given",
+    )
     iterations: Positive = Field(description="updates in one training")
     batch: Positive = Field(default=60, description="examples in an update; the last batch of an epoch may be smaller")
     warmup: Whole = Field(
         default=0, ge=0, le=10**12, description="iterations over which the learning rate rises linearly from 0"
     )
+    schedule: Text = Field(default="steps", description=f"learning rate after warmup: one of {', '.join(SCHEDULES)}")
     drops: tuple[Positive, ...] = Field(
         default=(), description="iterations after which the learning rate falls tenfold"
     )
@@ -236,14 +257,30 @@ class Recipe(Value):
         default=False, description="run the network through torch.compile: once for all trainings; it pays on a GPU"
     )
 
+    @field_validator("optimizer")
+    @classmethod
+    def _known_optimizer(cls, name: str) -> str:
+        return known_name("optimizer", name, OPTIMIZERS, "lth list optimizers")
+
+    @field_validator("schedule")
+    @classmethod
+    def _known_schedule(cls, name: str) -> str:
+        return known_name("schedule", name, SCHEDULES, "lth list schedules")
+
     @field_validator("momentum")
     @classmethod
     def _with_its_optimizer(cls, given: float | None, info: ValidationInfo) -> float | None:
-        optimizer = info.data.get("optimizer")
-        if optimizer == "momentum":
-            return 0.9 if given is None else given
-        if given is not None and optimizer:
-            raise ValueError(f'it is for recipe.optimizer = "momentum", but the optimizer is "{optimizer}"')
+        if given is not None:
+            _taken_by("momentum", "optimizer", OPTIMIZERS, info)
+        elif "momentum" in _options("optimizer", OPTIMIZERS, info):
+            return 0.9
+        return given
+
+    @field_validator("drops")
+    @classmethod
+    def _with_its_schedule(cls, given: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if given:
+            _taken_by("drops", "schedule", SCHEDULES, info)
         return given
 
     @field_validator("test_every")

@@ -20,10 +20,13 @@ def checkpoint_bytes(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> byt
     """The middle of the training that `identity` names."""
     tensors = {f"state/{name}": tensor for name, tensor in checkpoint.state.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in checkpoint.best.items()}
+    for iteration, state in checkpoint.states.items():
+        tensors |= {f"states/{iteration}/{name}": tensor for name, tensor in state.items()}
     facts = {
         "iteration": checkpoint.iteration,
         "seconds": checkpoint.seconds,
         "curve": [asdict(row) for row in checkpoint.curve],
+        "states": list(checkpoint.states),
         "identity": dict(identity),
     }
     return save_tensors(tensors, facts)
@@ -42,7 +45,8 @@ def from_checkpoint_bytes(content: bytes | None, identity: Mapping[str, Any]) ->
             raise ValueError("it is of another training")
         facts["curve"] = [Evaluation(**row) for row in facts["curve"]]
         state, best = (below(prefix, tensors) for prefix in ("state/", "best/"))
-        return Checkpoint(**facts, state=state, best=best)
+        states = {iteration: below(f"states/{iteration}/", tensors) for iteration in facts.pop("states", [])}
+        return Checkpoint(**facts, state=state, best=best, states=states)
     except (KeyError, ValueError, TypeError) as error:
         log.warning("a checkpoint cannot be used: %s; its training starts over", error)
         return None

@@ -7,7 +7,6 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lth import native
 from lth.config import Experiment, is_own
 from lth.errors import UsageError
 from lth.models import build
@@ -36,7 +35,7 @@ def choose(
     """
     device = _device(engine, device)
     model = build(experiment.model, shape, classes)
-    obstacle = _obstacle(model, experiment, device)
+    obstacle = native_engine.obstacle(experiment.recipe, model, device)
     if engine == "native" and obstacle:
         raise UsageError(f"--engine native: {obstacle}; give --engine torch")
     chosen = "torch" if engine == "torch" or obstacle else "native"
@@ -70,18 +69,3 @@ def _precision(experiment: Experiment, model: nn.Module, device: str) -> tuple[s
     if precision == "bfloat16" and device == "cpu":
         why += f", {kernels.said()}"
     return precision, why
-
-
-def _obstacle(model: nn.Module, experiment: Experiment, device: str) -> str | None:
-    """Why the native engine cannot train `model` on `device`, in a clause; None where it can."""
-    if device != "cpu":
-        return f"the device is {device}"
-    if experiment.recipe.augment:
-        return "recipe.augment is set"
-    if experiment.recipe.precision == "bfloat16":
-        return "recipe.precision is bfloat16"
-    if experiment.recipe.compile:
-        return "recipe.compile is set"
-    if not native.available():
-        return native.why_not()
-    return None if native_engine.chain(model) else "the network is no chain of Linear and ReLU"

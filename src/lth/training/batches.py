@@ -18,6 +18,7 @@ from lth.errors import UsageError
 from lth.randomness import generator, global_draws
 
 Key = tuple[Hashable, ...]
+EVALUATION_BATCH = 250  # its activations stay near the processor; fixed, as another size may round the sums otherwise
 
 
 @lru_cache(maxsize=8)

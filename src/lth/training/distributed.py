@@ -23,7 +23,7 @@ from lth.config import Recipe
 from lth.models.dropout import set_row
 from lth.pruning.masks import Mask, Weights
 from lth.training.batches import Key
-from lth.training.learners import Float32
+from lth.training.learners import Float32, Moments
 from lth.training.torch_engine import Prepared, TorchEngine
 
 
@@ -31,9 +31,10 @@ class DistributedEngine:
     """One training of `model` on all processes. On process 0 it is an Engine; the others `follow` it."""
 
     def __init__(
-        self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str
-    ) -> None:
-        self.engine = TorchEngine(model, start, mask, recipe, data, key, device, Distributed)
+        self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str,
+        begin: int = 0, moments: Moments | None = None,
+    ) -> None:  # fmt: skip
+        self.engine = TorchEngine(model, start, mask, recipe, data, key, device, begin, moments, Distributed)
 
     @property
     def iteration(self) -> int:
@@ -56,6 +57,9 @@ class DistributedEngine:
 
     def state(self) -> dict[str, Tensor]:
         return self.engine.state()
+
+    def moments(self) -> dict[str, Tensor]:
+        return self.engine.moments()
 
     def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:
         tell("restore", state, iteration)
@@ -103,6 +107,7 @@ class Distributed:
         self.module, self.outputs = self.own.module, self.own.outputs
         self.weights, self.set_weights = self.own.weights, self.own.set_weights
         self.state, self.restore = self.own.state, self.own.restore
+        self.moments, self.set_moments = self.own.moments, self.own.set_moments
         self.parallel = DistributedDataParallel(self.module)
 
     def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor:

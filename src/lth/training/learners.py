@@ -11,9 +11,17 @@ from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
 from lth.config import Recipe
+from lth.errors import UsageError
 from lth.pruning.masks import Mask, Weights
 from lth.training.bfloat16 import updates
 from lth.training.bfloat16.lowering import lower
+from lth.training.gradients import bits_of, select_
+from lth.training.optimizers import optimizer_for, optimizer_named
+from lth.training.update_loop import step
+
+# What an optimizer has gathered, in one form for all engines: PARAMETER/MOMENT -> a tensor of the parameter's shape,
+# and "count", the updates that this optimizer has done, where its steps depend on them.
+Moments = Mapping[str, Tensor]
 
 
 class Learner(Protocol):
@@ -27,15 +35,8 @@ class Learner(Protocol):
     def set_weights(self, weights: Weights) -> None: ...
     def state(self) -> dict[str, Tensor]: ...  # the optimizer's tensors
     def restore(self, state: Mapping[str, Tensor], iteration: int) -> None: ...
-
-
-def optimizer_for(recipe: Recipe, parameters: list[nn.Parameter], fused: bool = True) -> torch.optim.Optimizer:
-    """A fresh optimizer, as each level gets one. A fused one takes no sparse gradients."""
-    if recipe.optimizer == "adam":
-        return torch.optim.Adam(parameters, lr=recipe.lr, weight_decay=recipe.weight_decay, fused=fused)
-    return torch.optim.SGD(
-        parameters, lr=recipe.lr, momentum=recipe.momentum or 0.0, weight_decay=recipe.weight_decay, fused=fused
-    )
+    def moments(self) -> dict[str, Tensor]: ...  # see `Moments`
+    def set_moments(self, moments: Moments) -> None: ...
 
 
 def call(network: nn.Module, x: Tensor) -> Tensor:
@@ -61,11 +62,12 @@ class Float32:
     """The network as it is: the reference that anything faster is held against."""
 
     def __init__(self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str) -> None:
-        self.module, self.call = model.to(device), caller(recipe)
+        self.module, self.call, self.recipe = model.to(device), caller(recipe), recipe
         self.module.load_state_dict(dict(start))
-        parameters = dict(self.module.named_parameters())
-        self.optimizer = optimizer_for(recipe, list(parameters.values()), fused=not sparse_gradients(model))
-        self.masked = [(parameters[name], layer.to(device, parameters[name].dtype)) for name, layer in mask.items()]
+        self.parameters = dict(self.module.named_parameters())
+        self.optimizer = optimizer_for(recipe, list(self.parameters.values()), fused=not sparse_gradients(model))
+        self.bits = {name: bits_of(layer, self.parameters[name]) for name, layer in mask.items()}
+        self.masked = [(self.parameters[name], bits) for name, bits in self.bits.items()]
 
     def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
         loss = cross_entropy(self.outputs(x), y)
@@ -74,15 +76,7 @@ class Float32:
 
     def step(self, loss: Tensor, lr: float) -> None:
         """Follow the gradient of a loss."""
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr
-        self.optimizer.zero_grad()
-        loss.backward()
-        # a pruned weight starts at 0, and without a gradient neither momentum nor weight decay revives it
-        for parameter, mask in self.masked:
-            if parameter.grad is not None:
-                parameter.grad.mul_(mask)
-        self.optimizer.step()
+        step(self.optimizer, loss, lr, self.recipe.clip, self.masked)
 
     def outputs(self, x: Tensor) -> Tensor:
         return self.call(self.module, x)
@@ -103,6 +97,26 @@ class Float32:
         for name, tensor in state.items():
             index, key = name.split("/")
             entries.setdefault(int(index), {})[key] = tensor
+        self._load(entries)
+
+    def moments(self) -> dict[str, Tensor]:
+        entries, names = self.optimizer.state_dict()["state"], list(self.parameters)
+        keys = optimizer_named(self.recipe.optimizer).moments
+        found = {f"{names[index]}/{key}": entry[key] for index, entry in entries.items() for key in keys}
+        count = max((int(entry["step"]) for entry in entries.values() if "step" in entry), default=0)
+        return {name: tensor.detach().cpu().clone() for name, tensor in found.items()} | {"count": torch.tensor(count)}
+
+    def set_moments(self, moments: Moments) -> None:
+        entries: dict[int, dict[str, Tensor]] = {}
+        for index, name in enumerate(self.parameters):
+            for key in optimizer_named(self.recipe.optimizer).moments:
+                moment = moment_of(moments, name, key).clone()
+                if name in self.bits:
+                    select_(moment, self.bits[name].cpu())
+                entries.setdefault(index, {"step": moments["count"].float()})[key] = moment
+        self._load(entries)
+
+    def _load(self, entries: dict[int, dict[str, Tensor]]) -> None:
         groups = self.optimizer.state_dict()["param_groups"]
         self.optimizer.load_state_dict({"state": entries, "param_groups": groups})
 
@@ -155,19 +169,38 @@ class Bfloat16:
             buffer.copy_(weights[name])
 
     def state(self) -> dict[str, Tensor]:
-        keys = updates.MOMENTS[self.recipe.optimizer]
-        found = [self._standard(lambda slot, n=n: slot.moments[n], f"/{key}") for n, key in enumerate(keys)]
-        return {name: tensor for part in found for name, tensor in part.items()}
+        return self.moments()
 
     def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:
-        self.count = iteration
+        """A state that version 0.1 wrote has no count: all updates were this optimizer's."""
+        self.set_moments({"count": torch.tensor(iteration)} | dict(state))
+
+    def moments(self) -> dict[str, Tensor]:
+        keys = optimizer_named(self.recipe.optimizer).moments
+        found = [self._standard(lambda slot, n=n: slot.moments[n], f"/{key}") for n, key in enumerate(keys)]
+        return {name: tensor for part in found for name, tensor in part.items()} | {"count": torch.tensor(self.count)}
+
+    def set_moments(self, moments: Moments) -> None:
+        self.count = int(moments["count"])
         for name, slot in self.slots.items():
-            for moment, key in zip(slot.moments, updates.MOMENTS[self.recipe.optimizer], strict=True):
-                moment.copy_(self.lowered.arranged(name, state[f"{name}/{key}"]))
+            for moment, key in zip(slot.moments, optimizer_named(self.recipe.optimizer).moments, strict=True):
+                moment.copy_(self.lowered.arranged(name, moment_of(moments, name, key)))
+                if slot.bits is not None:
+                    select_(moment, slot.bits)
 
     def _standard(self, of: Callable[[updates.Slot], Tensor], ending: str = "") -> dict[str, Tensor]:
         """A tensor of each parameter, as the network has them: copies on the CPU."""
         return {name + ending: self.lowered.standard(name, of(slot)).cpu().clone() for name, slot in self.slots.items()}
+
+
+def moment_of(moments: Moments, name: str, key: str) -> Tensor:
+    """Raises UsageError where there is no such moment of the parameter `name`."""
+    try:
+        return moments[f"{name}/{key}"]
+    except KeyError:
+        raise UsageError(
+            f"the optimizer's state has no {key} of {name}: it was written by another optimizer or for another model"
+        ) from None
 
 
 LEARNERS: dict[str, Callable[..., Learner]] = {"float32": Float32, "bfloat16": Bfloat16}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
@@ -18,11 +18,16 @@ from lth.pruning.masks import Weights
 SLICE_SECONDS = 0.4  # about how long an engine works between two looks at the world; slicing changes no bit
 CHECKPOINT_SECONDS = 5.0
 CHECKPOINT_COST = 50  # times what a checkpoint took is worked before the next: large networks' take seconds
+OPTIMIZER = "optimizer/"  # before the names of the optimizer's tensors in a kept state
 CHECKPOINT_PAUSE = 1200.0  # seconds of work before the next at most: a machine may have slept while one was written
 
 
 class Engine(Protocol):
-    """What carries a recipe out: one training, in slices of any length."""
+    """What carries a recipe out: one training, in slices of any length.
+
+    `iteration` is that of the weights; a training may begin at any. `state` is all that going on needs, in the engine's
+    own form; `moments` is what the optimizer has gathered, in a form that all engines share.
+    """
 
     @property
     def iteration(self) -> int: ...
@@ -31,6 +36,7 @@ class Engine(Protocol):
     def weights(self) -> dict[str, Tensor]: ...
     def set_weights(self, weights: Weights) -> None: ...
     def state(self) -> dict[str, Tensor]: ...
+    def moments(self) -> dict[str, Tensor]: ...
     def restore(self, state: Mapping[str, Tensor], iteration: int) -> None: ...
 
 
@@ -54,6 +60,7 @@ class Checkpoint:
     curve: list[Evaluation] = field(default_factory=list)
     best: dict[str, Tensor] = field(default_factory=dict)
     state: dict[str, Tensor] = field(default_factory=dict)
+    states: dict[int, dict[str, Tensor]] = field(default_factory=dict)  # see Outcome
 
 
 @dataclass(frozen=True)
@@ -73,34 +80,54 @@ class Stopped(LthError):
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished training."""
+    """A finished training. `states` has what `train` was asked to keep: iteration -> `state_of` the engine there."""
 
     curve: list[Evaluation]
     trained: dict[str, Tensor]
     summary: dict[str, Any]  # the columns of summary.csv that training decides
+    states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
 
-def train(engine: Engine, recipe: Recipe, hooks: Hooks | None = None) -> Outcome:
-    """Train to the recipe's last iteration, or to the first evaluation whose loss is no number.
+def train(
+    engine: Engine,
+    recipe: Recipe,
+    hooks: Hooks | None = None,
+    begin: int = 0,
+    keep: Collection[int] = (),
+    moments: bool = False,
+) -> Outcome:
+    """Train from iteration `begin`, where the engine is, to the recipe's last, or until a loss is not finite.
 
     The early-stop iteration is found afterwards, over all evaluations; the weights of lowest validation loss are kept
-    on the way, and the accuracies at early stop come from them.
+    on the way, and the accuracies at early stop come from them. The state is kept at each iteration of `keep`, with the
+    optimizer's tensors if `moments`.
     """
+    if begin >= recipe.iterations:
+        raise ValueError(f"a training that begins at iteration {begin} cannot end at {recipe.iterations}")
     session = Session(engine, hooks or Hooks())
-    progress = session.progress
-    for iteration, with_test in evaluations(recipe):
-        if progress.curve and iteration <= progress.curve[-1].iteration:
-            continue
+    progress, tested = session.progress, dict(evaluations(recipe, begin))
+    for iteration in session.ahead({*keep, *tested}):
         session.advance(iteration)
-        found = evaluate(engine, iteration, with_test)
-        if found.val_loss < lowest(progress.curve):
-            progress.best = engine.weights()
-        progress.curve.append(found)
-        if not finite(found):
+        if iteration in keep:
+            progress.states[iteration] = state_of(engine, moments)
+        if iteration in tested and not finite(session.evaluate(tested[iteration])):
             break
     trained = engine.weights()
     summary = summarise(engine, recipe, progress)
-    return Outcome(progress.curve, trained, summary | {"seconds": session.seconds})
+    return Outcome(progress.curve, trained, summary | {"seconds": session.seconds}, progress.states)
+
+
+def state_of(engine: Engine, moments: bool = False) -> dict[str, Tensor]:
+    """Weights and buffers by the network's names; if `moments`, what the optimizer has gathered below optimizer/."""
+    gathered = engine.moments() if moments else {}
+    return engine.weights() | {OPTIMIZER + name: tensor for name, tensor in gathered.items()}
+
+
+def parts_of(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
+    """The `start` and the `moments` of an engine that begins at a `state_of`; moments are None where it has none."""
+    weights = {name: tensor for name, tensor in state.items() if not name.startswith(OPTIMIZER)}
+    moments = {name.removeprefix(OPTIMIZER): state[name] for name in state if name not in weights}
+    return weights, moments or None
 
 
 class Session:
@@ -108,7 +135,8 @@ class Session:
 
     def __init__(self, engine: Engine, hooks: Hooks) -> None:
         self.engine, self.hooks = engine, hooks
-        self.progress = hooks.load() or Checkpoint()
+        loaded = hooks.load()
+        self.progress, self.resumed = loaded or Checkpoint(), loaded is not None
         if self.progress.iteration:
             engine.restore(self.progress.state, self.progress.iteration)
         self.saved = time.monotonic()
@@ -121,8 +149,22 @@ class Session:
         """Time that this training has taken, earlier sessions included."""
         return time.monotonic() - self.began
 
+    def ahead(self, stops: Iterable[int]) -> list[int]:
+        """The iterations of `stops` that are still to be done, in order: a checkpoint has done those up to its own."""
+        now = self.engine.iteration
+        return sorted(stop for stop in stops if (stop > now if self.resumed else stop >= now))
+
+    def evaluate(self, with_test: bool) -> Evaluation:
+        """Add a row to the curve, and keep the weights where their validation loss is the lowest so far."""
+        progress = self.progress
+        row = evaluate(self.engine, self.engine.iteration, with_test)
+        if row.val_loss < lowest(progress.curve):
+            progress.best = self.engine.weights()
+        progress.curve.append(row)
+        return row
+
     def advance(self, until: int) -> None:
-        """Work until `until` updates are done. Raises Stopped, after writing a checkpoint, when asked to stop."""
+        """Work until iteration `until`. Raises Stopped, after writing a checkpoint, when asked to stop."""
         while self.engine.iteration < until:
             stop = self.hooks.stopped()
             if stop or time.monotonic() - self.saved > self.pause:

@@ -13,15 +13,13 @@ from lth.config import Recipe
 from lth.data.parts import Part
 from lth.errors import UsageError
 from lth.models import load, tensors
-from lth.models.dropout import set_counter
 from lth.pruning.masks import Weights
 from lth.randomness import global_draws, seed_of
-from lth.training.augment import flip_and_crop
-from lth.training.batches import Key, batches
-from lth.training.learners import caller, optimizer_for, sparse_gradients
-from lth.training.schedule import lr_at
+from lth.training.batches import EVALUATION_BATCH, Key, batches
+from lth.training.learners import caller, sparse_gradients
+from lth.training.optimizers import optimizer_for
+from lth.training.update_loop import do_updates, step
 
-EVALUATION_BATCH = 250
 IGNORED = -100  # the target that cross entropy leaves out
 
 Measure = Callable[[Tensor, Tensor], Tensor | float]
@@ -53,7 +51,7 @@ def count(loss: Measure, targets: Tensor) -> int:
 
 
 class ModuleEngine:
-    """One training of `model` from its present weights; `iteration` counts the updates done.
+    """One training of `model` from its present weights, which are those of iteration `begin`.
 
     `loss` is the mean over a batch; `metric`, of all outputs of a part at once, is higher where the model is better
     (without one it is minus the loss). A missing part evaluates to NaN.
@@ -67,38 +65,30 @@ class ModuleEngine:
         loss: Measure,
         metric: Measure | None,
         key: Key,
+        begin: int = 0,
     ) -> None:
         self.model, self.recipe, self.data, self.key = model, recipe, data, key
-        self.loss, self.metric, self.call, self.iteration = loss, metric, caller(recipe), 0
+        self.loss, self.metric, self.call, self.iteration = loss, metric, caller(recipe), begin
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.optimizer = optimizer_for(recipe, self.trained, fused=not sparse_gradients(model))
         self.device = self.trained[0].device
 
     def advance(self, until: int) -> None:
-        """Do updates until `until` are done. What the module itself draws comes from the training's own seeds."""
-        train = self.data["train"]
-        order = batches(self.key, train.size, self.recipe.batch, self.iteration, until)
-        augment_key, dropout_key = seed_of(*self.key, "augment"), seed_of(*self.key, "dropout")
-        self.model.train()
-        with global_draws(self.device) as seed:
-            for places in order:
-                seed(seed_of(*self.key, "update", self.iteration))
-                set_counter(self.model, dropout_key, self.iteration)
-                x, y = (tensor.to(self.device) for tensor in train.batch(places))
-                if self.recipe.augment:
-                    x = flip_and_crop(x, augment_key, self.iteration)
-                self._update(x, y)
-                self.iteration += 1
+        """Do updates until iteration `until`. What the module itself draws comes from the training's own seeds."""
+        order = batches(self.key, self.data["train"].size, self.recipe.batch, self.iteration, until)
+        examples = lambda batch: self._examples("train", batch)
+        do_updates(self.model, self.recipe, self.key, self.iteration, order, examples, self._update, self.device)
+        self.iteration = until
 
-    def _update(self, x: Tensor, y: Tensor) -> None:
-        for group in self.optimizer.param_groups:
-            group["lr"] = lr_at(self.recipe, self.iteration)
+    def _examples(self, split: str, indices: Tensor) -> tuple[Tensor, Tensor]:
+        x, y = self.data[split].batch(indices)
+        return x.to(self.device), y.to(self.device)
+
+    def _update(self, x: Tensor, y: Tensor, lr: float) -> None:
         loss = self.loss(self._outputs(x), y)
         if not isinstance(loss, Tensor) or loss.dim():
             raise UsageError("the loss has to be one number: the mean over the batch, as a tensor")
-        self.optimizer.zero_grad()
-        loss.backward()
-        self.optimizer.step()
+        step(self.optimizer, loss, lr, self.recipe.clip)
 
     def _outputs(self, x: Tensor) -> Tensor:
         lower = self.recipe.precision == "bfloat16"
@@ -122,7 +112,7 @@ class ModuleEngine:
         with global_draws(self.device) as seed:
             seed(seed_of(*self.key, "evaluate", split))  # what is drawn is the same at each evaluation
             for places in torch.arange(part.size).split(EVALUATION_BATCH):
-                x, y = (tensor.to(self.device) for tensor in part.batch(places))
+                x, y = self._examples(split, places)
                 found = self._outputs(x)
                 if of := count(self.loss, y):
                     total += float(self.loss(found, y)) * of
@@ -141,6 +131,10 @@ class ModuleEngine:
 
     def state(self) -> dict[str, Tensor]:
         """Nothing: a training in the user's own process is not resumed."""
+        return {}
+
+    def moments(self) -> dict[str, Tensor]:
+        """As `state`."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:

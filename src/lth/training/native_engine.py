@@ -16,6 +16,8 @@ from lth.models.dropout import CounterDropout
 from lth.pruning.masks import Mask, Weights
 from lth.randomness import seed_of
 from lth.training.batches import Key, batches
+from lth.training.learners import Moments, moment_of
+from lth.training.optimizers import optimizer_named
 from lth.training.schedule import lr_at
 
 NAME = "native"
@@ -60,6 +62,21 @@ def _is_plain(model: nn.Sequential) -> bool:
     )
 
 
+def obstacle(recipe: Recipe, model: nn.Module, device: str) -> str | None:
+    """Why this engine cannot train `model` by `recipe` on `device`, in a clause; None where it can."""
+    if device != "cpu":
+        return f"the device is {device}"
+    if recipe.augment:
+        return "recipe.augment is set"
+    if recipe.precision == "bfloat16":
+        return "recipe.precision is bfloat16"
+    if recipe.compile:
+        return "recipe.compile is set"
+    if not native.available():
+        return native.why_not()
+    return None if chain(model) else "the network is no chain of Linear and ReLU"
+
+
 def prepare(splits: Splits, device: str) -> Prepared:
     """The data, once for all trainings of this process: split -> what the core reads, without a copy."""
     flat = lambda images, labels: native.Dataset(images.reshape(len(images), -1).numpy(), labels.numpy())
@@ -71,21 +88,24 @@ def prepare(splits: Splits, device: str) -> Prepared:
 
 
 class NativeEngine:
-    """One training of `model`, a chain, from `start` under `mask`; `iteration` counts the updates done."""
+    """One training of `model`, a chain, from `start` under `mask`; `begin` and `moments` are those of TorchEngine."""
 
     def __init__(
-        self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str
-    ) -> None:
+        self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str,
+        begin: int = 0, moments: Moments | None = None,
+    ) -> None:  # fmt: skip
         found = chain(model)
         if found is None:
             raise ValueError("the native engine trains chains of Linear and ReLU only")
         self.layers, self.dropout = found
         self.mask = {f"{name}.weight": mask[f"{name}.weight"].numpy() for name in self.layers}
-        self.recipe, self.data, self.key, self.iteration = recipe, data, key, 0
+        self.recipe, self.data, self.key, self.iteration = recipe, data, key, begin
         self.set_weights(start)
+        if moments is not None:
+            self._set_moments(moments)
 
     def set_weights(self, weights: Weights) -> None:
-        """Begin anew from `weights`, with a fresh optimizer."""
+        """Go on from `weights` at the present iteration, with a fresh optimizer."""
         matrices = [weights[f"{name}.weight"] for name in self.layers]
         self.network = native.Network(
             sizes=[matrices[0].shape[1], *(matrix.shape[0] for matrix in matrices)],
@@ -95,12 +115,14 @@ class NativeEngine:
             optimizer=self.recipe.optimizer,
             momentum=self.recipe.momentum or 0.0,
             weight_decay=self.recipe.weight_decay,
+            clip=self.recipe.clip or 0.0,
             dropout=self.dropout,
             dropout_key=seed_of(*self.key, "dropout"),
+            iteration=self.iteration,
         )
 
     def advance(self, until: int) -> np.ndarray:
-        """Do updates until `until` are done; the loss of each, before its update."""
+        """Do updates until iteration `until`; the loss of each, before its update."""
         order = batches(self.key, len(self.data["train"]), self.recipe.batch, self.iteration, until)
         losses = self.network.train(
             self.data["train"],
@@ -126,6 +148,37 @@ class NativeEngine:
     def state(self) -> dict[str, Tensor]:
         """All that going on needs, beside the iteration; of survivors only."""
         return {name: torch.from_numpy(np.asarray(array)) for name, array in self.network.state().items()}
+
+    def moments(self) -> dict[str, Tensor]:
+        """What the optimizer has gathered, by the network's names; see `Moments`."""
+        state = self.state()
+        found = {name: self._whole(name, state[key]) for name, key in self._moment_keys()}
+        return found | {"count": state["updates"][0]}
+
+    def _set_moments(self, moments: Moments) -> None:
+        state = self.state() | {"updates": moments["count"].reshape(1)}
+        for name, key in self._moment_keys():
+            tensor, mask = moment_of(moments, *name.rsplit("/", 1)), self.mask.get(name.rsplit("/", 1)[0])
+            state[key] = tensor if mask is None else tensor[torch.from_numpy(mask)]
+        self.restore(state, self.iteration)
+
+    def _moment_keys(self) -> list[tuple[str, str]]:
+        """PARAMETER/MOMENT and the core's name of each moment."""
+        return [
+            (f"{layer}.{part}/{moment}", f"{moment}.{number}.{part}")
+            for moment in optimizer_named(self.recipe.optimizer).moments
+            for number, layer in enumerate(self.layers)
+            for part in ("weight", "bias")
+        ]
+
+    def _whole(self, name: str, values: Tensor) -> Tensor:
+        """A moment in its parameter's shape, of the numbers of the weights that survive."""
+        mask = self.mask.get(name.rsplit("/", 1)[0])
+        if mask is None:
+            return values
+        whole = torch.zeros(mask.shape)
+        whole[torch.from_numpy(mask)] = values
+        return whole
 
     def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:
         self.network.load_state({name: tensor.numpy() for name, tensor in state.items()})

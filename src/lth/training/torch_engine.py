@@ -10,17 +10,14 @@ from torch.nn.functional import cross_entropy
 
 from lth.config import Recipe
 from lth.data import Splits, pixels
-from lth.models.dropout import set_counter
 from lth.pruning.masks import Mask, Weights
 from lth.randomness import global_draws, seed_of
-from lth.training.augment import flip_and_crop
-from lth.training.batches import Key, batches
-from lth.training.learners import LEARNERS, Learner
+from lth.training.batches import EVALUATION_BATCH, Key, batches
+from lth.training.learners import LEARNERS, Learner, Moments
 from lth.training.precision import resolve
-from lth.training.schedule import lr_at
+from lth.training.update_loop import do_updates
 
 NAME = "torch"
-EVALUATION_BATCH = 250  # its activations stay near the processor; fixed, as another size may round the sums otherwise
 
 Prepared = Mapping[str, tuple[Tensor, Tensor]]
 
@@ -40,34 +37,33 @@ def on_device(indices: Tensor, device: torch.device) -> Tensor:
 
 
 class TorchEngine:
-    """One training of `model` from `start` under `mask`; `iteration` counts the updates done."""
+    """One training of `model` from `start` under `mask`.
+
+    `iteration` is that of the weights: `begin`, whose weights `start` is, and the updates done since. The optimizer is
+    fresh unless `moments` are given.
+    """
 
     def __init__(
         self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str,
-        learner: Callable[..., Learner] | None = None,
+        begin: int = 0, moments: Moments | None = None, learner: Callable[..., Learner] | None = None,
     ) -> None:  # fmt: skip
         precision, _ = resolve(recipe.precision, model, device)
         self.learner = (learner or LEARNERS[precision])(model, start, mask, recipe, device)
         self.module = self.learner.module
-        self.recipe, self.data, self.key, self.iteration = recipe, data, key, 0
+        self.recipe, self.data, self.key, self.iteration = recipe, data, key, begin
+        if moments is not None:
+            self.learner.set_moments(moments)
 
     def advance(self, until: int) -> list[Tensor]:
-        """Do updates until `until` are done; the loss of each, before its update, as a tensor on the device."""
+        """Do updates until iteration `until`; the loss of each, before its update, as a tensor on the device."""
         images, labels = self.data["train"]
         order = batches(self.key, len(labels), self.recipe.batch, self.iteration, until)
-        sizes = [len(batch) for batch in order]
-        dropout_key, augment_key = seed_of(*self.key, "dropout"), seed_of(*self.key, "augment")
-        losses = []
-        self.module.train()
-        with global_draws(labels.device) as seed:
-            for batch in on_device(torch.cat(order), labels.device).split(sizes) if order else ():
-                set_counter(self.module, dropout_key, self.iteration)
-                seed(seed_of(*self.key, "update", self.iteration))  # what a network of one's own draws
-                x = pixels(images[batch])
-                if self.recipe.augment:
-                    x = flip_and_crop(x, augment_key, self.iteration)
-                losses.append(self.learner.update(x, labels[batch], lr_at(self.recipe, self.iteration)))
-                self.iteration += 1
+        indices = on_device(torch.cat(order), labels.device).split([len(batch) for batch in order]) if order else ()
+        examples = lambda batch: (pixels(images[batch]), labels[batch])
+        losses = do_updates(
+            self.module, self.recipe, self.key, self.iteration, indices, examples, self.learner.update, labels.device
+        )
+        self.iteration += len(losses)
         return losses
 
     def evaluate(self, split: str) -> tuple[float, float]:
@@ -82,7 +78,7 @@ class TorchEngine:
         sums = torch.zeros((2,), dtype=torch.float64, device=labels.device)  # read at the end: a GPU goes on
         batches = list(zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True))
         with global_draws(labels.device) as seed:
-            seed(seed_of(*self.key, "evaluate", split))  # a network of one's own may draw here too: always the same
+            seed(seed_of(*self.key, "evaluate", split))  # a custom model may draw here too: always the same numbers
             for x, y in batches[first::step]:
                 outputs = self.learner.outputs(pixels(x))
                 sums[0] += cross_entropy(outputs, y, reduction="sum")
@@ -105,6 +101,10 @@ class TorchEngine:
         """All that going on needs, beside the iteration: weights, buffers, and the optimizer's tensors."""
         state = {f"weights/{name}": tensor for name, tensor in self.weights().items()}
         return state | {f"optimizer/{name}": tensor for name, tensor in self.learner.state().items()}
+
+    def moments(self) -> dict[str, Tensor]:
+        """What the optimizer has gathered, by the network's names; see `Moments`."""
+        return self.learner.moments()
 
     def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:
         part = lambda prefix: {k.removeprefix(prefix): v for k, v in state.items() if k.startswith(prefix)}

@@ -1,6 +1,6 @@
 """The compiled bfloat16 kernels as torch functions: 3x3 convolutions with what follows them, pooling, and updates.
 
-They need AVX512_BF16 (native/conv_kernels.hpp says what they do). oneDNN's convolutions already run at that
+They need AVX512_BF16 (native/conv/winograd.hpp says what they do). oneDNN's convolutions already run at that
 instruction's limit, so these do fewer products instead, and products of floats where those are faster, as on Intel's
 processors. Processors with AMX are several times as fast at the plain products and have convolutions of their own
 (matrices.py).

@@ -1,6 +1,7 @@
-"""3x3 convolutions of small images by the compiled kernels for processors with a matrix unit (native/matrix_conv.hpp).
+"""3x3 convolutions of small images by the compiled kernels for processors with a matrix unit.
 
-oneDNN's convolutions run there at a fraction of that unit's pace where images have few pixels.
+oneDNN's convolutions run there at a fraction of that unit's pace where images have few pixels. The kernels are in
+native/conv/matrix_conv.hpp.
 """
 
 from __future__ import annotations

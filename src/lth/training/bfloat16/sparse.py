@@ -36,7 +36,7 @@ class Survivors:
 
 @dataclass(frozen=True)
 class Places:
-    """Where a Linear layer's surviving weights are (native/sparse_linear.hpp)."""
+    """Where a Linear layer's surviving weights are (native/conv/sparse_linear.hpp)."""
 
     survivors: Survivors
     columns: Tensor  # int32, counted from the block's first
@@ -57,7 +57,7 @@ def places(mask: Tensor) -> Places:
 
 @dataclass(frozen=True)
 class Way:
-    """The surviving weights of 3x3 kernels in the order of one of the two ways (native/sparse_conv.hpp)."""
+    """The surviving weights of 3x3 kernels in the order of one of the two ways (native/conv/sparse_conv.hpp)."""
 
     rows: int
     columns: int

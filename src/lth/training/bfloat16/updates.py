@@ -4,19 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
 from torch import Tensor
-from torch.optim.adam import adam
-from torch.optim.sgd import sgd
 
 from lth.config import Recipe
 from lth.training.bfloat16 import kernels
+from lth.training.gradients import bits_of, clip, select_
+from lth.training.optimizers import BETA1, BETA2, EPSILON, optimizer_named
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, as torch has them
 WORTH_A_THREAD = 2**15  # numbers of a parameter
-MOMENTS = {"sgd": (), "momentum": ("momentum_buffer",), "adam": ("exp_avg", "exp_avg_sq")}
 
 
 @dataclass
@@ -32,25 +31,34 @@ class Slot:
     mask: Tensor | None = None
     copy: Tensor | None = None
 
+    @cached_property
+    def bits(self) -> Tensor | None:
+        """The mask as `select_` takes it."""
+        return None if self.mask is None else bits_of(self.mask, self.value)
+
 
 def slot(recipe: Recipe, value: Tensor, mask: Tensor | None = None, copy: Tensor | None = None) -> Slot:
     """A parameter before its first update."""
-    return Slot(value, [torch.zeros_like(value) for _ in MOMENTS[recipe.optimizer]], mask, copy)
+    moments = [torch.zeros_like(value) for _ in optimizer_named(recipe.optimizer).moments]
+    return Slot(value, moments, mask, copy)
 
 
 @torch.no_grad()
 def step(recipe: Recipe, lr: float, count: int, slots: Sequence[Slot], gradients: Sequence[Tensor]) -> None:
     """Update number `count`, from 1, by gradients of float32 or bfloat16. A pruned weight, which is 0, remains so."""
+    if recipe.clip is not None:
+        gradients = [_masked(gradient, slot) for slot, gradient in zip(slots, gradients, strict=True)]
+        clip(gradients, recipe.clip)
     if slots and slots[0].value.device.type == "cpu" and kernels.core() is not None:
         how = kernels.core().Update(
-            list(MOMENTS).index(recipe.optimizer), lr, recipe.weight_decay, recipe.momentum or 0.0, BETA1, BETA2,
-            EPSILON, 1 - BETA1**count, 1 - BETA2**count,
+            recipe.optimizer, lr, recipe.weight_decay, recipe.momentum or 0.0, BETA1, BETA2, EPSILON,
+            1 - BETA1**count, 1 - BETA2**count,
         )  # fmt: skip
         for slot, gradient in zip(slots, gradients, strict=True):
             _by_kernel(how, slot, gradient)
     else:
-        own = [_own(gradient, slot) for slot, gradient in zip(slots, gradients, strict=True)]
-        _by_torch(recipe, lr, count, slots, own)
+        masked = [_masked(gradient, slot) for slot, gradient in zip(slots, gradients, strict=True)]
+        _by_torch(recipe, lr, count, slots, masked)
 
 
 def _alike(gradient: Tensor, value: Tensor) -> Tensor:
@@ -58,9 +66,12 @@ def _alike(gradient: Tensor, value: Tensor) -> Tensor:
     return gradient if gradient.stride() == value.stride() else torch.empty_like(value).copy_(gradient)
 
 
-def _own(gradient: Tensor, slot: Slot) -> Tensor:
-    """In float32, to be changed in place."""
-    return _alike(gradient, slot.value).to(torch.float32, copy=slot.mask is not None)
+def _masked(gradient: Tensor, slot: Slot) -> Tensor:
+    """A copy in float32, in the layout of the value, that is 0 where the mask is false."""
+    copied = _alike(gradient, slot.value).to(torch.float32, copy=True)
+    if slot.bits is not None:
+        select_(copied, slot.bits)
+    return copied
 
 
 def _by_kernel(how: Any, slot: Slot, gradient: Tensor) -> None:
@@ -72,23 +83,8 @@ def _by_kernel(how: Any, slot: Slot, gradient: Tensor) -> None:
 
 
 def _by_torch(recipe: Recipe, lr: float, count: int, slots: Sequence[Slot], gradients: list[Tensor]) -> None:
-    values = [slot.value for slot in slots]
-    for slot, gradient in zip(slots, gradients, strict=True):
-        if slot.mask is not None:
-            gradient.mul_(slot.mask)
-    if recipe.optimizer == "adam":
-        done = [torch.full((), count - 1.0, device=value.device) for value in values]
-        adam(
-            values, gradients, [slot.moments[0] for slot in slots], [slot.moments[1] for slot in slots], [], done,
-            fused=True, amsgrad=False, beta1=BETA1, beta2=BETA2, lr=lr, weight_decay=recipe.weight_decay, eps=EPSILON,
-            maximize=False,
-        )  # fmt: skip
-    else:
-        buffers: list[Tensor | None] = [slot.moments[0] if slot.moments else None for slot in slots]
-        sgd(
-            values, gradients, buffers, has_sparse_grad=False, fused=True, weight_decay=recipe.weight_decay,
-            momentum=recipe.momentum or 0.0, lr=lr, dampening=0.0, nesterov=False, maximize=False,
-        )  # fmt: skip
+    optimizer = optimizer_named(recipe.optimizer)
+    optimizer.step(recipe, lr, count, [slot.value for slot in slots], gradients, [slot.moments for slot in slots])
     for slot in slots:
         if slot.copy is not None:
             slot.copy.copy_(slot.value)

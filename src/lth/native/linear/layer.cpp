@@ -8,12 +8,23 @@ namespace lth {
 Trained::Trained(int64_t places, Optimizer optimizer)
     : value(size_t(round_up(places, 64)), 0.0f),
       first(optimizer == Optimizer::sgd ? 0 : value.size(), 0.0f),
-      second(optimizer == Optimizer::adam ? value.size() : 0, 0.0f) {}
+      second(is_adam(optimizer) ? value.size() : 0, 0.0f) {}
 
 namespace {
 
 double density_of(const std::vector<Weight>& weights, int32_t rows, int32_t columns) {
     return double(weights.size()) / (double(rows) * columns);
+}
+
+// In several sums, so that an addition need not wait for the one before it.
+double sum_of_squares(const float* values, int64_t count) {
+    constexpr int64_t sums = 8;
+    double sum[sums] = {};
+    int64_t i = 0;
+    for (; i + sums <= count; i += sums)
+        for (int64_t j = 0; j < sums; ++j) sum[j] += double(values[i + j]) * double(values[i + j]);
+    for (; i < count; ++i) sum[0] += double(values[i]) * double(values[i]);
+    return std::accumulate(sum, sum + sums, 0.0);
 }
 
 // The order of row-major weights when read by column.
@@ -73,6 +84,25 @@ void Layer::update(const Batch& batch, const Step& step) {
         kernels_.sparse_update(rows_.view(), batch, step, weights.view());
     }
     kernels_.bias_update(outputs, batch, step, biases.view());
+    refresh();
+}
+
+double Layer::keep_gradient(const Batch& batch) {
+    weight_gradient_.resize(weights.value.size());  // what is added is 0, and stays so where there is no weight
+    bias_gradient_.resize(biases.value.size());
+    if (dense_) {
+        kernels_.dense_gradient(dense_layout_.panels, dense_layout_.mask.data(), batch, weight_gradient_.data());
+    } else {
+        kernels_.sparse_gradient(rows_.view(), batch, weight_gradient_.data());
+    }
+    kernels_.bias_gradient(outputs, batch, bias_gradient_.data());
+    return sum_of_squares(weight_gradient_.data(), int64_t(weight_gradient_.size())) +
+           sum_of_squares(bias_gradient_.data(), outputs);
+}
+
+void Layer::step(const Step& step, float scale) {
+    kernels_.step(int64_t(weight_gradient_.size()), weight_gradient_.data(), scale, step, weights.view());
+    kernels_.step(int64_t(bias_gradient_.size()), bias_gradient_.data(), scale, step, biases.view());
     refresh();
 }
 

@@ -103,9 +103,10 @@ LTH_INLINE void gradients_of(Segment segment, const uint16_t* columns, const Bat
     }
 }
 
-// Quads wait until many vectors of weights can be updated at once, whichever rows they belong to.
-template <Optimizer optimizer>
-void sparse_update(SparseRows matrix, Batch batch, Step step, Parameters parameters) {
+// The gradient of each weight goes to the sink. Quads wait until there are many vectors of them, whichever rows they
+// belong to.
+template <class Sink>
+void sparse_gradients(SparseRows matrix, Batch batch, Sink sink) {
     constexpr int per_vector = W / 4, enough = 16;
     Vec quads[enough + Segment::longest / 4 + per_vector];
     const uint16_t* columns = matrix.columns;
@@ -115,7 +116,7 @@ void sparse_update(SparseRows matrix, Batch batch, Step step, Parameters paramet
     const auto finish = [&] {
         int32_t done = 0;
         for (; done + per_vector <= waiting; done += per_vector, at += W) {
-            update<optimizer>(step, parameters, at, sum_of_quads(quads + done));
+            sink(at, sum_of_quads(quads + done));
         }
         for (int32_t left = done; left < waiting; ++left) quads[left - done] = quads[left];
         waiting -= done;

@@ -68,7 +68,7 @@ float Network::update(const Images& images, const int64_t* indices, int64_t coun
     for (int32_t s = 0; s < strips(count); ++s) forward(s, true);
     const float loss = losses_of_batch(count);
     backward(count, rate);
-    ++iteration;
+    ++iteration, ++updates;
     return loss;
 }
 
@@ -165,15 +165,31 @@ float Network::losses_of_batch(int64_t examples) {
 
 void Network::backward(int64_t examples, double rate) {
     const Step with = step(rate);
+    double squares = 0;
     for (size_t l = layers.size(); l-- > 0;) {
-        for (int32_t s = 0; l > 0 && s < strips(examples); ++s) {
-            Flow& in = flows_[l];
-            float* const gradient = in.gradient.data() + s * in.stride;
-            layers[l]->backpropagate(flows_[l + 1].gradient.data() + s * flows_[l + 1].stride, gradient);
-            kernels.deactivate(in.value.data() + s * in.stride, gradient, in.units, dropout(l - 1, true).scale);
+        if (l > 0) backpropagate(l, examples);
+        if (settings.clip > 0) {
+            squares += layers[l]->keep_gradient(batch(l, examples));
+        } else {
+            layers[l]->update(batch(l, examples), with);
         }
-        layers[l]->update(batch(l, examples), with);
     }
+    if (settings.clip > 0) clipped_step(squares, with);
+}
+
+void Network::backpropagate(size_t layer, int64_t examples) {
+    Flow &in = flows_[layer], &out = flows_[layer + 1];
+    for (int32_t s = 0; s < strips(examples); ++s) {
+        float* const gradient = in.gradient.data() + s * in.stride;
+        layers[layer]->backpropagate(out.gradient.data() + s * out.stride, gradient);
+        kernels.deactivate(in.value.data() + s * in.stride, gradient, in.units, dropout(layer - 1, true).scale);
+    }
+}
+
+// A norm that is not a number makes the weights so, to be seen in the loss.
+void Network::clipped_step(double squares, const Step& step) {
+    const double scale = settings.clip / (std::sqrt(squares) + 1e-6);  // as torch.nn.utils.clip_grad_norm_
+    for (const auto& layer : layers) layer->step(step, scale >= 1 ? 1.0f : float(scale));
 }
 
 Batch Network::batch(size_t layer, int64_t examples) {
@@ -199,13 +215,14 @@ void Network::lay_natural(size_t flow, int64_t examples) {
 // Bias corrections in double, as torch's; t counts from 1.
 Step Network::step(double rate) const {
     const Settings& s = settings;
-    const auto t = double(iteration + 1);
-    const bool adam = s.optimizer == Optimizer::adam;
+    const auto t = double(updates + 1);
+    const bool adam = is_adam(s.optimizer);
     const double beta1 = adam ? s.beta1 : s.momentum;
     Step step{};
     step.optimizer = s.optimizer;
     step.rate = float(adam ? rate / (1 - std::pow(s.beta1, t)) : rate);
     step.decay = float(s.weight_decay);
+    step.shrink = float(1 - rate * s.weight_decay);
     step.beta1 = float(beta1), step.rest1 = float(1 - beta1);
     step.beta2 = float(s.beta2), step.rest2 = float(1 - s.beta2);
     step.inverse_root = float(1 / std::sqrt(1 - std::pow(s.beta2, t)));

@@ -8,7 +8,7 @@
 
 #include <cstdint>
 
-#include "conv_kernels.hpp"
+#include "shape.hpp"
 
 namespace lth::conv {
 

@@ -8,6 +8,8 @@
 #include <cstddef>
 #include <cstdint>
 
+#include "shared/optimizer.hpp"
+
 namespace lth {
 
 // A run of surviving weights: all those of one row (an output unit) within one block of columns (inputs).
@@ -34,12 +36,10 @@ struct Parameters {
     float *value, *first, *second;  // the moments that the optimizer keeps, else null
 };
 
-enum class Optimizer { sgd, momentum, adam };
-
 // What one update needs beside the gradient. Adam's bias corrections are folded into rate and inverse_root.
 struct Step {
     Optimizer optimizer;
-    float rate, decay;
+    float rate, decay, shrink;         // decoupled weight decay multiplies weights by shrink
     float beta1, rest1, beta2, rest2;  // rest: 1 - beta, rounded once; beta1 is also the momentum of SGD
     float inverse_root, epsilon;
 };
@@ -83,6 +83,13 @@ struct Kernels {
     void (*dense_backpropagate)(Panels, const float* values, const float* gradient, float* in_gradient);
     void (*dense_update)(Panels, const uint32_t* mask, Batch, Step, Parameters);
     void (*bias_update)(int32_t units, Batch, Step, Parameters);
+
+    // The same in two halves, for what has to see the whole gradient before a weight moves: gradients by place, 0 where
+    // no weight survives, then a step along `scale` times the gradients of `places` places, whole vectors of them.
+    void (*sparse_gradient)(SparseRows, Batch, float* gradient);
+    void (*dense_gradient)(Panels, const uint32_t* mask, Batch, float* gradient);
+    void (*bias_gradient)(int32_t units, Batch, float* gradient);
+    void (*step)(int64_t places, const float* gradient, float scale, Step, Parameters);
 
     void (*fill)(const float* bias, int32_t units, float* out);
     void (*activate)(float* out, int32_t units, int32_t first_example, Dropout);

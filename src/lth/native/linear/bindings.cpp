@@ -4,78 +4,35 @@
 #include <pybind11/stl.h>
 
 #include <algorithm>
-#include <limits>
 #include <mutex>
 #include <optional>
-#include <stdexcept>
 
+#include "dataset.hpp"
 #include "dispatch.hpp"
-#include "network.hpp"
+#include "shared/optimizer_names.hpp"
 
 namespace py = pybind11;
 
 namespace {
 
+using lth::Array;
+using lth::Dataset;
 using lth::Layer;
-using lth::Optimizer;
-
-template <class T>
-using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
-
-[[noreturn]] void refuse(const std::string& why) { throw std::invalid_argument(why); }
-
-std::string shape_of(const py::array& a) { return py::str(a.attr("shape")); }
-
-// Images stay where they are (pages of a memory-mapped file too); labels are copied: four bytes each.
-class Dataset {
-public:
-    Dataset(py::array images, const Array<int64_t>& labels) : images_(std::move(images)) {
-        if (images_.ndim() != 2 || labels.ndim() != 1 || labels.shape(0) != images_.shape(0)) {
-            refuse("images must be [n, features] and labels [n], not " + shape_of(images_) + " and " +
-                   shape_of(labels));
-        }
-        bytes_ = py::isinstance<py::array_t<uint8_t>>(images_);
-        if (!bytes_ && !py::isinstance<py::array_t<float>>(images_)) refuse("images must be uint8 or float32");
-        if (!(images_.flags() & py::array::c_style)) refuse("images must be C-contiguous");
-        const int64_t *first = labels.data(), *last = first + labels.size();
-        const auto [least, most] = std::minmax_element(first, last);
-        if (first != last && *least < 0) refuse("labels must not be negative");
-        if (first != last && *most >= std::numeric_limits<int32_t>::max()) {
-            refuse("labels must be below " + std::to_string(std::numeric_limits<int32_t>::max()) + ", not " +
-                   std::to_string(*most));
-        }
-        labels_.assign(first, last);
-        classes_ = first == last ? 0 : int32_t(*most) + 1;
-    }
-
-    lth::Images view() const {
-        return {images_.data(), bytes_, images_.shape(0), int32_t(images_.shape(1)), labels_.data()};
-    }
-    int32_t classes() const { return classes_; }
-
-private:
-    py::array images_;
-    std::vector<int32_t> labels_;
-    bool bytes_;
-    int32_t classes_;
-};
-
-Optimizer optimizer_named(const std::string& name) {
-    if (name == "adam") return Optimizer::adam;
-    if (name == "sgd") return Optimizer::sgd;
-    if (name == "momentum") return Optimizer::momentum;
-    refuse("optimizer \"" + name + "\" is unknown; give adam, sgd or momentum");
-}
+using lth::refuse;
 
 class PyNetwork {
 public:
     PyNetwork(const std::vector<int32_t>& sizes, const std::vector<Array<bool>>& masks,
               const std::vector<Array<float>>& weights, const std::vector<Array<float>>& biases,
               const std::string& optimizer, double momentum, double beta1, double beta2, double eps,
-              double weight_decay, double dropout, uint64_t dropout_key, const std::optional<std::string>& isa)
+              double weight_decay, double clip, double dropout, uint64_t dropout_key, int64_t iteration,
+              const std::optional<std::string>& isa)
         : network_(lth::kernels_named(isa.value_or("")), checked(sizes, masks, weights, biases), pointers(masks),
-                   {optimizer_named(optimizer), momentum, beta1, beta2, eps, weight_decay, dropout, dropout_key}) {
+                   {lth::optimizer_named(optimizer), momentum, beta1, beta2, eps, weight_decay, dropout, clip,
+                    dropout_key}) {
         if (!(dropout >= 0 && dropout < 1)) refuse("dropout must be in [0, 1)");
+        if (!(clip >= 0)) refuse("clip must not be negative");
+        network_.iteration = iteration;
         for (size_t l = 0; l < weights.size(); ++l) {
             Layer& layer = *network_.layers[l];
             std::vector<float> alive;
@@ -140,6 +97,7 @@ public:
             state[name.c_str()] = bias ? Array<float>(layer.outputs, values.data()) : read(layer, values);
         });
         state["iteration"] = Array<int64_t>(1, &network_.iteration);
+        state["updates"] = Array<int64_t>(1, &network_.updates);
         return state;
     }
 
@@ -148,15 +106,19 @@ public:
             found(state, name, bias ? layer.outputs : layer.weight_count());
         });
         const auto iteration = py::cast<Array<int64_t>>(state["iteration"]);
+        const char* const count = state.contains("updates") ? "updates" : "iteration";  // version 0.1 knew but one
+        const auto updates = py::cast<Array<int64_t>>(state[count]);
         each([&](const std::string& name, Layer& layer, lth::Aligned<float>& values, bool bias) {
             const Array<float> saved = found(state, name, bias ? layer.outputs : layer.weight_count());
             bias ? void(std::copy_n(saved.data(), saved.size(), values.data())) : layer.write(saved.data(), values);
             layer.refresh();
         });
         network_.iteration = *iteration.data();
+        network_.updates = *updates.data();
     }
 
     int64_t iteration() const { return network_.iteration; }
+    int64_t updates() const { return network_.updates; }
     std::string isa() const { return network_.kernels.name; }
     std::vector<std::string> formats() const {
         std::vector<std::string> names;
@@ -223,7 +185,7 @@ private:
 
     template <class Visit>
     void each(Visit visit) const {
-        const char* const first = network_.settings.optimizer == Optimizer::adam ? "exp_avg." : "momentum_buffer.";
+        const char* const first = lth::is_adam(network_.settings.optimizer) ? "exp_avg." : "momentum_buffer.";
         for (size_t l = 0; l < network_.layers.size(); ++l) {
             Layer& layer = *network_.layers[l];
             for (const bool bias : {false, true}) {
@@ -258,11 +220,12 @@ PYBIND11_MODULE(_core, m) {
     py::class_<PyNetwork>(m, "Network", "A chain of masked Linear + ReLU layers and its optimizer.")
         .def(py::init<const std::vector<int32_t>&, const std::vector<Array<bool>>&, const std::vector<Array<float>>&,
                       const std::vector<Array<float>>&, const std::string&, double, double, double, double, double,
-                      double, uint64_t, const std::optional<std::string>&>(),
+                      double, double, uint64_t, int64_t, const std::optional<std::string>&>(),
              py::arg("sizes"), py::arg("masks"), py::arg("weights"), py::arg("biases"), py::kw_only(),
              py::arg("optimizer") = "adam", py::arg("momentum") = 0.9, py::arg("beta1") = 0.9,
              py::arg("beta2") = 0.999, py::arg("eps") = 1e-8, py::arg("weight_decay") = 0.0,
-             py::arg("dropout") = 0.0, py::arg("dropout_key") = 0, py::arg("isa") = py::none())
+             py::arg("clip") = 0.0, py::arg("dropout") = 0.0, py::arg("dropout_key") = 0, py::arg("iteration") = 0,
+             py::arg("isa") = py::none())
         .def("train", &PyNetwork::train, py::arg("dataset"), py::arg("indices"), py::arg("ends"), py::arg("lrs"),
              "One update for each of `ends`, on indices[ends[i-1]:ends[i]] at rate lrs[i]; the losses before them.")
         .def("evaluate", &PyNetwork::evaluate, py::arg("dataset"), py::arg("indices") = py::none(),
@@ -271,7 +234,9 @@ PYBIND11_MODULE(_core, m) {
         .def("biases", &PyNetwork::biases)
         .def("state", &PyNetwork::state, "All that a continuation needs; survivors only, in row-major order.")
         .def("load_state", &PyNetwork::load_state, py::arg("state"))
-        .def_property_readonly("iteration", &PyNetwork::iteration, "Updates done.")
+        .def_property_readonly("iteration", &PyNetwork::iteration,
+                               "Iteration of the training: that which it began at, and the updates done since.")
+        .def_property_readonly("updates", &PyNetwork::updates, "Updates done by this optimizer.")
         .def_property_readonly("isa", &PyNetwork::isa)
         .def_property_readonly("formats", &PyNetwork::formats, "\"dense\" or \"sparse\", for each layer.");
 }

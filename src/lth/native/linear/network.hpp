@@ -27,6 +27,7 @@ struct Images {
 struct Settings {
     Optimizer optimizer = Optimizer::adam;
     double momentum = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0, dropout = 0;
+    double clip = 0;  // largest norm of the whole gradient; 0 leaves it as it is
     uint64_t dropout_key = 0;
 };
 
@@ -47,7 +48,8 @@ public:
     Score evaluate(const Images& images, const int64_t* indices, int64_t count);
 
     std::vector<std::unique_ptr<Layer>> layers;
-    int64_t iteration = 0;  // updates done
+    int64_t iteration = 0;  // of the training, whichever network did the updates before
+    int64_t updates = 0;    // done by this optimizer
     const Settings settings;
     const Kernels& kernels;
 
@@ -65,6 +67,8 @@ private:
     void forward(int32_t strip, bool training);
     float losses_of_batch(int64_t examples);
     void backward(int64_t examples, double rate);
+    void backpropagate(size_t layer, int64_t examples);
+    void clipped_step(double squares, const Step& step);
     float update(const Images& images, const int64_t* indices, int64_t count, double rate);
     Step step(double rate) const;
     Dropout dropout(size_t layer, bool training) const;

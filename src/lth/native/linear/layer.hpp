@@ -4,7 +4,7 @@
 #include <utility>
 #include <vector>
 
-#include "aligned.hpp"
+#include "shared/aligned.hpp"
 #include "layout.hpp"
 
 namespace lth {
@@ -31,6 +31,10 @@ public:
     void backpropagate(const float* gradient, float* in_gradient);
     // Over all strips; moves the weights, so it comes after backpropagate.
     void update(const Batch& batch, const Step& step);
+    // The same in two halves: keep the gradient, of whose numbers the squares add up to what is returned; then move
+    // along `scale` times the gradient.
+    double keep_gradient(const Batch& batch);
+    void step(const Step& step, float scale);
     void refresh();  // after any change of the weights
 
     bool dense() const { return dense_; }
@@ -53,6 +57,7 @@ private:
     std::vector<int64_t> place_;
     std::vector<int32_t> of_column_;  // place by output of each weight in the order by input
     Aligned<float> by_column_;        // the weights in that order
+    Aligned<float> weight_gradient_, bias_gradient_;  // empty until one is kept
 
 public:
     Trained weights, biases;

@@ -12,8 +12,8 @@
 #include <cstring>
 #include <type_traits>
 
-#include "aligned.hpp"
-#include "conv_kernels.hpp"
+#include "shared/aligned.hpp"
+#include "shape.hpp"
 
 namespace lth::conv {
 

@@ -116,49 +116,40 @@ LTH_INLINE void gradient_tile(const Batch& batch, const float* natural, int32_t 
         for (int c = 0; c < C; ++c) gradient[r * C + c] = sum[r][c];
 }
 
-// Weights and moments of a layer may lie beyond the second-level cache, a tile at a time is too little for the
-// processor to foresee: ask for the next tile while this one is computed.
-LTH_INLINE void prefetch(const float* p, int32_t floats) {
-    for (int32_t i = 0; p && i < floats; i += 16) __builtin_prefetch(p + i, 1);
-}
-
-template <Optimizer optimizer, int C>
-LTH_INLINE void update_tile(const Vec* gradient, const uint32_t* mask, int32_t width, ptrdiff_t at, const Step& step,
-                            const Parameters& parameters) {
+template <int C, class Sink>
+LTH_INLINE void sink_tile(const Vec* gradient, const uint32_t* mask, int32_t width, ptrdiff_t at, const Sink& sink) {
     for (int r = 0; r < row_tile; ++r) {
         for (int c = 0; c < C; ++c) {
             const ptrdiff_t place = at + r * width + c * W;
-            update<optimizer>(step, parameters, place, keep(mask[place / 32] >> (place % 32), gradient[r * C + c]));
+            sink(place, keep(mask[place / 32] >> (place % 32), gradient[r * C + c]));
         }
     }
 }
 
-template <Optimizer optimizer, int C>
-void update_columns(Panels matrix, const uint32_t* mask, const Batch& batch, const Step& step,
-                    const Parameters& parameters, int32_t start, int32_t width, int32_t column) {
+template <int C, class Sink>
+void sink_columns(Panels matrix, const uint32_t* mask, const Batch& batch, const Sink& sink, int32_t start,
+                  int32_t width, int32_t column) {
     const float* const natural = batch.natural + ptrdiff_t(start) * batch.examples + column;
     for (int32_t row = 0; row < matrix.rows; row += row_tile) {
         const ptrdiff_t at = ptrdiff_t(start) * matrix.rows + row * width + column;
-        const ptrdiff_t next = at + row_tile * width;
-        prefetch(parameters.value + next, row_tile * width);
-        if (optimizer != Optimizer::sgd) prefetch(parameters.first + next, row_tile * width);
-        if (optimizer == Optimizer::adam) prefetch(parameters.second + next, row_tile * width);
+        sink.prefetch(at + row_tile * width, row_tile * width);
         Vec gradient[row_tile * C];
         gradient_tile<C>(batch, natural, width, row, gradient);
-        update_tile<optimizer, C>(gradient, mask, width, at, step, parameters);
+        sink_tile<C>(gradient, mask, width, at, sink);
     }
 }
 
-template <Optimizer optimizer>
-void dense_update(Panels matrix, const uint32_t* mask, Batch batch, Step step, Parameters parameters) {
+// The gradient of each weight goes to the sink.
+template <class Sink>
+void dense_gradients(Panels matrix, const uint32_t* mask, Batch batch, Sink sink) {
     for_each_panel(matrix, [&](int32_t start, int32_t width) {
         for (int32_t column = 0; column < width; column += lanes) {
             const int32_t left = (width - column) / W;
-            const auto columns = left >= 4   ? update_columns<optimizer, 4>
-                                 : left == 3 ? update_columns<optimizer, 3>
-                                 : left == 2 ? update_columns<optimizer, 2>
-                                             : update_columns<optimizer, 1>;
-            columns(matrix, mask, batch, step, parameters, start, width, column);
+            const auto columns = left >= 4   ? sink_columns<4, Sink>
+                                 : left == 3 ? sink_columns<3, Sink>
+                                 : left == 2 ? sink_columns<2, Sink>
+                                             : sink_columns<1, Sink>;
+            columns(matrix, mask, batch, sink, start, width, column);
         }
     });
 }

@@ -21,16 +21,32 @@
 
 namespace {
 
-void any_sparse_update(SparseRows matrix, Batch batch, Step step, Parameters p) {
-    with_optimizer(step.optimizer, [&](auto kind) { sparse_update<kind.value>(matrix, batch, step, p); });
+void sparse_update(SparseRows matrix, Batch batch, Step step, Parameters p) {
+    with_update(step, p, [&](auto update) { sparse_gradients(matrix, batch, update); });
 }
 
-void any_dense_update(Panels matrix, const uint32_t* mask, Batch batch, Step step, Parameters p) {
-    with_optimizer(step.optimizer, [&](auto kind) { dense_update<kind.value>(matrix, mask, batch, step, p); });
+void dense_update(Panels matrix, const uint32_t* mask, Batch batch, Step step, Parameters p) {
+    with_update(step, p, [&](auto update) { dense_gradients(matrix, mask, batch, update); });
 }
 
-void any_bias_update(int32_t units, Batch batch, Step step, Parameters p) {
-    with_optimizer(step.optimizer, [&](auto kind) { bias_update<kind.value>(units, batch, step, p); });
+void bias_update(int32_t units, Batch batch, Step step, Parameters p) {
+    with_update(step, p, [&](auto update) { bias_gradients(units, batch, update); });
+}
+
+void sparse_gradient(SparseRows matrix, Batch batch, float* gradient) {
+    sparse_gradients(matrix, batch, Keep{gradient});
+}
+
+void dense_gradient(Panels matrix, const uint32_t* mask, Batch batch, float* gradient) {
+    dense_gradients(matrix, mask, batch, Keep{gradient});
+}
+
+void bias_gradient(int32_t units, Batch batch, float* gradient) { bias_gradients(units, batch, Keep{gradient}); }
+
+void step_along(int64_t places, const float* gradient, float scale, Step step, Parameters p) {
+    with_update(step, p, [&](auto update) {
+        for (int64_t at = 0; at < places; at += W) update(at, load(gradient + at) * scale);
+    });
 }
 
 #if defined(__AVX512F__)
@@ -54,11 +70,15 @@ const lth::Kernels* lth::LTH_KERNELS() {
         natural_floats,
         natural_strip,
         sparse_accumulate,
-        any_sparse_update,
+        sparse_update,
         dense_accumulate,
         dense_backpropagate,
-        any_dense_update,
-        any_bias_update,
+        dense_update,
+        bias_update,
+        sparse_gradient,
+        dense_gradient,
+        bias_gradient,
+        step_along,
         fill,
         activate,
         deactivate,

@@ -109,8 +109,8 @@ LTH_INLINE Vec strip_sum(const float* row) {
     return sum;
 }
 
-template <Optimizer optimizer>
-void bias_update(int32_t units, Batch batch, Step step, Parameters parameters) {
+template <class Sink>
+void bias_gradients(int32_t units, Batch batch, Sink sink) {
     for (int32_t unit = 0; unit < units; unit += W) {
         Vec total = {};
         for (int32_t s = 0; s < batch.strips; ++s) {
@@ -123,7 +123,7 @@ void bias_update(int32_t units, Batch batch, Step step, Parameters parameters) {
             }
             total += sum_of_quads(quads);
         }
-        update<optimizer>(step, parameters, unit, total);
+        sink(unit, total);
     }
 }
 

@@ -1,0 +1,67 @@
+"""The updates of a training, one after the other: the same for every engine that computes with torch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from typing import TypeVar
+
+import torch
+from torch import Tensor, nn
+
+from lth.config import Recipe
+from lth.models.dropout import set_counter
+from lth.randomness import global_draws, seed_of
+from lth.training.augment import flip_and_crop
+from lth.training.batches import Key
+from lth.training.gradients import clip_parameters, mask_gradients
+from lth.training.schedule import lr_at
+
+Result = TypeVar("Result")
+
+
+def do_updates(
+    module: nn.Module,
+    recipe: Recipe,
+    key: Key,
+    first: int,
+    batches: Iterable[Tensor],
+    examples: Callable[[Tensor], tuple[Tensor, Tensor]],
+    update: Callable[[Tensor, Tensor, float], Result],
+    device: torch.device,
+) -> list[Result]:
+    """Do an update with each of `batches`, numbered from `first` on; what each call of `update` returned.
+
+    `examples(batch)` gives inputs and targets on `device`; `update(x, y, lr)` moves the weights. Dropout, augmentation,
+    the learning rate and what the module itself draws depend on the key and the update's number alone, so a training
+    can be sliced, stopped or begun anywhere.
+    """
+    dropout_key, augment_key = seed_of(*key, "dropout"), seed_of(*key, "augment")
+    results = []
+    module.train()
+    with global_draws(device) as seed:
+        for number, batch in enumerate(batches, first):
+            seed(seed_of(*key, "update", number))  # what a custom model draws
+            set_counter(module, dropout_key, number)
+            x, y = examples(batch)
+            if recipe.augment:
+                x = flip_and_crop(x, augment_key, number)
+            results.append(update(x, y, lr_at(recipe, number)))
+    return results
+
+
+def step(
+    optimizer: torch.optim.Optimizer,
+    loss: Tensor,
+    lr: float,
+    largest_norm: float | None = None,
+    masked: Sequence[tuple[nn.Parameter, Tensor]] = (),
+) -> None:
+    """Follow the gradient of a loss: masked, then clipped to `largest_norm`. `masked` is that of `mask_gradients`."""
+    for group in optimizer.param_groups:
+        group["lr"] = lr
+    optimizer.zero_grad()
+    loss.backward()
+    mask_gradients(masked)
+    if largest_norm is not None:
+        clip_parameters((p for group in optimizer.param_groups for p in group["params"]), largest_norm)
+    optimizer.step()
