@@ -107,7 +107,7 @@ def perform(training: Training, setup: Setup, stored: Stored, hooks: Hooks) -> d
     One that is stored already is done again, from its own ticket, for its trained weights alone (`store.keep`).
     """
     ticket, engine = begin(training, setup, stored)
-    outcome = train(engine, training.recipe, hooks)
+    outcome = train(engine, training.recipe, hooks, training.begin)
     trained = {name: tensor.contiguous() for name, tensor in outcome.trained.items()}
     files = {layout.TRAINED: save_tensors(trained, {"training": training.id})}
     if own_ticket(training) in stored:
@@ -148,7 +148,7 @@ def begin(training: Training, setup: Setup, stored: Stored) -> tuple[Ticket, Eng
     again = own_ticket(training) in stored
     ticket = (stored_ticket if again else make_ticket)(training, setup, model, stored)
     key = (setup.experiment.seed, training.trial, training.id)
-    return ticket, engine_for(setup, model, ticket.start, ticket.mask, training.recipe, key)
+    return ticket, engine_for(setup, model, ticket.start, ticket.mask, training.recipe, key, training.begin)
 
 
 def stored_ticket(training: Training, setup: Setup, model: nn.Module, stored: Stored) -> Ticket:
@@ -164,13 +164,15 @@ def follow_training(training: Training, stored: Stored, setup: Setup) -> None:
     engine.follow()
 
 
-def engine_for(setup: Setup, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, key: Key) -> Engine:
-    """The engine of the run, at the run's precision: `auto` was resolved once."""
+def engine_for(
+    setup: Setup, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, key: Key, begin: int = 0
+) -> Engine:
+    """The engine of the run, at iteration `begin` and the run's precision: `auto` was resolved once."""
     _, engine_class = ENGINES[setup.resources.engine]
     if setup.resources.processes > 1:
         engine_class = DistributedEngine
     recipe = recipe.model_copy(update={"precision": setup.resources.precision})
-    return engine_class(model, start, mask, recipe, setup.prepared, key, setup.resources.device)
+    return engine_class(model, start, mask, recipe, setup.prepared, key, setup.resources.device, begin)
 
 
 # ---------------------------------------------------------------------------------------------------- what is written
