@@ -1,5 +1,6 @@
 """The experiment as a value: frozen, validated all at once, complete when resolved."""
 
+from lth.config.fields import MOST_LEVELS, MOST_SCALE, MOST_WEIGHTS
 from lth.config.names import (
     BRANCHES,
     CONTINUED,
@@ -16,6 +17,7 @@ from lth.config.names import (
     nearest_key,
     shown,
 )
+from lth.config.recipe import Recipe
 from lth.config.resolution import (
     member_name,
     merge,
@@ -28,15 +30,11 @@ from lth.config.resolution import (
     to_setting,
 )
 from lth.config.schema import (
-    MOST_LEVELS,
-    MOST_SCALE,
-    MOST_WEIGHTS,
     Branch,
     Data,
     Experiment,
     Model,
     Prune,
-    Recipe,
     keys,
 )
 from lth.config.toml import deep_copy, presets, read, to_toml

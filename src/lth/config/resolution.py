@@ -10,8 +10,9 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
+from lth.config.fields import MOST_SCALE
 from lth.config.names import nearest_key, shown
-from lth.config.schema import MOST_SCALE, Data, Experiment, Model, identity, keys, plain, takes_list, validated
+from lth.config.schema import Data, Experiment, Model, identity, keys, plain, takes_list, validated
 from lth.config.toml import deep_copy, literal, read
 from lth.errors import UsageError
 

@@ -11,10 +11,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from pydantic import (
-    AfterValidator,
     BaseModel,
-    BeforeValidator,
-    ConfigDict,
     Field,
     ValidationError,
     ValidationInfo,
@@ -22,6 +19,21 @@ from pydantic import (
     model_validator,
 )
 
+from lth.config.fields import (
+    MOST_EVALUATIONS,
+    MOST_LEVELS,
+    MOST_SCALE,
+    MOST_SIGMA,
+    MOST_TRAININGS,
+    MOST_WEIGHTS,
+    Fraction,
+    Levels,
+    Positive,
+    Real,
+    Text,
+    Value,
+    Whole,
+)
 from lth.config.names import (
     BRANCHES,
     CONTINUED,
@@ -38,64 +50,10 @@ from lth.config.names import (
     shown,
     sigma_in,
 )
+from lth.config.recipe import Recipe
 from lth.errors import UsageError
 
-# Far beyond what anybody trains, and near enough that a slip of the keyboard is refused instead of filling the memory.
-MOST_LEVELS, MOST_TRAININGS, MOST_EVALUATIONS, MOST_WEIGHTS, MOST_SCALE = 10_000, 100_000, 1_000_000, 10**9, 1000
-MOST_SIGMA = 1000
 ADDABLE = {"trials", "levels", "branch", "name", "about", "store"}  # what can be added to a run, or changed in it
-
-
-def _number(value: Any) -> Any:
-    """Refuse what pydantic would read as a number, but nobody means as one: true and "0.1"."""
-    if isinstance(value, bool | str | bytes):
-        raise ValueError(f"expected a number, not {shown(value)}")
-    return value
-
-
-def _unicode(text: str) -> str:
-    """Refuse what no TOML file could hold: bytes of the command line that are no text."""
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError(f"expected text in UTF-8, not {shown(text)}") from None
-    return text
-
-
-def _level_list(value: Any) -> Any:
-    """Take "1-18" or "1-3,7" for a list of levels."""
-    if not isinstance(value, str):
-        return value
-    levels: list[int] = []
-    for part in value.split(","):
-        ends = [end.strip() for end in part.split("-")]
-        if len(ends) > 2 or not all(end.isdecimal() and len(end) <= len(str(MOST_LEVELS)) for end in ends):
-            raise ValueError(f'levels are numbers and ranges, such as "1-18" or [1, 2, 3]; not {shown(value)}')
-        first, last = int(ends[0]), int(ends[-1])
-        if first > last:
-            raise ValueError(f"{first}-{last} runs backwards; write {last}-{first}")
-        levels += range(first, last + 1)
-    return levels
-
-
-def _level_set(levels: tuple[int, ...]) -> tuple[int, ...]:
-    if not levels:
-        raise ValueError('no level is named; give some, such as "1-18" or [1, 2, 3], or leave levels out for all')
-    return tuple(sorted(set(levels)))
-
-
-Text = Annotated[str, AfterValidator(_unicode)]
-Switch = Annotated[bool, Field(strict=True)]
-Whole = Annotated[int, BeforeValidator(_number)]
-Real = Annotated[float, BeforeValidator(_number)]
-Fraction = Annotated[Real, Field(gt=0, lt=1)]
-Positive = Annotated[Whole, Field(ge=1, le=10**12)]
-Level = Annotated[Whole, Field(ge=1, le=MOST_LEVELS)]
-Levels = Annotated[tuple[Level, ...], BeforeValidator(_level_list), AfterValidator(_level_set)]
-
-
-class Value(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
 
 # Contradictions are found by validators of fields, which see the fields above them that are valid: so all of them are
@@ -197,71 +155,6 @@ def _not_idle(option: str, value: Any, info: ValidationInfo) -> Any:
     if name and option not in (set() if is_own(name) else MODEL_OPTIONS.get(name, {option})):
         raise ValueError(f"it would do nothing: {name} has no such setting; leave it out")
     return value
-
-
-class Recipe(Value):
-    optimizer: Literal["adam", "sgd", "momentum"] = Field(
-        default="adam", description="adam, sgd, or momentum (SGD with it)"
-    )
-    lr: Real = Field(gt=0, description="learning rate")
-    momentum: Fraction | None = Field(default=None, description="of optimizer momentum; 0.9 unless given")
-    weight_decay: Real = Field(default=0.0, ge=0, description="L2 penalty on weights and biases")
-    iterations: Positive = Field(description="updates in one training")
-    batch: Positive = Field(default=60, description="examples in an update; the last batch of an epoch may be smaller")
-    warmup: Whole = Field(
-        default=0, ge=0, le=10**12, description="iterations over which the learning rate rises linearly from 0"
-    )
-    drops: tuple[Positive, ...] = Field(
-        default=(), description="iterations after which the learning rate falls tenfold"
-    )
-    eval_every: Positive = Field(
-        default=100, description="evaluations: iteration 1, every so many after it, and the last"
-    )
-    test_every: Positive | None = Field(
-        default=None, description="the same for the test set: a multiple of eval_every, which it is unless given"
-    )
-    report_at: tuple[Positive, ...] = Field(default=(), description="iterations whose accuracies become columns")
-    train_accuracy: Switch = Field(
-        default=True, description="evaluate the training set at early stop and at the end; else these columns are blank"
-    )
-    augment: Switch = Field(
-        default=False, description="flip training images at random, and crop them at random from a border of 4 pixels"
-    )
-
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        default="auto",
-        description="numbers to compute in: auto is bfloat16 for convolutions where the hardware has it, else float32",
-    )
-    compile: Switch = Field(
-        default=False, description="run the network through torch.compile: once for all trainings; it pays on a GPU"
-    )
-
-    @field_validator("momentum")
-    @classmethod
-    def _with_its_optimizer(cls, given: float | None, info: ValidationInfo) -> float | None:
-        optimizer = info.data.get("optimizer")
-        if optimizer == "momentum":
-            return 0.9 if given is None else given
-        if given is not None and optimizer:
-            raise ValueError(f'it is for recipe.optimizer = "momentum", but the optimizer is "{optimizer}"')
-        return given
-
-    @field_validator("test_every")
-    @classmethod
-    def _multiple(cls, given: int | None, info: ValidationInfo) -> int | None:
-        eval_every = info.data.get("eval_every")
-        if given and eval_every and given % eval_every:
-            raise ValueError(f"{given} is no multiple of recipe.eval_every = {eval_every}: give both")
-        return given or eval_every
-
-    @property
-    def too_late(self) -> dict[str, str]:
-        """Those of `drops` and `report_at` that a training of `iterations` ends before."""
-        late = {
-            "drops": [n for n in self.drops if n >= self.iterations],
-            "report_at": [n for n in self.report_at if n > self.iterations],
-        }
-        return {key: ", ".join(f"{n:,}" for n in several) for key, several in late.items() if several}
 
 
 class Prune(Value):

@@ -9,8 +9,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from lth.config.fields import Value
 from lth.config.names import nearest, shown
-from lth.config.schema import Experiment, Value
+from lth.config.schema import Experiment
 from lth.errors import UsageError
 
 MOST_BYTES = 2 * 2**20  # of a file: several times the longest experiment that can be done

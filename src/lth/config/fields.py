@@ -1,0 +1,65 @@
+"""The types of an experiment's fields, and the base class of its tables."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from lth.config.names import shown
+
+# Far beyond what anybody trains, and near enough that a slip of the keyboard is refused instead of filling the memory.
+MOST_LEVELS, MOST_TRAININGS, MOST_EVALUATIONS, MOST_WEIGHTS, MOST_SCALE = 10_000, 100_000, 1_000_000, 10**9, 1000
+MOST_SIGMA = 1000
+
+
+def _number(value: Any) -> Any:
+    """Refuse what pydantic would read as a number, but nobody means as one: true and "0.1"."""
+    if isinstance(value, bool | str | bytes):
+        raise ValueError(f"expected a number, not {shown(value)}")
+    return value
+
+
+def _unicode(text: str) -> str:
+    """Refuse what no TOML file could hold: bytes of the command line that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"expected text in UTF-8, not {shown(text)}") from None
+    return text
+
+
+def _level_list(value: Any) -> Any:
+    """Take "1-18" or "1-3,7" for a list of levels."""
+    if not isinstance(value, str):
+        return value
+    levels: list[int] = []
+    for part in value.split(","):
+        ends = [end.strip() for end in part.split("-")]
+        if len(ends) > 2 or not all(end.isdecimal() and len(end) <= len(str(MOST_LEVELS)) for end in ends):
+            raise ValueError(f'levels are numbers and ranges, such as "1-18" or [1, 2, 3]; not {shown(value)}')
+        first, last = int(ends[0]), int(ends[-1])
+        if first > last:
+            raise ValueError(f"{first}-{last} runs backwards; write {last}-{first}")
+        levels += range(first, last + 1)
+    return levels
+
+
+def _level_set(levels: tuple[int, ...]) -> tuple[int, ...]:
+    if not levels:
+        raise ValueError('no level is named; give some, such as "1-18" or [1, 2, 3], or leave levels out for all')
+    return tuple(sorted(set(levels)))
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+Switch = Annotated[bool, Field(strict=True)]
+Whole = Annotated[int, BeforeValidator(_number)]
+Real = Annotated[float, BeforeValidator(_number)]
+Fraction = Annotated[Real, Field(gt=0, lt=1)]
+Positive = Annotated[Whole, Field(ge=1, le=10**12)]
+Level = Annotated[Whole, Field(ge=1, le=MOST_LEVELS)]
+Levels = Annotated[tuple[Level, ...], BeforeValidator(_level_list), AfterValidator(_level_set)]
+
+
+class Value(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
