@@ -56,12 +56,10 @@ def settings() -> str:
     }
     rows = [f"| `{key}` | {_cell(about)} |" for key, about in config.keys().items()]
     lists = []
-    for title, names in (
-        ("Models", config.MODELS), ("Datasets", config.DATASETS), ("Scores", config.SCORES),
-        ("Branches", {name: about for name, (_, _, about) in config.BRANCHES.items()}),
-        ("Mask rules", config.MASK_RULES), ("Start rules", config.START_RULES), ("Strategies", config.STRATEGIES),
-    ):  # fmt: skip
-        lists += [f"## {title}", "\n".join(f"- `{name}`: {about}" for name, about in names.items())]
+    for kind in config.registry.KINDS:
+        if entries := config.registry.choices(kind):
+            title = kind.replace("-", " ").capitalize()
+            lists += [f"## {title}", "\n".join(f"- `{name}`: {entry.about}" for name, entry in entries.items())]
     return "\n\n".join([*shown.values(), "\n".join(["| key | meaning |", "|---|---|", *rows]), *lists]) + "\n"
 
 

@@ -91,9 +91,8 @@ def test_registries_have_the_names_that_config_owns() -> None:
     assert set(SCORES) == set(config.SCORES)
     assert set(MASK_RULES) == set(config.MASK_RULES)
     assert set(START_RULES) == set(config.START_RULES)
-    assert {rule for mask, start, _ in config.BRANCHES.values() for rule in (mask, start)} <= {
-        *MASK_RULES, *START_RULES
-    }  # fmt: skip
+    assert {control.mask for control in config.BRANCHES.values()} <= {*MASK_RULES}
+    assert {control.start for control in config.BRANCHES.values()} <= {*START_RULES}
 
 
 def test_public_names_are_there() -> None:

@@ -77,27 +77,28 @@ def run(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="[presets|models|datasets|branches|scores]")] = "presets",
+    what: Annotated[str, typer.Argument(metavar=f"[presets|{'|'.join(config.registry.KINDS)}]")] = "presets",
 ) -> None:
     """What can be chosen, a line each."""
-    kinds = {
-        "presets": {name: config.resolve(name).about for name in config.presets()},
-        "models": config.MODELS,
-        "datasets": config.DATASETS,
-        "branches": {name: about for name, (_, _, about) in config.BRANCHES.items()},
-        "scores": config.SCORES,
-    }
+    kinds = ("presets", *config.registry.KINDS)
     if what not in kinds:
         raise UsageError(f"lth list takes {', '.join(kinds)}; not {what!r}{config.nearest(what, kinds)}")
-    width = max(map(len, kinds[what]))
-    for name, about in kinds[what].items():
-        typer.echo(f"{name:{width}}  {about}")
+    lines = (
+        {name: config.resolve(name).about for name in config.presets()}
+        if what == "presets"
+        else {name: entry.about for name, entry in config.registry.choices(what).items()}
+    )
+    for name, about in lines.items():
+        typer.echo(f"{name:{max(map(len, lines))}}  {about}")
 
 
 @app.command()
 def show(source: Source, settings: Settings = None) -> None:
     """The experiment, resolved, as TOML that `lth run` takes back."""
-    typer.echo(config.to_toml(config.resolve(source, settings or ()), comments=True), nl=False)
+    experiment, notes = config.resolve_with_notes(source, settings or ())
+    for note in notes:
+        typer.echo(note, err=True)
+    typer.echo(config.to_toml(experiment, comments=True), nl=False)
 
 
 @app.command()

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
 
+from lth.config import registry, userfile
 from lth.config.names import shown
 
 # Far beyond what anybody trains, and near enough that a slip of the keyboard is refused instead of filling the memory.
@@ -61,5 +64,26 @@ Level = Annotated[Whole, Field(ge=1, le=MOST_LEVELS)]
 Levels = Annotated[tuple[Level, ...], BeforeValidator(_level_list), AfterValidator(_level_set)]
 
 
+def one_of(names: Iterable[str], custom: str = "") -> BeforeValidator:
+    """A validator of a text field: it takes these names, and FILE.py:FUNCTION where `custom` says of what."""
+    valid = tuple(names)
+
+    def check(value: Any) -> Any:
+        if custom and isinstance(value, str) and userfile.is_custom(value):
+            return userfile.check_form(custom, value, f"my.py:{custom.split()[-1]}")
+        if value not in valid:
+            raise PydanticCustomError("one_of", "not one of the names", {"names": valid, "custom": bool(custom)})
+        return value
+
+    return BeforeValidator(check)
+
+
+def named(kind: str) -> BeforeValidator:
+    """A validator of a text field: it takes the names of a kind of entry, and FILE.py:FUNCTION where the kind does."""
+    return one_of(registry.choices(kind), registry.word(kind) if kind in registry.GIVEN else "")
+
+
 class Value(BaseModel):
+    """A table: frozen, and without keys that it does not know."""
+
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)

@@ -19,7 +19,7 @@ from torch import Tensor, nn
 
 from lth import data as datasets
 from lth import native, plan
-from lth.config import Experiment, Recipe, is_own
+from lth.config import Experiment, Recipe, is_custom
 from lth.data.splits import check_channels, check_validation
 from lth.errors import LthError, UsageError
 from lth.measures import anatomy
@@ -114,7 +114,7 @@ def choose(experiment: Experiment, shape: tuple[int, ...], classes: int, engine:
         return Means(chosen, device, "float32", threads=1), reason
     if experiment.recipe.compile and experiment.model.dropout:
         raise UsageError("recipe.compile would compile dropout anew for each update; leave out one of them")
-    if is_own(experiment.model.name):
+    if is_custom(experiment.model.name):
         if asked == "bfloat16":
             raise UsageError("recipe.precision = bfloat16 is for the models of `lth list models`; leave it out")
         precision, why = "float32", "the network is one's own"
@@ -355,7 +355,7 @@ def make_ticket(training: Training, bench: Bench, model: nn.Module, stored: Mapp
         MaskSource(experiment, training.level, groups(model), initial, mask, trained, own("mask"))
     )
     given = experiment.model.init_sigma
-    by_itself = is_own(experiment.model.name)
+    by_itself = is_custom(experiment.model.name)
     sigmas = {n: float(drawn[n].std()) if by_itself else sigma_of(initial[n], given) for n in mask}
     start = START_RULES[training.start_rule](
         StartSource(initial, trained, bench.draw, own("start"), mask, sigmas, training.sigma)

@@ -21,7 +21,7 @@ from rich.console import Console
 from rich.table import Table
 
 from lth import config
-from lth.config import Experiment, deep_copy, nearest, read, recorded, resolve, to_setting
+from lth.config import Experiment, deep_copy, nearest, read, recorded, resolve, resolve_with_notes, to_setting
 from lth.errors import LthError, UsageError
 from lth.execution import executors
 from lth.execution.executors import Executor, Job
@@ -111,11 +111,16 @@ def run(
         source = experiment if ticket is None else of_ticket(ticket, experiment)
         if source is None:
             raise UsageError("nothing to run: give a preset of `lth list presets`, a FILE.toml, or --ticket FILE")
-        asked = recorded(resolve(source, settings, trials=trials, levels=levels, branches=branches, scale=scale))
+        asked, notes = resolve_with_notes(
+            source, settings, trials=trials, levels=levels, branches=branches, scale=scale
+        )
+        asked = recorded(asked)
     except UsageError as error:
         raise UsageError("\n".join([str(error), *wrong])) from None
     if wrong:
         raise UsageError("\n".join(wrong))
+    for note in notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     folder = Path(out) if out else Path("runs") / asked.folder_name
     root = Path(data_root) if data_root else None
     options = {"ticket": ticket, "trials": trials, "levels": levels, "branches": branches, "scale": scale}
