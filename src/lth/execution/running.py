@@ -22,7 +22,7 @@ from rich.table import Table
 
 from lth import config
 from lth.config import Experiment, deep_copy, nearest, read, recorded, resolve, resolve_with_notes, to_setting
-from lth.errors import LthError, UsageError
+from lth.errors import Interrupted, LthError, UsageError
 from lth.execution import executors
 from lth.execution.executors import Executor, Job
 from lth.execution.progress import Display, cost, duration
@@ -42,12 +42,6 @@ if TYPE_CHECKING:
 MOST_WORKERS = 1024  # also threads of one
 MUCH = 2**30  # bytes on disk that are said before they are written
 NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)  # as torch says it
-
-
-class Interrupted(LthError):
-    """Stopped by Ctrl-C or SIGTERM; all that was done is kept."""
-
-    exit_code = 130
 
 
 @dataclass(frozen=True)
@@ -139,7 +133,7 @@ def run(
                 raise
             here = [("--out", out), ("--data-root", data_root), ("--executor", executor if executor != "local" else "")]
             again = " ".join([command, *(f"{option} {shlex.quote(str(given))}" for option, given in here if given)])
-            raise Interrupted(f"stopped; what is done is kept in {folder}. To go on: {again}") from None
+            raise Interrupted(f"stopped; what is done is kept in {folder}", command=again) from None
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
                 raise
