@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import inspect
-from typing import Any
+from collections.abc import Iterable, Iterator
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 import typer
 from mkdocs.structure.files import File, Files
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
 
 import lth
-from lth import config
+from lth import config as lth_config
 from lth.cli import app
+from lth.config import registry
+from lth.config.keys import fields
+from lth.config.toml import literal
 
 PAGES = ("commands", "settings", "python")
 
@@ -49,20 +56,61 @@ def _option(parameter: Any) -> str:
 
 
 def settings() -> str:
-    """Every key of an experiment, with its default and meaning."""
-    shown = {
-        "title": "# Settings",
-        "about": "Every key that `key=value` sets on the command line, and that stands in an experiment's TOML file.",
-    }
-    rows = [f"| `{key}` | {_cell(about)} |" for key, about in config.keys().items()]
-    lists = []
-    for title, names in (
-        ("Models", config.MODELS), ("Datasets", config.DATASETS), ("Scores", config.SCORES),
-        ("Branches", {name: about for name, (_, _, about) in config.BRANCHES.items()}),
-        ("Mask rules", config.MASK_RULES), ("Start rules", config.START_RULES), ("Strategies", config.STRATEGIES),
-    ):  # fmt: skip
-        lists += [f"## {title}", "\n".join(f"- `{name}`: {about}" for name, about in names.items())]
-    return "\n\n".join([*shown.values(), "\n".join(["| key | meaning |", "|---|---|", *rows]), *lists]) + "\n"
+    """Every key of an experiment with its type, default and meaning; then what can be chosen, by kind."""
+    parts = [
+        "# Settings",
+        "Every key that `key=value` sets on the command line, and that stands in an experiment's TOML file. "
+        "`key=none` unsets a key: its default counts again. Where an override contradicts a value that you did not "
+        "type, that value follows it, and `lth run` says so.",
+        _table(lth_config.Experiment),
+        "## Branches in a file",
+        "Each `[[branch]]` is a table of these keys.",
+        _table(lth_config.Branch),
+    ]
+    for kind in registry.KINDS:
+        if entries := registry.choices(kind):
+            title = kind.replace("-", " ").capitalize()
+            parts += [f"## {title}", "\n".join(f"- `{name}`: {entry.about}" for name, entry in entries.items())]
+    return "\n\n".join(parts) + "\n"
+
+
+def _table(model: type[BaseModel]) -> str:
+    rows = [_setting(key, field) for key, field in fields(model).items()]
+    return "\n".join(["| key | type | default | meaning |", "|---|---|---|---|", *rows])
+
+
+def _setting(key: str, field: FieldInfo) -> str:
+    default = field.get_default(call_default_factory=True)
+    shown = "required" if field.is_required() else "" if default in (None, {}, ()) else f"`{literal(default)}`"
+    type_ = _type(field.annotation, field.metadata)
+    return f"| `{key}` | {_cell(type_)} | {_cell(shown)} | {_cell(field.description or '')} |"
+
+
+WORDS = {bool: "true or false", int: "whole number", float: "number", str: "text"}
+FAR = 1e6
+BOUNDS = {"ge": "≥", "gt": ">", "le": "≤", "lt": "<"}
+
+
+def _type(annotation: Any, metadata: Iterable[Any] = ()) -> str:
+    """A type with its bounds, in words."""
+    origin, inner = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _type(inner[0], [*annotation.__metadata__, *metadata])
+    if origin in (Union, UnionType):
+        return " or ".join(_type(choice, metadata) for choice in inner if choice is not type(None))
+    if origin is Literal:
+        return " or ".join(f"`{name}`" for name in inner)
+    if origin is tuple:
+        return f"list of {_type(inner[0])}"
+    return " ".join([WORDS.get(annotation, "table"), *_bounds(metadata)])
+
+
+def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
+    """What a number may be, without the limits that are far beyond any use."""
+    for item in (own for holder in metadata for own in getattr(holder, "metadata", [holder])):
+        for name, sign in BOUNDS.items():
+            if abs(limit := getattr(item, name, FAR)) < FAR:
+                yield f"{sign} {limit:g}"
 
 
 def python() -> str:
@@ -94,7 +142,7 @@ def _signature(name: str, thing: Any) -> str:
 
 
 def _docstring(thing: Any) -> str:
-    if thing is config.Recipe:
+    if thing is lth_config.Recipe:
         return "How a network is trained. Its fields are the keys `recipe.*` of the [settings](settings.md)."
     return inspect.getdoc(thing) or ""
 

@@ -371,11 +371,23 @@ def test_a_dry_run_shows_time_and_disk_and_writes_nothing(tiny_toml: Path, cli: 
 
 
 def test_what_a_shorter_training_never_comes_to_is_said(tiny_toml: Path, cli: Cli) -> None:
-    tiny_toml.write_text(to_toml(resolve(tiny_toml, ["recipe.iterations=2000", "recipe.drops=[1,1000]"])))
+    longer = to_toml(resolve(tiny_toml, ["recipe.iterations=2000", "recipe.drops=[1,1000]"]))
+    tiny_toml.write_text(longer.replace("iterations = 2000", "iterations = 4"))
     line = "recipe.drops at 1,000 do nothing: trainings end at 4; --scale shortens everything alike\n"
     for how in ((), ("--dry-run",)):
-        assert line in cli("run", tiny_toml, "recipe.iterations=4", *how, *QUICK).out
+        assert line in cli("run", tiny_toml, *how, *QUICK).out
     assert "recipe.drops" not in cli("run", tiny_toml, "recipe.drops=[1]", "--dry-run", *QUICK).out
+
+
+def test_what_follows_an_override_is_told(tiny_toml: Path, cli: Cli) -> None:
+    tiny_toml.write_text(to_toml(resolve(tiny_toml, ["recipe.iterations=2000", "recipe.drops=[1,1000]"])))
+    line = "recipe.iterations = 4: recipe.drops is [1], was [1, 1000]\n"
+    for how in (("--dry-run",), ()):
+        assert cli("run", tiny_toml, "recipe.iterations=4", *how, *QUICK).out.startswith(line)
+    shown = cli("show", tiny_toml, "recipe.iterations=4")
+    assert shown.err == line and "drops = [1]" in shown.out
+    members = cli("run", tiny_toml, "recipe.iterations=[4,5]", "--dry-run", *QUICK).out
+    assert line in members and line.replace("= 4", "= 5") in members
 
 
 def test_a_dry_run_counts_what_is_done(finished: Path, tiny_toml: Path, cli: Cli) -> None:
@@ -399,13 +411,13 @@ def test_list(cli: Cli) -> None:
     presets = cli("list").out
     assert presets == cli("list", "presets").out
     assert [line.split()[0] for line in presets.splitlines()] == list(config.presets())
-    for what, names in {"models": config.MODELS, "datasets": config.DATASETS, "scores": config.SCORES}.items():
-        ended = cli("list", what)
-        assert ended.code == 0 and [line.split()[0] for line in ended.out.splitlines()] == list(names)
+    for kind in config.registry.KINDS:
+        ended = cli("list", kind)
+        assert ended.code == 0
+        assert [line.split()[0] for line in ended.out.splitlines()] == list(config.registry.choices(kind))
+    assert [line.split()[0] for line in cli("list", "mask-rules").out.splitlines()] == ["ticket", "random", "initial"]
     assert "reinit       the ticket's mask" in cli("list", "branches").out
-    refused(
-        cli("list", "modles"), "lth list takes presets, models, datasets, branches, scores; not 'modles'", "'models'"
-    )
+    refused(cli("list", "modles"), "lth list takes presets, models, datasets, branches, ", "; not 'modles'", "'models'")
     refused(cli("list", "presets", "models"), "unexpected extra argument")
 
 
@@ -516,7 +528,7 @@ def test_the_world_around_it(command: str, code: int, said: str, tmp_path: Path)
 
 def test_a_narrow_terminal_without_utf8(finished: Path, tmp_path: Path) -> None:
     plain = {"LC_ALL": "C", "LANG": "C", "PYTHONUTF8": "0", "PYTHONIOENCODING": "ascii", "COLUMNS": "40"}
-    code = "from lth import plots; plots.draw = lambda *given: []\nfrom lth.cli import main; main()"
+    code = "from lth.results import plots; plots.draw = lambda *given: []\nfrom lth.cli import main; main()"
     words = [sys.executable, "-c", code, "report", str(finished), "--out", "out"]
     done = subprocess.run(words, cwd=tmp_path, env=os.environ | plain, capture_output=True, text=True)
     assert done.returncode == 0 and done.stderr == ""

@@ -12,9 +12,9 @@ import torch
 
 import lth
 from lth import config, models
-from lth.config import Model, Recipe
+from lth.config import Model, Recipe, userfile
 from lth.errors import UsageError
-from lth.models import custom, first_weights
+from lth.models import first_weights
 from lth.storage.tensors import load_tensors
 from lth.tickets.ticket import Ticket
 from lth.training import loop
@@ -154,7 +154,7 @@ def test_a_file_that_changes_while_a_run_goes_on_changes_nothing(
         a, b = weights("whole", level), weights("run", level)
         assert all(torch.equal(a[name], b[name]) for name in a)
     recorded = config.resolve(Path("run/experiment.toml")).model
-    custom._loaded.cache_clear()
+    userfile._modules.clear()
     with pytest.raises(UsageError, match=r"model.name: my.py is no longer the file that this experiment was made with"):
         models.build(recorded, (1, 6, 6), 4)
 
@@ -284,11 +284,11 @@ def test_what_is_wrong_with_it_is_said(line: str, tmp_path: Path) -> None:
 
 REFUSED = {
     "model.name=my.py": "unknown model 'my.py'",
-    "model.name=my.txt:build": "'my.txt:build': a network of one's own is FILE.py:FUNCTION, such as my.py:build",
-    "model.name=my.py:3": "a network of one's own is FILE.py:FUNCTION",
+    "model.name=my.txt:build": "'my.txt:build': a custom model is FILE.py:FUNCTION, such as my.py:build",
+    "model.name=my.py:3": "a custom model is FILE.py:FUNCTION",
     "model.layers=[3]": "model.layers: it would do nothing: my.py:build has no such setting",
     "model.dropout=0.5": "model.dropout: it would do nothing",
-    "model.init_sigma=0.1": "model.init_sigma: it would do nothing: a network of one's own draws its own",
+    "model.init_sigma=0.1": "model.init_sigma: it would do nothing: a custom model draws its own",
 }
 
 

@@ -2,15 +2,7 @@
 
 from __future__ import annotations
 
-import math
-import os
-import shlex
-import signal
 import sys
-import threading
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -18,10 +10,7 @@ import typer
 
 from lth import config
 from lth.errors import LthError, UsageError
-
-TO_GO_ON = " To go on: "
-PATIENCE_S = 1.5  # for what is going on, such as a checkpoint that is written, to end by itself
-CLUSTER_PATIENCE_S = 30.0  # the same where checkpoints come from other machines
+from lth.execution.stopping import Command, format_stopped, stopped_by_signals
 
 app = typer.Typer(
     name="lth",
@@ -41,6 +30,7 @@ DataRoot = Annotated[Path | None, typer.Option(help="where datasets lie, as torc
 
 @app.command()
 def run(
+    context: typer.Context,
     source: Annotated[str | None, typer.Argument(metavar="PRESET|FILE.toml", help="as `lth list presets`")] = None,
     settings: Settings = None,
     ticket: Annotated[Path | None, typer.Option(metavar="FILE", help="a ticket file: level 0 is that ticket")] = None,
@@ -66,6 +56,7 @@ def run(
 
     from lth.execution import running
 
+    context.obj.begin_run(executor)
     if ticket and source and "=" in source:  # the first of the settings: a ticket says itself how it was trained
         source, settings = None, [source, *(settings or ())]
     running.sweep(
@@ -77,27 +68,28 @@ def run(
 
 @app.command("list")
 def list_(
-    what: Annotated[str, typer.Argument(metavar="[presets|models|datasets|branches|scores]")] = "presets",
+    what: Annotated[str, typer.Argument(metavar=f"[presets|{'|'.join(config.registry.KINDS)}]")] = "presets",
 ) -> None:
     """What can be chosen, a line each."""
-    kinds = {
-        "presets": {name: config.resolve(name).about for name in config.presets()},
-        "models": config.MODELS,
-        "datasets": config.DATASETS,
-        "branches": {name: about for name, (_, _, about) in config.BRANCHES.items()},
-        "scores": config.SCORES,
-    }
+    kinds = ("presets", *config.registry.KINDS)
     if what not in kinds:
         raise UsageError(f"lth list takes {', '.join(kinds)}; not {what!r}{config.nearest(what, kinds)}")
-    width = max(map(len, kinds[what]))
-    for name, about in kinds[what].items():
-        typer.echo(f"{name:{width}}  {about}")
+    lines = (
+        {name: config.resolve(name).about for name in config.presets()}
+        if what == "presets"
+        else {name: entry.about for name, entry in config.registry.choices(what).items()}
+    )
+    for name, about in lines.items():
+        typer.echo(f"{name:{max(map(len, lines))}}  {about}")
 
 
 @app.command()
 def show(source: Source, settings: Settings = None) -> None:
     """The experiment, resolved, as TOML that `lth run` takes back."""
-    typer.echo(config.to_toml(config.resolve(source, settings or ()), comments=True), nl=False)
+    experiment, notes = config.resolve_with_notes(source, settings or ())
+    for note in notes:
+        typer.echo(note, err=True)
+    typer.echo(config.to_toml(experiment, comments=True), nl=False)
 
 
 @app.command()
@@ -157,6 +149,7 @@ def verify(
 
 @app.command()
 def figure(
+    context: typer.Context,
     number: Annotated[int | None, typer.Argument(metavar="N", help="of the paper: 1, 3 to 45")] = None,
     settings: Settings = None,
     list_: Annotated[
@@ -191,6 +184,7 @@ def figure(
         for line in paper_figure.listing(version, out, pace.estimator(workers or bench.cores())):
             typer.echo(line)
         return
+    context.obj.begin_run(executor)
     means = {"data_root": data_root, "engine": engine, "device": device, "workers": workers, "threads": threads}
     for path in paper_figure.make(number, version, out, console=Console(), dry_run=dry_run, executor=executor, **means):
         typer.echo(path)
@@ -292,75 +286,20 @@ def data_where(
 
 def main() -> None:
     """The console script: errors that are the user's to mend end in a clear line and their exit code."""
-    with stopped_by_signals() as heard:
+    command = Command(sys.argv[1:])
+    with stopped_by_signals(command) as signals:
         try:
-            app(prog_name="lth")
+            app(command.words, prog_name="lth", obj=command)
         except LthError as error:
-            said, stopped, _ = str(error).partition(TO_GO_ON)  # a figure and a sweep are of several runs
-            typer.echo(f"lth: {said}{stopped and TO_GO_ON + typed()}", err=True)
+            if error.command:
+                error.command = command.line  # a figure and a sweep are of several runs
+            typer.echo(f"lth: {error}", err=True)
             sys.exit(error.exit_code)
         except OSError as error:  # a disk or a terminal that fails where nobody expected it
             typer.echo(f"lth: {error.filename or 'output'}: {error.strerror or error}", err=True)
             sys.exit(1)
         except (KeyboardInterrupt, SystemExit) as end:
-            if heard and getattr(end, "code", 1):  # before there was anything to say it better
-                typer.echo(stopped_said(), err=True)
+            if signals and getattr(end, "code", 1):  # before there was anything to say it better
+                typer.echo(format_stopped(command), err=True)
                 sys.exit(130)
             raise
-
-
-@contextmanager
-def stopped_by_signals() -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM stop whatever is going on, after `patience()` at the latest; yields what was heard.
-
-    A second one is not thrown into what the first has ended; after `PATIENCE_S` it ends all. Only the main thread can
-    listen.
-    """
-    heard: list[int] = []
-    ending = math.inf  # when a second one counts
-
-    def hear(number: int, frame: object) -> None:
-        nonlocal ending
-        heard.append(number)
-        if len(heard) == 1:
-            ending = time.monotonic() + PATIENCE_S
-            timer.start()
-            raise KeyboardInterrupt
-        if time.monotonic() > ending:
-            leave()
-
-    timer = threading.Timer(patience(), leave)
-    timer.daemon = True
-    listening = threading.current_thread() is threading.main_thread()
-    before = {n: signal.signal(n, hear) for n in (signal.SIGINT, signal.SIGTERM)} if listening else {}
-    try:
-        yield heard
-    finally:  # the timer goes on: threads that are still at work must not keep a stopped process alive
-        for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if heard else handler)  # one more would cut Python's own end short
-
-
-def patience() -> float:
-    """Seconds from a signal to the end, by the executor that the command line names."""
-    named = [word.removeprefix("--executor=").partition("://")[0] for word in sys.argv]
-    return CLUSTER_PATIENCE_S if {"ray", "slurm"} & {*named} else PATIENCE_S
-
-
-def leave() -> None:
-    """End at once: all that is stored is whole, and a training goes on from its last checkpoint."""
-    if sys.stderr.isatty():
-        sys.stderr.write("\x1b[?25h")  # a live display hides the cursor
-    sys.stderr.write(f"{stopped_said()}\n")
-    sys.stderr.flush()
-    os._exit(130)
-
-
-def stopped_said() -> str:
-    if sys.argv[1:2] not in (["run"], ["figure"]):
-        return "lth: stopped"
-    return f"lth: stopped; what is done is kept.{TO_GO_ON}{typed()}"
-
-
-def typed() -> str:
-    """The command as it was given."""
-    return shlex.join(["lth", *sys.argv[1:]])

@@ -112,7 +112,8 @@ def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Traini
     def training(
         branch: str, of: Mapping[str, str], mask: str, start: str, recipe: Recipe, sigma: float | None = None
     ) -> Training:
-        inputs = _inputs(trial, of, (entry("mask rules", mask), entry("start rules", start)))
+        rules = (_rule("mask-rules", mask, experiment), _rule("start-rules", start, experiment))
+        inputs = _inputs(trial, of, rules)
         return Training(training_id(trial, level, branch), trial, level, branch, inputs, mask, start, recipe, sigma)
 
     rule = "prune" if level else "given" if experiment.ticket else "ones"
@@ -124,6 +125,12 @@ def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Traini
             assert branch.mask and branch.start  # config has filled them in
             recipe = experiment.recipe_of(branch)
             yield training(label, {"mask": ticket, "trained": ticket}, branch.mask, branch.start, recipe, branch.sigma)
+
+
+def _rule(kind: str, name: str, experiment: Experiment) -> Rule:
+    rule = entry(kind, name, experiment.files)
+    assert isinstance(rule, Rule)
+    return rule
 
 
 def _inputs(trial: int, of: Mapping[str, str], rules: Iterable[Rule]) -> dict[str, Artifact]:

@@ -1,6 +1,17 @@
 """The experiment as a value: frozen, validated all at once, complete when resolved."""
 
-from lth.config.names import (
+from lth.config import registry as registry
+from lth.config.branch import Branch, sigma_in
+from lth.config.data import Data, is_path
+from lth.config.experiment import Experiment
+from lth.config.fields import MOST_LEVELS, MOST_SCALE, MOST_WEIGHTS
+from lth.config.keys import keys
+from lth.config.merging import merge
+from lth.config.model import Model
+from lth.config.names import nearest, nearest_key, shown
+from lth.config.prune import Prune
+from lth.config.recipe import Recipe
+from lth.config.registry import (
     BRANCHES,
     CONTINUED,
     DATASETS,
@@ -10,73 +21,17 @@ from lth.config.names import (
     SCORES,
     START_RULES,
     STRATEGIES,
-    is_own,
-    is_path,
-    nearest,
-    nearest_key,
-    shown,
 )
-from lth.config.resolution import (
-    member_name,
-    merge,
-    parse_branches,
-    parse_override,
-    recorded,
-    resolve,
-    scaled,
-    sweep,
-    to_setting,
-)
-from lth.config.schema import (
-    MOST_LEVELS,
-    MOST_SCALE,
-    MOST_WEIGHTS,
-    Branch,
-    Data,
-    Experiment,
-    Model,
-    Prune,
-    Recipe,
-    keys,
-)
+from lth.config.resolution import recorded, resolve, resolve_with_notes, scaled
+from lth.config.settings import parse_branches, parse_override, to_setting
+from lth.config.sweeping import member_name, sweep
 from lth.config.toml import deep_copy, presets, read, to_toml
+from lth.config.userfile import is_custom
 
 __all__ = [
-    "BRANCHES",
-    "CONTINUED",
-    "DATASETS",
-    "GROUPS",
-    "MASK_RULES",
-    "MODELS",
-    "MOST_LEVELS",
-    "MOST_SCALE",
-    "MOST_WEIGHTS",
-    "SCORES",
-    "START_RULES",
-    "STRATEGIES",
-    "Branch",
-    "Data",
-    "Experiment",
-    "Model",
-    "Prune",
-    "Recipe",
-    "deep_copy",
-    "is_own",
-    "is_path",
-    "keys",
-    "member_name",
-    "merge",
-    "nearest",
-    "nearest_key",
-    "parse_branches",
-    "parse_override",
-    "presets",
-    "read",
-    "recorded",
-    "resolve",
-    "scaled",
-    "shown",
-    "sweep",
-    "to_setting",
-    "to_toml",
-]
+    "BRANCHES", "CONTINUED", "DATASETS", "GROUPS", "MASK_RULES", "MODELS", "MOST_LEVELS", "MOST_SCALE", "MOST_WEIGHTS",
+    "SCORES", "START_RULES", "STRATEGIES", "Branch", "Data", "Experiment", "Model", "Prune", "Recipe", "deep_copy",
+    "is_custom", "is_path", "keys", "member_name", "merge", "nearest", "nearest_key", "parse_branches",
+    "parse_override", "presets", "read", "recorded", "resolve", "resolve_with_notes", "scaled", "shown", "sigma_in",
+    "sweep", "to_setting", "to_toml",
+]  # fmt: skip

@@ -8,23 +8,31 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
 
+from lth.config import userfile
+from lth.config.names import nearest, shown
 from lth.errors import UsageError
 
 
 @dataclass(frozen=True)
 class Entry:
-    """One choice: what it is, in a line, and where it is implemented."""
+    """One choice: what it is, in a line, and where it is implemented.
+
+    `make` is "package.module:name", or FILE.py:FUNCTION of the user's own, whose recorded checksum is `sha256`.
+    """
 
     about: str
     make: str = ""
+    sha256: str | None = field(default=None, kw_only=True)
 
     def load(self) -> Any:
-        """What implements it."""
-        module, _, name = self.make.partition(":")
+        """What implements it; raises UsageError where a user's file is missing, another one, or fails."""
+        module, _, name = self.make.rpartition(":")
+        if module.endswith(".py"):
+            return userfile.function(self.make, self.sha256)
         return getattr(import_module(module), name)
 
 
@@ -40,6 +48,13 @@ class Rule(Entry):
     reads: tuple[str, ...] = ()
     control: bool = False
     options: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Score(Entry):
+    """What ranks the weights; `reads` names the values of `GIVEN["scores"]` that it takes."""
+
+    reads: tuple[str, ...] = ("weights",)
 
 
 @dataclass(frozen=True)
@@ -87,13 +102,17 @@ DATASETS: dict[str, Entry] = {
     "cifar10": Entry("50,000 + 10,000 photographs of 10 kinds of things, 32 x 32 in colour"),
     "cifar100": Entry("50,000 + 10,000 photographs of 100 kinds of things, 32 x 32 in colour"),
 }
-SCORES: dict[str, Entry] = {
-    "magnitude": Entry("|trained weight|: the paper's criterion", "lth.pruning.scores:magnitude"),
+SCORES: dict[str, Score] = {
+    "magnitude": Score("|trained weight|: the paper's criterion", "lth.pruning.scores:magnitude"),
 }
 STRATEGIES: dict[str, Entry] = {
     "resetting": Entry("train, prune, reset to the start, repeat (the paper's strategy 1, used everywhere)"),
     "continued": Entry("train, prune, go on training; each level's mask is then reset and trained (Appendix B)"),
     "oneshot": Entry("prune the trained level 0 once, straight to each level's density (figure 4c)"),
+}
+SCOPES: dict[str, Entry] = {
+    "layerwise": Entry("the weights of each layer compete with each other"),
+    "global": Entry("the weights of all pruned layers compete with each other"),
 }
 MASK_RULES: dict[str, Rule] = {
     "ones": Rule("nothing pruned", "lth.pruning.rules:ones"),
@@ -163,33 +182,90 @@ SCHEDULES: dict[str, RecipePart] = {
 }
 MEASURES: dict[str, Entry] = {}
 EXECUTORS: dict[str, Entry] = {
-    "local": Entry("this machine: threads for the native engine, processes for torch on a CPU, one process per GPU"),
-    "ray": Entry("a Ray cluster, or one that is started here; needs no shared file system (pip install 'lth[ray]')"),
-    "slurm": Entry("jobs of a Slurm cluster, on a file system that its nodes share (pip install 'lth[slurm]')"),
-    "torchrun": Entry("all processes that torchrun has started, on one training at a time"),
+    "local": Entry(
+        "this machine: threads for the native engine, processes for torch on a CPU, one process per GPU",
+        "lth.execution.executors.local:executor",
+    ),
+    "ray": Entry(
+        "a Ray cluster, or one that is started here; needs no shared file system (pip install 'lth[ray]')",
+        "lth.execution.executors.ray:executor",
+    ),
+    "slurm": Entry(
+        "jobs of a Slurm cluster, on a file system that its nodes share (pip install 'lth[slurm]')",
+        "lth.execution.executors.slurm:executor",
+    ),
+    "torchrun": Entry(
+        "all processes that torchrun has started, on one training at a time",
+        "lth.execution.executors.torchrun:executor",
+    ),
 }
 KINDS: dict[str, Mapping[str, Entry]] = {
     "models": MODELS,
     "datasets": DATASETS,
     "branches": BRANCHES,
+    "mask-rules": MASK_RULES,
+    "start-rules": START_RULES,
     "scores": SCORES,
     "structures": STRUCTURES,
+    "scopes": SCOPES,
     "strategies": STRATEGIES,
-    "mask rules": MASK_RULES,
-    "start rules": START_RULES,
     "optimizers": OPTIMIZERS,
     "schedules": SCHEDULES,
     "measures": MEASURES,
     "executors": EXECUTORS,
 }
+GIVEN: dict[str, tuple[str, ...]] = {  # kinds that the user's own functions extend, and the parameters they may have
+    "models": ("shape", "classes"),
+    "scores": ("model", "weights", "mask", "batches", "loss", "generator"),
+    "mask-rules": ("mask", "trained", "start", "groups", "generator"),
+    "start-rules": ("mask", "trained", "start", "draw", "generator"),
+}
+ROLES = ("mask", "trained")  # those parameters of a rule that are stored artifacts, beside the trial's start
 GROUPS = ("conv", "fc", "output", "shortcut")  # what a counted layer can be; see lth.models.groups
 PRUNED = ("conv", "fc", "output")  # unless prune.groups says otherwise
 CONTINUED = "continued"  # the chain of trainings that finds the masks of the strategy of that name
 
 
-def entry(kind: str, name: str) -> Any:
-    """The entry of a name."""
-    return KINDS[kind][name]
+def choices(kind: str) -> dict[str, Entry]:
+    """The entries of a kind that an experiment may name."""
+    return {name: e for name, e in KINDS[kind].items() if not isinstance(e, Rule) or e.control}
+
+
+def word(kind: str) -> str:
+    """One of a kind, as messages call it: "model" of "models"."""
+    return {"branches": "branch", "strategies": "strategy"}.get(kind, kind.removesuffix("s")).replace("-", " ")
+
+
+def unknown(kind: str, name: str, hint: str = "") -> str:
+    """What to answer to a name that a kind does not have."""
+    see = f"see `lth list {kind}`; {hint}" if hint else f"see `lth list {kind}`"
+    return f"unknown {word(kind)} {shown(name)}{nearest(name, choices(kind))} ({see})"
+
+
+def entry(kind: str, name: str, files: Mapping[str, str] | None = None) -> Entry:
+    """The entry of a built-in name, or one made for FILE.py:FUNCTION. Nothing of the user's is run.
+
+    The names of a function's parameters are what it reads: a mask rule `def rule(mask, start, generator)` reads the
+    ticket's mask. `GIVEN` lists the parameters of each kind; others need a default. `files` are the recorded checksums
+    of the user's files (`Experiment.files`).
+    Raises UsageError for an unknown name, and for a function that is missing or requires other parameters.
+    """
+    if name in KINDS[kind]:
+        return KINDS[kind][name]
+    if kind not in GIVEN or not userfile.is_custom(name):
+        raise UsageError(unknown(kind, name))
+    return _custom(kind, name, (files or {}).get(userfile.file_of(name)))
+
+
+def _custom(kind: str, name: str, sha256: str | None) -> Entry:
+    if kind == "models":  # a class or whatever else can be called: its file is read when it is built
+        return Network(f"a custom {word(kind)}", name, sha256=sha256)
+    signature = userfile.signature(name)
+    userfile.check_parameters(name, signature.required, GIVEN[kind])
+    about = signature.about or f"a custom {word(kind)}"
+    if kind == "scores":
+        return Score(about, name, tuple(p for p in signature.parameters if p in GIVEN[kind]), sha256=sha256)
+    return Rule(about, name, tuple(p for p in signature.parameters if p in ROLES), control=True, sha256=sha256)
 
 
 def call(function: Callable[..., Any], suppliers: Mapping[str, Callable[[], Any]]) -> Any:

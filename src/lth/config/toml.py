@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
 import tomllib
 from collections.abc import Mapping
 from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from lth.config.experiment import Experiment
+from lth.config.fields import Value
 from lth.config.names import nearest, shown
-from lth.config.schema import Experiment, Value
 from lth.errors import UsageError
 
 MOST_BYTES = 2 * 2**20  # of a file: several times the longest experiment that can be done
@@ -63,7 +65,7 @@ def to_toml(experiment: Experiment, comments: bool = False) -> str:
                 tables.append((f"[{name}]", inner))
             elif inner and isinstance(inner, tuple) and isinstance(inner[0], Value):
                 tables += [(f"[[{name}]]", item) for item in inner]
-            elif inner is not None and name != "branch":
+            elif inner not in (None, {}) and name != "branch":
                 help_text = f"  # {field.description}" if comments and field.description else ""
                 lines.append(f"{name} = {literal(inner)}{help_text}")
     return "\n".join(lines) + "\n"
@@ -74,8 +76,12 @@ def literal(value: Any) -> str:
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(literal, value)) + "]"
     if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{k} = {literal(v)}" for k, v in value.items()) + "}"
+        return "{" + ", ".join(f"{_key(k)} = {literal(v)}" for k, v in value.items()) + "}"
     return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
+
+
+def _key(name: str) -> str:
+    return name if re.fullmatch("[A-Za-z0-9_-]+", name) else literal(name)
 
 
 def deep_copy(tables: Any) -> Any:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lth.config import Experiment, is_own
+from lth.config import Experiment, is_custom
 from lth.errors import UsageError
 from lth.models import build
 from lth.training import native_engine
@@ -61,7 +61,7 @@ def _precision(experiment: Experiment, model: nn.Module, device: str) -> tuple[s
     asked = experiment.recipe.precision
     if experiment.recipe.compile and experiment.model.dropout:
         raise UsageError("recipe.compile would compile dropout again for each update; leave out one of them")
-    if is_own(experiment.model.name):
+    if is_custom(experiment.model.name):
         if asked == "bfloat16":
             raise UsageError("recipe.precision = bfloat16 is for the models of `lth list models`; leave it out")
         return "float32", "the network is one's own"

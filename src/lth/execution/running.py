@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 
 from lth import config
-from lth.config import deep_copy, nearest, read, recorded, resolve, to_setting
-from lth.errors import LthError, UsageError
+from lth.config import deep_copy, nearest, read, recorded, resolve, resolve_with_notes, to_setting
+from lth.errors import Interrupted, LthError, UsageError
 from lth.execution import executors
 from lth.execution.dry_run import show_plan
 from lth.execution.environment import environment
@@ -35,12 +35,6 @@ if TYPE_CHECKING:
 
 MOST_WORKERS = 1024  # also threads of one
 NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)  # as torch says it
-
-
-class Interrupted(LthError):
-    """Stopped by Ctrl-C or SIGTERM; all that was done is kept."""
-
-    exit_code = 130
 
 
 @dataclass(frozen=True)
@@ -104,11 +98,16 @@ def run(
         source = experiment if ticket is None else of_ticket(ticket, experiment)
         if source is None:
             raise UsageError("nothing to run: give a preset of `lth list presets`, a FILE.toml, or --ticket FILE")
-        asked = recorded(resolve(source, settings, trials=trials, levels=levels, branches=branches, scale=scale))
+        asked, notes = resolve_with_notes(
+            source, settings, trials=trials, levels=levels, branches=branches, scale=scale
+        )
+        asked = recorded(asked)
     except UsageError as error:
         raise UsageError("\n".join([str(error), *wrong])) from None
     if wrong:
         raise UsageError("\n".join(wrong))
+    for note in notes:
+        console.print(note, highlight=False, markup=False, soft_wrap=True)
     folder = Path(out) if out else Path("runs") / asked.folder_name
     root = Path(data_root) if data_root else None
     options = {"ticket": ticket, "trials": trials, "levels": levels, "branches": branches, "scale": scale}
@@ -131,7 +130,7 @@ def run(
                 raise
             here = [("--out", out), ("--data-root", data_root), ("--executor", executor if executor != "local" else "")]
             again = " ".join([command, *(f"{option} {shlex.quote(str(given))}" for option, given in here if given)])
-            raise Interrupted(f"stopped; what is done is kept in {folder}. To go on: {again}") from None
+            raise Interrupted(f"stopped; what is done is kept in {folder}", command=again) from None
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
                 raise

@@ -13,7 +13,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lth.config import is_own
+from lth.config import is_custom
+from lth.config.fields import plain
 from lth.config.registry import call, entry
 from lth.data.splits import pixels
 from lth.errors import UsageError
@@ -48,13 +49,13 @@ def make_ticket(training: Training, setup: Setup, model: nn.Module, stored: Stor
     suppliers = context | {role: (lambda value=value: value) for role, value in given.items()}
     score = lambda weights, mask: _scores(training, setup, model, weights, mask)
     mask_suppliers = suppliers | {"scores": lambda: score, "generator": lambda: own_generator("mask")}
-    mask = call(entry("mask rules", training.mask_rule).load(), mask_suppliers)
+    mask = call(entry("mask-rules", training.mask_rule, experiment.files).load(), mask_suppliers)
     start_suppliers = suppliers | {
         "mask": lambda: mask,
         "generator": lambda: own_generator("start"),
         "sigmas": lambda: _sigmas(training, setup, given["start"], mask),
     }
-    start = call(entry("start rules", training.start_rule).load(), start_suppliers)
+    start = call(entry("start-rules", training.start_rule, experiment.files).load(), start_suppliers)
     start = {**start} | {name: start[first] for name, first in tied(model).items()}
     return Ticket(mask, masks.apply(everywhere(model, mask), start), origin_of(training, setup))
 
@@ -89,7 +90,7 @@ def completed(start: Weights, mask: Mask, drawn: Weights) -> Weights:
 def _sigmas(training: Training, setup: Setup, start: Weights, mask: Mask) -> dict[str, float]:
     """The standard deviation that each layer of the mask was drawn with; of a custom model, that of its values."""
     options = setup.experiment.model
-    if is_own(options.name):
+    if is_custom(options.name):
         drawn = _drawn(training.trial, setup) if setup.experiment.ticket else start
         return {name: float(drawn[name].std()) for name in mask}
     return {name: sigma_of(start[name], options.init_sigma) for name in mask}
@@ -107,7 +108,7 @@ def _scores(training: Training, setup: Setup, model: nn.Module, weights: Weights
         "loss": lambda: cross_entropy,
         "generator": lambda: own_generator,
     }
-    return call(entry("scores", experiment.prune.score).load(), suppliers)
+    return call(entry("scores", experiment.prune.score, experiment.files).load(), suppliers)
 
 
 def _with_weights(model: nn.Module, weights: Weights, mask: Mask) -> nn.Module:
@@ -134,7 +135,7 @@ class ScoreBatches:
 def origin_of(training: Training, setup: Setup) -> dict[str, Any]:
     """Where a ticket comes from, for its file's metadata."""
     experiment = setup.experiment
-    settings = experiment.leading_to(training.level) | {"recipe": training.recipe.model_dump(exclude_none=True)}
+    settings = experiment.leading_to(training.level) | {"recipe": plain(training.recipe)}
     return {
         "model": experiment.model.model_dump(mode="json", exclude_none=True),
         "experiment": experiment.digest(training.level),

@@ -12,7 +12,7 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils.parametrize import ParametrizationList
 
-from lth.config import MOST_WEIGHTS, Model, is_own
+from lth.config import MOST_WEIGHTS, Model, is_custom
 from lth.errors import UsageError
 from lth.models import custom
 from lth.models.conv import conv
@@ -41,7 +41,7 @@ def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
 
     Raises UsageError where it cannot take such inputs.
     """
-    if is_own(config.name):
+    if is_custom(config.name):
         return built(config, shape, classes, seed=0)  # what a state_dict lacks has to be the same each time
     smallest = SMALLEST_IMAGE[config.name]
     if smallest > 1 and (len(shape) != 3 or min(shape[1:]) < smallest):
@@ -64,7 +64,7 @@ def first_weights(config: Model, shape: tuple[int, ...], classes: int, generator
 
     The paper's initialisation (`lth.models.init.draw`); a network of one's own draws its own.
     """
-    if not is_own(config.name):
+    if not is_custom(config.name):
         return draw(build(config, shape, classes), generator, config.init_sigma)
     return tensors(built(config, shape, classes, seed=int(torch.randint(2**62, (), generator=generator))))
 

@@ -8,13 +8,12 @@ from functools import cache
 from typing import Any, NamedTuple
 
 from lth import config
-from lth.config import Branch, Experiment
-from lth.config.names import sigma_in
+from lth.config import Branch, Experiment, sigma_in
 
 # What may differ between the paper's experiment and a run that repeats it: names and amounts, the grid of evaluations,
 # how it is computed, and what is kept of it. All else makes another experiment.
 FREE = {
-    *("name", "about", "seed", "trials", "levels", "branch", "scale", "store.keep"),
+    *("name", "about", "seed", "trials", "levels", "branch", "scale", "store.keep", "files"),
     *("recipe.eval_every", "recipe.test_every", "recipe.report_at", "recipe.train_accuracy"),
     *("recipe.precision", "recipe.compile"),
 }
@@ -147,8 +146,8 @@ def _in_step(run: Experiment, of: Setup) -> bool:
 def rules(role: str) -> tuple[str, str, float | None]:
     """The mask rule, start rule and sigma by which a branch plays a role: `reinit`, `random-mask`, `noise-0.5`, ..."""
     sigma = sigma_in(role)
-    mask, start, _ = config.BRANCHES["noise" if sigma is not None else role]
-    return mask, start, sigma
+    control = config.BRANCHES["noise" if sigma is not None else role]
+    return control.mask, control.start, sigma
 
 
 def plays(branch: Branch, role: str) -> bool:

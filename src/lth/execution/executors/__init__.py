@@ -13,11 +13,11 @@ import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lth.config import Experiment, nearest
+from lth.config.registry import EXECUTORS
 from lth.errors import UsageError
 from lth.plan import Training
 
@@ -25,12 +25,6 @@ if TYPE_CHECKING:
     from lth.data import Data
     from lth.execution.resources import Resources
 
-EXECUTORS = {  # name -> what it is; each is the module of that name, with a function `executor`
-    "local": "this machine: threads for the native engine, processes for torch on a CPU, one process a GPU",
-    "ray": "a Ray cluster, or one that is started here; no shared file system is needed (pip install 'lth[ray]')",
-    "slurm": "jobs of a Slurm cluster, on a file system that its nodes share (pip install 'lth[slurm]')",
-    "torchrun": "all processes that torchrun has started, on one training at a time",
-}
 ADDRESSED = ("ray",)  # those that take an address: NAME://ADDRESS
 
 
@@ -90,7 +84,7 @@ def executor(name: str) -> AbstractContextManager[Executor]:
         kind = "torchrun"
     elif kind == "torchrun":
         raise UsageError("--executor torchrun: start it with torchrun --nproc-per-node N --no-python lth run ...")
-    return import_module(f"lth.execution.executors.{kind}").executor(name)
+    return EXECUTORS[kind].load()(name)
 
 
 def processes() -> int:

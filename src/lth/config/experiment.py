@@ -1,0 +1,165 @@
+"""The whole experiment: its tables, and what makes two experiments the same."""
+
+from __future__ import annotations
+
+import hashlib
+import itertools
+import json
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from lth.config.branch import Branch
+from lth.config.data import Data
+from lth.config.fields import (
+    MOST_EVALUATIONS,
+    MOST_LEVELS,
+    MOST_SCALE,
+    MOST_TRAININGS,
+    Positive,
+    Real,
+    Text,
+    Value,
+    Whole,
+    named,
+    plain,
+)
+from lth.config.model import Model
+from lth.config.names import shown
+from lth.config.prune import Prune
+from lth.config.recipe import Recipe
+from lth.config.registry import CONTINUED
+from lth.config.userfile import file_of
+
+ADDABLE = {"trials", "levels", "branch", "name", "about", "store"}  # what can be added to a run, or changed in it
+
+
+class Store(Value):
+    keep: Literal["all", "last", "tickets"] = Field(
+        default="all",
+        description="whose trained weights stay on disk: all, those that a further level would need, or only tickets",
+    )
+
+
+class Experiment(Value):
+    name: str = Field(description="names the run's folder")
+    about: Text = Field(default="", description="what it shows, in a line")
+    seed: Whole = Field(
+        default=1, ge=0, lt=2**63, description="all randomness is drawn from this number and the use it is put to"
+    )
+    trials: Positive = Field(default=5, description="repetitions, each with its own start and batches")
+    levels: Whole = Field(default=24, ge=0, le=MOST_LEVELS, description="prunings; level 0 is the unpruned network")
+    strategy: Annotated[str, named("strategies")] = Field(
+        default="resetting", description="how masks are found: one of `lth list strategies`"
+    )
+    scale: Real = Field(
+        default=1.0, gt=0, le=MOST_SCALE, description="what --scale multiplied the iterations by; a record"
+    )
+    ticket: Text | None = Field(
+        default=None, description="a ticket file: level 0 is this ticket, in place of the unpruned network"
+    )
+    ticket_sha256: str | None = Field(default=None, description="of the ticket file; a record")
+    files: dict[Text, Text] = Field(
+        default_factory=dict, description="SHA-256 of the files of custom scores and rules, by path; a record"
+    )
+    data: Data = Field(default_factory=lambda: Data())
+    model: Model = Field(default_factory=lambda: Model())
+    recipe: Recipe
+    prune: Prune = Field(default_factory=lambda: Prune())
+    store: Store = Field(default_factory=lambda: Store())
+    branch: tuple[Branch, ...] = ()
+
+    @field_validator("name")
+    @classmethod
+    def _names_a_folder(cls, name: str) -> str:
+        if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}", name):
+            raise ValueError(
+                f"{shown(name)} cannot name a folder here: expected letters, digits, '.', '_' and '-', 100 at most, "
+                "the first of them a letter or digit"
+            )
+        return name
+
+    @field_validator("prune")
+    @classmethod
+    def _as_long_as_levels(cls, prune: Prune, info: ValidationInfo) -> Prune:
+        levels = info.data.get("levels", 0)
+        for key, ladder in (("densities", prune.densities), ("rates", prune.rates)):
+            if ladder and levels > len(ladder):
+                most = len(ladder)
+                raise ValueError(f"levels = {levels}, but {key} names {most}: give --levels {most} or more of them")
+        rising = all(b > a for a, b in itertools.pairwise(prune.rates))
+        if info.data.get("strategy") == "oneshot" and not rising:
+            raise ValueError(
+                f"for oneshot, prune.rates are of the whole network and must rise: {shown(list(prune.rates))}"
+            )
+        return prune
+
+    @field_validator("branch")
+    @classmethod
+    def _once_each(cls, branches: tuple[Branch, ...]) -> tuple[Branch, ...]:
+        names = [branch.name for branch in branches]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"branches are named once each; twice: {', '.join(twice)}")
+        return branches
+
+    @model_validator(mode="after")
+    def _can_be_done(self) -> Experiment:
+        each_trial = (1 + self.levels) + (self.levels if self.strategy == CONTINUED else 0)
+        each_trial += sum(
+            b.count * sum(n <= self.levels for n in b.levels or range(1, self.levels + 1)) for b in self.branch
+        )
+        trainings = self.trials * each_trial
+        if trainings > MOST_TRAININGS:
+            raise ValueError(f"trials, levels and branches make {trainings:,} trainings; at most {MOST_TRAININGS:,}")
+        for iterations in [self.recipe.iterations, *(b.iterations or 0 for b in self.branch)]:
+            if iterations // self.recipe.eval_every > MOST_EVALUATIONS:
+                raise ValueError(
+                    f"{iterations:,} iterations with recipe.eval_every = {self.recipe.eval_every:,} make more than "
+                    f"{MOST_EVALUATIONS:,} evaluations a training: give a larger eval_every"
+                )
+        return self
+
+    @property
+    def folder_name(self) -> str:
+        return self.name if self.scale == 1 else f"{self.name}-scale{self.scale:g}"
+
+    @property
+    def leading_files(self) -> dict[str, str]:
+        """The recorded file of a custom score. Those of branches lead to no level of the trunk."""
+        path = file_of(self.prune.score)
+        return {path: self.files[path]} if path in self.files else {}
+
+    def leading_to(self, level: int) -> dict[str, Any]:
+        """All that leads to `level`: not trials, levels and branches, which may be added to a finished run."""
+        own = identity(self)
+        for ladder in ("rates", "densities"):
+            own["prune"][ladder] = own["prune"][ladder][:level]
+        return own | ({"files": self.leading_files} if self.leading_files else {})
+
+    def digest(self, level: int) -> str:
+        """Of all that leads to `level`.
+
+        Values equal to their defaults are left out, so that a setting which a later version adds changes no digest.
+        """
+        own = self.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude=ADDABLE | {"files"})
+        for ladder in ("rates", "densities"):
+            if given := own.get("prune", {}).pop(ladder, [])[:level]:
+                own["prune"][ladder] = given
+        own |= {"files": self.leading_files} if self.leading_files else {}
+        return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+
+    def branches_at(self, level: int) -> list[Branch]:
+        return [b for b in self.branch if level > 0 and (b.levels is None or level in b.levels)]
+
+    def recipe_of(self, branch: Branch) -> Recipe:
+        return (
+            self.recipe
+            if branch.iterations is None
+            else self.recipe.model_copy(update={"iterations": branch.iterations})
+        )
+
+
+def identity(experiment: Experiment) -> dict[str, Any]:
+    """What makes two experiments the same: all but what can be added to a run, its name, and the files on record."""
+    return {key: value for key, value in plain(experiment).items() if key not in ADDABLE | {"files"}}

@@ -1,0 +1,107 @@
+"""The types of an experiment's fields, and the base class of its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+from pydantic_core import PydanticCustomError
+
+from lth.config import registry, userfile
+from lth.config.names import shown
+
+# Far beyond what anybody trains, and near enough that a slip of the keyboard is refused instead of filling the memory.
+MOST_LEVELS, MOST_TRAININGS, MOST_EVALUATIONS, MOST_WEIGHTS, MOST_SCALE = 10_000, 100_000, 1_000_000, 10**9, 1000
+MOST_SIGMA = 1000
+
+
+def _number(value: Any) -> Any:
+    """Refuse what pydantic would read as a number, but nobody means as one: true and "0.1"."""
+    if isinstance(value, bool | str | bytes):
+        raise ValueError(f"expected a number, not {shown(value)}")
+    return value
+
+
+def _unicode(text: str) -> str:
+    """Refuse what no TOML file could hold: bytes of the command line that are no text."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError(f"expected text in UTF-8, not {shown(text)}") from None
+    return text
+
+
+def _level_list(value: Any) -> Any:
+    """Take "1-18" or "1-3,7" for a list of levels."""
+    if not isinstance(value, str):
+        return value
+    levels: list[int] = []
+    for part in value.split(","):
+        ends = [end.strip() for end in part.split("-")]
+        if len(ends) > 2 or not all(end.isdecimal() and len(end) <= len(str(MOST_LEVELS)) for end in ends):
+            raise ValueError(f'levels are numbers and ranges, such as "1-18" or [1, 2, 3]; not {shown(value)}')
+        first, last = int(ends[0]), int(ends[-1])
+        if first > last:
+            raise ValueError(f"{first}-{last} runs backwards; write {last}-{first}")
+        levels += range(first, last + 1)
+    return levels
+
+
+def _level_set(levels: tuple[int, ...]) -> tuple[int, ...]:
+    if not levels:
+        raise ValueError('no level is named; give some, such as "1-18" or [1, 2, 3], or leave levels out for all')
+    return tuple(sorted(set(levels)))
+
+
+Text = Annotated[str, AfterValidator(_unicode)]
+Switch = Annotated[bool, Field(strict=True)]
+Whole = Annotated[int, BeforeValidator(_number)]
+Real = Annotated[float, BeforeValidator(_number)]
+Fraction = Annotated[Real, Field(gt=0, lt=1)]
+Positive = Annotated[Whole, Field(ge=1, le=10**12)]
+Level = Annotated[Whole, Field(ge=1, le=MOST_LEVELS)]
+Levels = Annotated[tuple[Level, ...], BeforeValidator(_level_list), AfterValidator(_level_set)]
+
+
+def one_of(names: Iterable[str], custom: str = "") -> BeforeValidator:
+    """A validator of a text field: it takes these names, and FILE.py:FUNCTION where `custom` says of what."""
+    valid = tuple(names)
+
+    def check(value: Any) -> Any:
+        if custom and isinstance(value, str) and userfile.is_custom(value):
+            return userfile.check_form(custom, value, f"my.py:{custom.split()[-1]}")
+        if value not in valid:
+            raise PydanticCustomError("one_of", "not one of the names", {"names": valid, "custom": bool(custom)})
+        return value
+
+    return BeforeValidator(check)
+
+
+def named(kind: str) -> BeforeValidator:
+    """A validator of a text field: it takes the names of a kind of entry, and FILE.py:FUNCTION where the kind does."""
+    return one_of(registry.choices(kind), registry.word(kind) if kind in registry.GIVEN else "")
+
+
+class Value(BaseModel):
+    """A table: frozen, and without keys that it does not know."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
+
+
+ADDED: dict[str, Any] = {"added": True}  # json_schema_extra of a key that version 0.1 did not have
+
+
+def plain(value: BaseModel) -> dict[str, Any]:
+    """The value as tables of plain numbers and texts, without what is unset.
+
+    A key that version 0.1 did not have is left out at its default, so that what 0.1 could express is written as by 0.1.
+    """
+    tables = value.model_dump(mode="json", exclude_none=True)
+    for name, field in type(value).model_fields.items():
+        inner = getattr(value, name)
+        if isinstance(inner, Value):
+            tables[name] = plain(inner)
+        elif field.json_schema_extra == ADDED and inner == field.default:
+            tables.pop(name, None)
+    return tables

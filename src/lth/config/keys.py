@@ -1,0 +1,33 @@
+"""The keys that `key=value` can set, and what the schema says of each."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from lth.config.experiment import Experiment
+
+
+@cache
+def fields(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, FieldInfo]:
+    """Every key that can be set in the tables of `model`, with its field."""
+    result: dict[str, FieldInfo] = {}
+    for name, field in model.model_fields.items():
+        inner = field.annotation
+        if isinstance(inner, type) and issubclass(inner, BaseModel):
+            result |= fields(inner, f"{prefix}{name}.")
+        else:
+            result[prefix + name] = field
+    return result
+
+
+def keys(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, str]:
+    """Every key that can be set in the tables of `model`, with its help text."""
+    return {key: field.description or "" for key, field in fields(model, prefix).items()}
+
+
+def takes_list(key: str) -> bool:
+    """Whether a key's own value is a list, such as model.layers."""
+    return "tuple[" in str(fields()[key].annotation)

@@ -1,0 +1,68 @@
+"""The table [model]: which network."""
+
+from __future__ import annotations
+
+import itertools
+from typing import Any
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from lth.config import registry
+from lth.config.fields import MOST_SIGMA, MOST_WEIGHTS, Positive, Real, Text, Value
+from lth.config.names import shown
+from lth.config.userfile import check_form, is_custom
+
+
+class Model(Value):
+    name: Text = Field(default="lenet", description="of `lth list models`, or FILE.py:FUNCTION for a custom model")
+    sha256: str | None = Field(default=None, description="of the file of a custom model; a record")
+    layers: tuple[Positive, ...] | None = Field(
+        default=None, description="units of each hidden layer of lenet; [300, 100] unless given"
+    )
+    dropout: Real = Field(
+        default=0.0, ge=0, lt=1, description="share of each hidden fully connected layer's units dropped while training"
+    )
+    init_sigma: Real | None = Field(
+        default=None,
+        gt=0,
+        le=MOST_SIGMA,
+        description="sigma of the Gaussian, not truncated, that first weights are drawn from; Glorot unless given",
+    )
+
+    @field_validator("name")
+    @classmethod
+    def _known(cls, name: str) -> str:
+        if is_custom(name):
+            return check_form("model", name, "my.py:build")
+        if name not in registry.MODELS:
+            raise ValueError(registry.unknown("models", name))
+        return name
+
+    @field_validator("init_sigma")
+    @classmethod
+    def _drawn_here(cls, given: float | None, info: ValidationInfo) -> float | None:
+        if given is not None and is_custom(info.data.get("name", "")):
+            raise ValueError("it would do nothing: a custom model draws its own first weights; leave it out")
+        return given
+
+    @field_validator("layers")
+    @classmethod
+    def _of_lenet(cls, layers: tuple[int, ...] | None, info: ValidationInfo) -> tuple[int, ...] | None:
+        if layers is None:
+            return (300, 100) if info.data.get("name") == "lenet" else None
+        weights = sum(a * b for a, b in itertools.pairwise((1, *layers)))
+        if weights > MOST_WEIGHTS or len(layers) > 1000:
+            raise ValueError(f"at most {MOST_WEIGHTS:,} weights and 1,000 layers; not {shown(list(layers))}")
+        return _not_idle("layers", layers, info)
+
+    @field_validator("dropout")
+    @classmethod
+    def _where_it_can(cls, dropout: float, info: ValidationInfo) -> float:
+        return _not_idle("dropout", dropout, info) if dropout else dropout
+
+
+def _not_idle(option: str, value: Any, info: ValidationInfo) -> Any:
+    name = info.data.get("name")
+    if name and option not in registry.MODELS.get(name, registry.Network("a custom model")).options:
+        raise ValueError(f"it would do nothing: {name} has no such setting; leave it out")
+    return value

@@ -1,0 +1,128 @@
+"""The table [prune]: how many weights go at each level, and which."""
+
+from __future__ import annotations
+
+import itertools
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import Field, ValidationInfo, field_validator, model_validator
+
+from lth.config import registry
+from lth.config.fields import ADDED, Fraction, Real, Value, named, one_of
+from lth.config.names import shown
+from lth.config.registry import GROUPS, PRUNED
+from lth.config.userfile import check_form, is_custom
+
+
+class Prune(Value):
+    groups: Annotated[tuple[Annotated[str, one_of(GROUPS)], ...], Field(min_length=1)] | None = Field(
+        default=None,
+        description="the layers that are pruned: conv, fc, output, shortcut; all but shortcut unless given",
+    )
+    scope: Annotated[str, named("scopes")] = Field(
+        default="layerwise", description="what competes: the weights of a layer, or those of all pruned layers"
+    )
+    rate: Fraction = Field(default=0.2, description="share of a layer's surviving weights that a level removes")
+    conv_rate: Fraction | None = Field(default=None, description="the convolutions' rate; as rate unless given")
+    output_factor: Real = Field(
+        default=0.5,
+        ge=0,
+        le=1,
+        description="the output layer's rate as a multiple of rate: 0.5, or 1 with scope global, unless given",
+    )
+    rates: tuple[Fraction, ...] = Field(
+        default=(), description="rates of levels 1, 2, ... in place of rate; for oneshot, each of the whole network"
+    )
+    densities: tuple[Fraction, ...] = Field(
+        default=(), description="overall densities of levels 1, 2, ... in place of rates"
+    )
+    score: str = Field(
+        default="magnitude", description="what ranks the weights: of `lth list scores`, or FILE.py:FUNCTION"
+    )
+
+    structure: str = Field(
+        default="weights",
+        description="which weights may go: any (weights), or all but N of every M inputs (N:M, such as 2:4)",
+        json_schema_extra=ADDED,
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _resolve(cls, given: Any) -> Any:
+        if isinstance(given, Mapping) and given.get("output_factor") is None:
+            groups = given.get("groups")
+            whole = isinstance(groups, list | tuple) and "output" not in groups
+            given = dict(given) | {"output_factor": 0.0 if whole else 1.0 if given.get("scope") == "global" else 0.5}
+        return given
+
+    @field_validator("conv_rate", "output_factor")
+    @classmethod
+    def _at_one_rate(cls, given: float | None, info: ValidationInfo) -> float | None:
+        pruned = info.data.get("groups") or PRUNED
+        if info.data.get("scope") == "global" and "groups" in info.data:
+            slower = given not in (None, info.data.get("rate", given))
+            if info.field_name == "conv_rate" and slower and pruned != ("conv",):
+                raise ValueError("with scope global all layers compete at one rate: give rate alone")
+            if info.field_name == "output_factor" and given not in (0, 1) and "output" in pruned:
+                raise ValueError(
+                    f"with scope global all layers compete at one rate: output_factor = {given:g} would do "
+                    "nothing; give 1, or 0 to leave the output layer whole"
+                )
+        return given
+
+    @field_validator("densities")
+    @classmethod
+    def _falling(cls, densities: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
+        if densities and info.data.get("rates"):
+            raise ValueError("rates and densities are two ways to say the same: give one of them")
+        if any(b >= a for a, b in itertools.pairwise(densities)):
+            raise ValueError(f"densities must fall from level to level: {shown(list(densities))}")
+        return densities
+
+    @field_validator("score")
+    @classmethod
+    def _known(cls, score: str) -> str:
+        if is_custom(score):
+            return check_form("score", score, "my.py:score")
+        if score not in registry.SCORES:
+            raise ValueError(registry.unknown("scores", score))
+        return score
+
+    @field_validator("structure")
+    @classmethod
+    def _known_structure(cls, given: str) -> str:
+        groups = re.fullmatch(r"(\d{1,3}):(\d{1,3})", given)
+        if given != "weights" and not (groups and 0 < int(groups[1]) < int(groups[2])):
+            raise ValueError(f"expected weights, or N:M with N below M, such as 2:4; not {shown(given)}")
+        return given
+
+    @property
+    def pruned(self) -> tuple[str, ...]:
+        """The groups of layers that are pruned; the others keep all their weights."""
+        return self.groups or PRUNED
+
+    @property
+    def idle(self) -> dict[str, str]:
+        """The keys that do nothing beside the others, each with the reason.
+
+        A preset or a stored experiment may have them, which holds all keys; who gives one by hand means something.
+        """
+        found: dict[str, str] = {}
+        convs = "conv" in self.pruned
+        of_their_own = convs and self.conv_rate is not None  # a rate beside `rate`, whose ratio to it counts
+        at_one_rate = self.scope == "global" or len({*self.pruned}) == 1
+        if self.rates and not of_their_own:
+            found["rate"] = "prune.rates stand in its place"
+        if self.densities and (at_one_rate or not of_their_own):
+            found["rate"] = "prune.densities stand in its place"
+        if self.densities and at_one_rate:
+            found["conv_rate"] = "prune.densities say how much goes, all of it at one rate"
+        if not self.rates and not self.densities and of_their_own and {*self.pruned} == {"conv"}:
+            found["rate"] = "only convolutions are pruned, at prune.conv_rate"
+        if not convs:
+            found["conv_rate"] = "prune.groups leave the convolutions whole"
+        if "output" not in self.pruned:
+            found["output_factor"] = "prune.groups leave the output layer whole"
+        return found

@@ -1,0 +1,108 @@
+"""The table [recipe]: how a network is trained."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Annotated, Literal
+
+from pydantic import Field, ValidationInfo, field_validator
+
+from lth.config.fields import ADDED, Fraction, Positive, Real, Switch, Value, Whole, named
+from lth.config.registry import OPTIMIZERS, SCHEDULES, RecipePart
+
+
+def _options(part: str, choices: Mapping[str, RecipePart], info: ValidationInfo) -> tuple[str, ...]:
+    """The keys that the chosen optimizer or schedule takes; no keys where the choice itself is invalid."""
+    return choices[info.data[part]].options if part in info.data else ()
+
+
+def _taken_by(key: str, part: str, choices: Mapping[str, RecipePart], info: ValidationInfo) -> None:
+    """Raise ValueError where the chosen optimizer or schedule does not take `key`."""
+    if part in info.data and key not in _options(part, choices, info):
+        names = " or ".join(f'"{name}"' for name, choice in choices.items() if key in choice.options)
+        raise ValueError(f'it is for recipe.{part} = {names}, but the {part} is "{info.data[part]}"')
+
+
+class Recipe(Value):
+    optimizer: Annotated[str, named("optimizers")] = Field(
+        default="adam", description=f"one of {', '.join(OPTIMIZERS)}"
+    )
+    lr: Real = Field(gt=0, description="learning rate")
+    momentum: Fraction | None = Field(
+        default=None, description="momentum of the optimizers momentum and nesterov; 0.9 unless given"
+    )
+    weight_decay: Real = Field(
+        default=0.0, ge=0, description="L2 penalty on weights and biases; for adamw, decoupled weight decay"
+    )
+    clip: Real | None = Field(
+        default=None,
+        gt=0,
+        description="largest norm of the whole gradient, scaled down where it is larger; off unless given",
+    )
+    iterations: Positive = Field(description="updates in one training")
+    batch: Positive = Field(default=60, description="examples in an update; the last batch of an epoch may be smaller")
+    warmup: Whole = Field(
+        default=0, ge=0, le=10**12, description="iterations over which the learning rate rises linearly from 0"
+    )
+    schedule: Annotated[str, named("schedules")] = Field(
+        default="steps",
+        description=f"learning rate after warmup: one of {', '.join(SCHEDULES)}",
+        json_schema_extra=ADDED,
+    )
+    drops: tuple[Positive, ...] = Field(
+        default=(), description="iterations after which the learning rate falls tenfold"
+    )
+    eval_every: Positive = Field(
+        default=100, description="evaluations: iteration 1, every so many after it, and the last"
+    )
+    test_every: Positive | None = Field(
+        default=None, description="the same for the test set: a multiple of eval_every, which it is unless given"
+    )
+    report_at: tuple[Positive, ...] = Field(default=(), description="iterations whose accuracies become columns")
+    train_accuracy: Switch = Field(
+        default=True, description="evaluate the training set at early stop and at the end; else these columns are blank"
+    )
+    augment: Switch = Field(
+        default=False, description="flip training images at random, and crop them at random from a border of 4 pixels"
+    )
+
+    precision: Literal["auto", "float32", "bfloat16"] = Field(
+        default="auto",
+        description="numbers to compute in: auto is bfloat16 for convolutions where the hardware has it, else float32",
+    )
+    compile: Switch = Field(
+        default=False, description="run the network through torch.compile: once for all trainings; it pays on a GPU"
+    )
+
+    @field_validator("momentum")
+    @classmethod
+    def _with_its_optimizer(cls, given: float | None, info: ValidationInfo) -> float | None:
+        if given is not None:
+            _taken_by("momentum", "optimizer", OPTIMIZERS, info)
+        elif "momentum" in _options("optimizer", OPTIMIZERS, info):
+            return 0.9
+        return given
+
+    @field_validator("drops")
+    @classmethod
+    def _with_its_schedule(cls, given: tuple[int, ...], info: ValidationInfo) -> tuple[int, ...]:
+        if given:
+            _taken_by("drops", "schedule", SCHEDULES, info)
+        return given
+
+    @field_validator("test_every")
+    @classmethod
+    def _multiple(cls, given: int | None, info: ValidationInfo) -> int | None:
+        eval_every = info.data.get("eval_every")
+        if given and eval_every and given % eval_every:
+            raise ValueError(f"{given} is no multiple of recipe.eval_every = {eval_every}: give both")
+        return given or eval_every
+
+    @property
+    def too_late(self) -> dict[str, str]:
+        """Those of `drops` and `report_at` that a training of `iterations` ends before."""
+        late = {
+            "drops": [n for n in self.drops if n >= self.iterations],
+            "report_at": [n for n in self.report_at if n > self.iterations],
+        }
+        return {key: ", ".join(f"{n:,}" for n in several) for key, several in late.items() if several}

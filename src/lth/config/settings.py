@@ -1,0 +1,84 @@
+"""Settings as they are typed: `key=value`, and branches as `reinit:3,random-mask:1`."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from lth.config.keys import keys
+from lth.config.names import nearest_key, shown
+from lth.config.toml import deep_copy, literal
+from lth.errors import UsageError
+
+Setting = str | tuple[str, Any]  # "key=value", or a key and its value
+UNSET = "none"  # the value that takes a key out of the experiment: its default counts again
+TEXTS = {"name", "about"}  # keys whose text may be "none"
+
+
+def parse_override(text: str) -> tuple[str, Any]:
+    """Split `key=value`; the value is read as TOML, or as a plain string where it is no TOML."""
+    key, equals, value = (part.strip() for part in text.partition("="))
+    if not equals or not key:
+        raise UsageError(f"{shown(text)} is no setting: write key=value, such as recipe.lr=0.001")
+    try:
+        tables = deep_copy(tomllib.loads(f"value = {value}"))
+    except (ValueError, RecursionError):
+        return key, value
+    return key, tables["value"] if len(tables) == 1 else value
+
+
+def to_setting(key: str, value: Any) -> str:
+    """The `key=value` that `parse_override` takes back."""
+    if value is None:
+        return f"{key}={UNSET}"
+    plain = f"{key}={value}"
+    return plain if parse_override(plain) == (key, value) else f"{key}={literal(value)}"
+
+
+def key_of(setting: Setting) -> str:
+    return setting.partition("=")[0].strip() if isinstance(setting, str) else setting[0]
+
+
+def apply(tables: dict[str, Any], setting: Setting) -> list[str]:
+    """Put one setting into the tables of an experiment; returns what is wrong with it."""
+    known = keys()
+    try:
+        key, value = parse_override(setting) if isinstance(setting, str) else setting
+    except UsageError as error:
+        return [str(error)]
+    if key == "scale":
+        return ["scale is a record of what was done: use --scale S"]
+    if key not in known:
+        return [f"unknown key {shown(key)}{nearest_key(str(key), known)} (see `lth show lenet`)"]
+    unset = value is None or (value == UNSET and key not in TEXTS)
+    if not put(tables, key, None if unset else value):
+        return [f"{key} cannot be set: {key.rpartition('.')[0]} is no table"]
+    return []
+
+
+def put(tables: dict[str, Any], key: str, value: Any) -> bool:
+    """Set the dotted key, or take it out where the value is None; False where what should be a table is not."""
+    *path, name = key.split(".")
+    for part in path:
+        tables = tables.setdefault(part, {})
+        if not isinstance(tables, dict):
+            return False
+    if value is None:
+        tables.pop(name, None)
+    else:
+        tables[name] = value
+    return True
+
+
+def parse_branches(text: str, preset: Iterable[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
+    """Read `reinit:3,random-mask:1`; a branch that the preset has keeps its other options."""
+    options = {b.get("name"): dict(b) for b in preset}
+    branches = []
+    for part in (part.strip() for part in text.split(",") if text.strip()):
+        name, colon, count = part.partition(":")
+        if not name or (colon and not re.fullmatch("[0-9]{1,9}", count)):
+            raise UsageError(f"--branches takes NAME:COUNT,..., such as reinit:3,random-mask:1; not {shown(part)}")
+        branches.append(options.get(name, {"name": name}) | {"count": int(count or 1)})
+    return branches

@@ -1,0 +1,184 @@
+"""A user's own function from a Python file, named FILE.py:FUNCTION: a model, a score, a mask rule, a start rule.
+
+Only `function` and `call` run the user's code. `signature` reads the file without running it, so that an experiment
+can be planned and listed without torch.
+"""
+
+from __future__ import annotations
+
+import ast
+import hashlib
+import inspect
+import sys
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from importlib.util import module_from_spec, spec_from_file_location
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from lth.config.names import nearest, shown
+from lth.errors import UsageError
+
+_modules: dict[tuple[Path, str], ModuleType] = {}  # by file and checksum
+_beside: dict[str, Path] = {}  # modules imported from the folder of a user's file, and that folder
+
+
+@dataclass(frozen=True)
+class Signature:
+    """What a function's definition says of it: the first line of its docstring, and its parameters."""
+
+    about: str
+    parameters: tuple[str, ...]
+    required: tuple[str, ...]
+
+
+def is_custom(name: str) -> bool:
+    """Whether a name is meant as FILE.py:FUNCTION."""
+    return ":" in name
+
+
+def file_of(name: str) -> str:
+    """The file of FILE.py:FUNCTION, as it was typed."""
+    return name.rpartition(":")[0]
+
+
+def check_form(what: str, name: str, example: str) -> str:
+    """The name; raises ValueError where it is not FILE.py:FUNCTION. `what` is "model", "score" or the like."""
+    path, _, function = name.rpartition(":")
+    if not path.endswith(".py") or not function.isidentifier():
+        raise ValueError(f"{shown(name)}: a custom {what} is FILE.py:FUNCTION, such as {example}")
+    return name
+
+
+def checksum(key: str, path: str | Path) -> str:
+    """The SHA-256 of a file that the setting `key` names; raises UsageError where it cannot be read."""
+    return hashlib.sha256(_read(key, Path(path), str(path))).hexdigest()
+
+
+def function(name: str, sha256: str | None = None, key: str = "") -> Callable[..., Any]:
+    """The function of FILE.py:FUNCTION; the file is run once by each process.
+
+    `sha256` is the checksum that the experiment has recorded. Raises UsageError where the file has another one, cannot
+    be read, fails, or has no such function.
+    """
+    path = Path(file_of(name)).absolute()
+    module = vars(_loaded(key or name, path, sha256))
+    wanted = name.rpartition(":")[2]
+    if not callable(module.get(wanted)):
+        raise _no_function(key or name, path, wanted, [n for n, value in module.items() if callable(value)])
+    return module[wanted]
+
+
+def call(name: str, function: Callable[..., Any], known: Mapping[str, Any]) -> Any:
+    """What the function of `name` returns. It is given those values of `known` that it has parameters for.
+
+    Raises UsageError where it requires another value, or fails.
+    """
+    wanted = inspect.signature(function).parameters
+    variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    check_parameters(name, [n for n, p in wanted.items() if p.default is p.empty and p.kind not in variadic], known)
+    with failures_named(name), importing(Path(file_of(name)).absolute().parent):
+        return function(**{n: value for n, value in known.items() if n in wanted})
+
+
+def check_parameters(name: str, required: Iterable[str], known: Iterable[str]) -> None:
+    """Raise UsageError where a function requires what it is not given."""
+    *others, last = known
+    if strange := [n for n in required if n not in (*others, last)]:
+        given = f"{', '.join(others)} and {last}"
+        raise UsageError(f"{name} wants {', '.join(strange)}, but is given {given}, or what it names of them")
+
+
+def signature(name: str, key: str = "") -> Signature:
+    """The signature of FILE.py:FUNCTION, read from a `def` at the top level of the file, which is not run.
+
+    Raises UsageError where the file cannot be read, is no Python, or has no such definition.
+    """
+    path, wanted = Path(file_of(name)), name.rpartition(":")[2]
+    content = _read(key or name, path, path.name)
+    with failures_named(path.name):
+        tree = ast.parse(content, path.name)
+    functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if wanted not in functions:
+        raise _no_function(key or name, path, wanted, functions)
+    return _signature(functions[wanted])
+
+
+def _signature(node: ast.FunctionDef) -> Signature:
+    positional = [argument.arg for argument in node.args.args]
+    by_name = {a.arg: d for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)}
+    required = positional[: len(positional) - len(node.args.defaults)] + [n for n, d in by_name.items() if d is None]
+    about = (ast.get_docstring(node) or "").partition("\n")[0]
+    return Signature(about, (*positional, *by_name), tuple(required))
+
+
+@contextmanager
+def importing(folder: Path) -> Iterator[None]:
+    """Modules in `folder` can be imported; those of the same names from another such folder are forgotten first."""
+    for name in [name for name, other in _beside.items() if other != folder]:
+        del _beside[name]
+        sys.modules.pop(name, None)
+    before = {*sys.modules}
+    sys.path.insert(0, str(folder))
+    try:
+        yield
+    finally:
+        sys.path.remove(str(folder))
+        for name in {*sys.modules} - before:
+            top = name.partition(".")[0]
+            file = getattr(sys.modules.get(top), "__file__", None)
+            if file and Path(file).parent in (folder, folder / top):
+                _beside[name] = folder
+
+
+@contextmanager
+def failures_named(what: str) -> Iterator[None]:
+    """Turn whatever a user's code raises into a UsageError that says where."""
+    try:
+        yield
+    except SyntaxError as error:  # its text names the place itself
+        raise UsageError(f"{what} failed: {type(error).__name__}: {error}") from error
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(last.filename).name}, line {last.lineno}"
+        raise UsageError(f"{what} failed: {type(error).__name__}: {error} ({place})") from error
+
+
+def _loaded(key: str, path: Path, sha256: str | None) -> ModuleType:
+    """The file as a module. A process that has run it keeps it, whatever becomes of the file."""
+    if sha256 and (path, sha256) in _modules:
+        return _modules[path, sha256]
+    content = _read(key, path, path.name)
+    actual = hashlib.sha256(content).hexdigest()
+    if sha256 not in (None, actual):
+        raise UsageError(
+            f"{key}: {path.name} is no longer the file that this experiment was made with; bring that one back"
+        )
+    if (path, actual) not in _modules:
+        _modules[path, actual] = _run(path, content)
+    return _modules[path, actual]
+
+
+def _run(path: Path, content: bytes) -> ModuleType:
+    name = f"lth_custom_{path.stem}"
+    spec = spec_from_file_location(name, path)
+    assert spec  # the name ends in .py
+    module = module_from_spec(spec)
+    sys.modules[name] = module  # as dataclasses and pickle expect
+    with failures_named(path.name), importing(path.parent):
+        exec(compile(content, path, "exec"), vars(module))  # the bytes of the checksum: an import would read again
+    return module
+
+
+def _read(key: str, path: Path, name: str) -> bytes:
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{key}: {name} cannot be read: {error.strerror}") from None
+
+
+def _no_function(key: str, path: Path, wanted: str, names: Iterable[str]) -> UsageError:
+    return UsageError(f"{key}: {path.name} has no function {wanted!r}{nearest(wanted, names)}")
