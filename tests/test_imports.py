@@ -11,6 +11,7 @@ import pytest
 
 import lth
 from lth import config
+from lth.config import registry
 
 SOURCE = Path(lth.__file__).parent
 # A total order: each package imports from those before it. Inside a package imports are free, without circles.
@@ -82,11 +83,12 @@ def test_light_commands_never_import_torch(arguments: list[str]) -> None:
 
 def test_registries_have_the_names_that_config_owns() -> None:
     from lth.data.registry import DATASETS
-    from lth.models import MODELS
+    from lth.models import Architecture
     from lth.pruning.allocation import MASK_RULES, SCORES
     from lth.pruning.starts import START_RULES
 
-    assert set(MODELS) == set(config.MODELS)
+    assert set(registry.MODELS) == set(config.MODELS)
+    assert all(isinstance(entry.load(), Architecture) for entry in registry.MODELS.values())
     assert set(DATASETS) == set(config.DATASETS)
     assert set(SCORES) == set(config.SCORES)
     assert set(MASK_RULES) == set(config.MASK_RULES)

@@ -118,6 +118,7 @@ def test_how_inputs_are_scaled() -> None:
             "conv": ((0.0,) * 3, (1 / 255,) * 3),  # bytes
             "resnet": (USUAL, DEVIATION),
             "vgg": (USUAL, DEVIATION),
+            "vit": (USUAL, DEVIATION),
         }
         family = next(family for family in scaled if found.model.name.startswith(family))
         assert (found.data.mean, found.data.std) == scaled[family], name

@@ -18,6 +18,7 @@ MODELS = {
     "conv6-256": "Conv-6 as the paper describes it: 256 channels in the third module",
     "resnet18": "the paper's Resnet-18, which is the CIFAR ResNet-20: 271,000 weights, batch norm",
     "vgg19": "VGG-19 for CIFAR: 16 convolutions, batch norm, one fully connected layer",
+    "vit": "a small Vision Transformer: 6 blocks of width 64 and 4 heads on patches of 4 x 4 pixels, 200,000 weights",
 }
 MODEL_OPTIONS = {  # the keys of [model] that do something, beside its name
     "lenet": {"layers", "dropout"},
@@ -27,6 +28,7 @@ MODEL_OPTIONS = {  # the keys of [model] that do something, beside its name
     "conv6-256": {"dropout"},
     "resnet18": set[str](),
     "vgg19": set[str](),
+    "vit": {"dropout"},
 }
 GROUPS = ("conv", "fc", "output", "shortcut")  # what a counted layer can be; see lth.models.groups
 PRUNED = ("conv", "fc", "output")  # unless prune.groups says otherwise

@@ -23,7 +23,7 @@ from lth.config import Experiment, Recipe, is_own
 from lth.data.splits import check_channels, check_validation
 from lth.errors import LthError, UsageError
 from lth.measures import anatomy
-from lth.models import build, everywhere, first_weights, groups, tied
+from lth.models import architecture, build, everywhere, first_weights, groups, tied
 from lth.models.init import sigma_of
 from lth.plan import Training, evaluations
 from lth.pruning import masks
@@ -118,6 +118,8 @@ def choose(experiment: Experiment, shape: tuple[int, ...], classes: int, engine:
         if asked == "bfloat16":
             raise UsageError("recipe.precision = bfloat16 is for the models of `lth list models`; leave it out")
         precision, why = "float32", "the network is one's own"
+    elif asked == "auto" and not architecture(experiment.model.name).bfloat16:
+        precision, why = "float32", f"the default of {experiment.model.name}"
     else:
         precision, why = resolve(asked, model, device)
     if precision == "bfloat16" and device == "cpu":

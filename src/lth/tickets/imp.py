@@ -20,7 +20,7 @@ from torch.optim.optimizer import Optimizer, register_optimizer_step_pre_hook
 
 from lth.config import nearest, shown
 from lth.errors import UsageError
-from lth.models import computed, counted, everywhere, of_norms, parameters, tensors, tied, unwrapped
+from lth.models import computed, counted, everywhere, norm_parameters, parameters, tensors, tied, unwrapped
 from lth.pruning import masks
 from lth.pruning.allocation import SCORES, Budget, keep, share
 from lth.pruning.masks import Mask
@@ -173,7 +173,7 @@ def layer_rates(model: nn.Module, rate: float, rates: Mapping[str, float]) -> di
         f"rate = {shown(r)}: expected a number from 0 to below 1" for r in (rate, *rates.values()) if not is_rate(r)
     ]
     for pattern in rates:
-        if pattern in own and (own[pattern].dim() < 2 or id(own[pattern]) in of_norms(model)):
+        if pattern in own and (own[pattern].dim() < 2 or id(own[pattern]) in norm_parameters(model)):
             wrong.append(f"{pattern} is never pruned: biases and what belongs to a norm are no weights")
         elif not any(fits(pattern, name) for name in aliases):
             wrong.append(f"{shown(pattern)} fits no weight{nearest(pattern, aliases)}; they are {', '.join(aliases)}")
