@@ -27,9 +27,8 @@ class Patches(nn.Module):
     """Images [batch, channels, height, width] as [batch, patches, channels * PATCH * PATCH]."""
 
     def forward(self, x: Tensor) -> Tensor:
-        batch, channels, height, width = x.shape
-        x = x.reshape(batch, channels, height // PATCH, PATCH, width // PATCH, PATCH)
-        return x.permute(0, 2, 4, 1, 3, 5).reshape(batch, -1, channels * PATCH * PATCH)
+        x = x.unfold(2, PATCH, PATCH).unfold(3, PATCH, PATCH)  # [batch, channels, rows, columns, PATCH, PATCH]
+        return x.permute(0, 2, 3, 1, 4, 5).flatten(3).flatten(1, 2)
 
 
 class Tokens(nn.Module):
@@ -41,7 +40,7 @@ class Tokens(nn.Module):
         self.positions = nn.Parameter(torch.zeros(1, patches + 1, WIDTH))
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.cat([self.class_token.expand(len(x), -1, -1), x], 1) + self.positions
+        return torch.cat([self.class_token.expand(x.shape[0], -1, -1), x], 1) + self.positions
 
 
 class Attention(nn.Module):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -59,21 +60,26 @@ def find_tickets(
     by_default = metric is None and loss is None and not targets.is_floating_point()
     measures = loss or default_loss(targets), accuracy if by_default else metric
     inner, modes = unwrapped(model), [(module, module.training) for module in model.modules()]
-    trained = 0  # levels so far
-
-    def train_level(_: nn.Module) -> dict[str, Any]:
-        nonlocal trained
-        engine = ModuleEngine(inner, recipe, data_parts, *measures, (seed, "find_tickets", trained))
-        outcome = train(engine, recipe)
-        engine.set_weights(outcome.trained)  # the weights after the last update are pruned
-        trained += 1
-        return columns_of(outcome, "test" in data_parts, name_of(measures[1]))
-
     try:
-        return imp(inner, train_level, rate, levels, rates=rates, scope=scope, say=say)
+        return imp(inner, trainer(recipe, data_parts, measures, seed), rate, levels, rates=rates, scope=scope, say=say)
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def trainer(
+    recipe: Recipe, data_parts: Mapping[str, Part], measures: tuple[Measure, Measure | None], seed: int
+) -> Callable[[nn.Module], dict[str, Any]]:
+    """A function for `imp` that trains a level by the recipe, each level with other seeds; its row."""
+    levels = itertools.count()
+
+    def train_level(model: nn.Module) -> dict[str, Any]:
+        engine = ModuleEngine(model, recipe, data_parts, *measures, (seed, "find_tickets", next(levels)))
+        outcome = train(engine, recipe)
+        engine.set_weights(outcome.trained)  # the weights after the last update are pruned
+        return columns_of(outcome, "test" in data_parts, name_of(measures[1]))
+
+    return train_level
 
 
 def recipe_of(given: Recipe | Mapping[str, Any]) -> Recipe:
