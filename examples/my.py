@@ -1,9 +1,9 @@
-"""A network of one's own from the command line.
+"""A custom model from the command line.
 
     lth run lenet model.name=examples/my.py:build --trials 2 --levels 8
 
-`build` is given the shape of an input, without the batch, and the number of classes. Its own initialisation is kept:
-the seed of each trial decides what it draws.
+`build` is given the shape of an input, without the batch, and the number of classes. It draws its own
+start: the seed of each trial is the seed of torch's generator.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Mixer(nn.Module):
-    """Images as rows of pixels: a layer across the rows, a layer within them, each beside a shortcut."""
+    """Images as rows of pixels: a layer across the rows, then a layer within each row, each with a residual."""
 
     def __init__(self, rows: int, pixels: int, classes: int, width: int = 64) -> None:
         super().__init__()

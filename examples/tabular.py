@@ -1,9 +1,9 @@
-"""The ticket of a network for tables, by regression: find_tickets does the training.
+"""The ticket of a regression network for tabular data: find_tickets does the training.
 
     python examples/tabular.py
 
-Eight numbers go in, of which three decide; the network is far larger than it needs to be. What comes out is a table of
-levels, the winning ticket in a file, and the small dense network that computes the same.
+The target depends on three of eight inputs, and the network is far larger than it needs to be. The results are a table
+of levels, the winning ticket in a file, and a small dense network with the same outputs.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ import lth
 
 
 def table(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
-    """Numbers in eight columns, and a target that three of them make, with a little noise."""
+    """Eight columns of numbers, and a target computed from three of them, with a little noise."""
     drawn = np.random.default_rng(seed)
     x = drawn.normal(size=(rows, 8)).astype(np.float32)
     y = np.sin(2 * x[:, 0]) + x[:, 1] * x[:, 2] + 0.05 * drawn.normal(size=rows)
@@ -27,7 +27,7 @@ def table(rows: int, seed: int) -> tuple[np.ndarray, np.ndarray]:
 
 
 def r2(outputs: torch.Tensor, targets: torch.Tensor) -> float:
-    """The share of the targets' variance that is explained: a metric is higher where the network is better."""
+    """The explained share of the targets' variance: a metric is higher where the network is better."""
     return 1 - float((outputs - targets).square().sum() / (targets - targets.mean()).square().sum())
 
 
@@ -52,11 +52,11 @@ def main() -> None:
     )
     print(tickets.summary[["level", "density", "weights", "early_stop_iteration", "score"]].to_string(index=False))
 
-    found = tickets.winning or tickets[len(tickets) - 1]
-    found.save(options.out / "ticket.safetensors")
-    print(f"{options.out / 'ticket.safetensors'}: {100 * found.density:.1f}% of the weights")
+    ticket = tickets.winning or tickets[len(tickets) - 1]
+    ticket.save(options.out / "ticket.safetensors")
+    print(f"{options.out / 'ticket.safetensors'}: {100 * ticket.density:.1f}% of the weights")
 
-    small = lth.compact(model, torch.zeros(2, 8))  # of the last level, which `model` still holds
+    small = lth.compact(model, torch.zeros(2, 8))  # of the last level: `model` has its weights
     before, after = (sum(t.numel() for t in module.state_dict().values()) for module in (model, small))
     print(f"the last level without its dead units: {after:,} numbers instead of {before:,}")
 

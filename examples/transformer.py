@@ -1,9 +1,9 @@
-"""The tickets of a small transformer, with a training loop of one's own: imp calls it once a level.
+"""The tickets of a small transformer, with a custom training loop, which imp calls once per level.
 
     python examples/transformer.py
 
-The task is to reverse a sequence. The loop makes its optimizer and its schedule as always, and knows nothing of masks:
-`lth.imp` resets everything before each level, and holds what is pruned at 0 after every step.
+The task is to reverse a sequence. The loop makes its optimizer and its schedule as usual, and contains no masks:
+`lth.imp` resets everything before each level, and holds pruned weights at 0 after every step.
 """
 
 from __future__ import annotations
@@ -22,19 +22,19 @@ SYMBOLS, LENGTH = 12, 8
 
 
 class Transformer(nn.Module):
-    """Embedding, places, encoder layers; the output layer is tied to the embedding."""
+    """Embedding, positions, encoder layers; the output layer is tied to the embedding."""
 
     def __init__(self, width: int = 32, layers: int = 2) -> None:
         super().__init__()
         self.embedding = nn.Embedding(SYMBOLS, width)
-        self.place = nn.Parameter(torch.randn(LENGTH, width))
+        self.positions = nn.Parameter(torch.randn(LENGTH, width))
         layer = nn.TransformerEncoderLayer(width, nhead=4, dim_feedforward=2 * width, dropout=0.0, batch_first=True)
         self.encoder = nn.TransformerEncoder(layer, layers, enable_nested_tensor=False)
         self.output = nn.Linear(width, SYMBOLS, bias=False)
         self.output.weight = self.embedding.weight
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.output(self.encoder(self.embedding(x) + self.place))
+        return self.output(self.encoder(self.embedding(x) + self.positions))
 
 
 def batch(size: int, drawn: torch.Generator) -> tuple[Tensor, Tensor]:
@@ -80,12 +80,12 @@ def main() -> None:
     tickets = lth.imp(model, trainer(options.iterations), rate=0.3, levels=options.levels, rates=rates, say=print)
     print(tickets.summary.to_string(index=False))
 
-    found = tickets.winning
-    if found is None:
+    ticket = tickets.winning
+    if ticket is None:
         print("no ticket is as good as the whole network: more iterations, or smaller rates, may help")
         return
-    found.save(options.out / "ticket.safetensors")
-    print(f"{options.out / 'ticket.safetensors'}: {100 * found.density:.1f}% of the weights, reset and ready to train")
+    ticket.save(options.out / "ticket.safetensors")
+    print(f"{options.out / 'ticket.safetensors'}: {100 * ticket.density:.1f}% of the weights, reset and ready to train")
 
 
 if __name__ == "__main__":

@@ -61,9 +61,10 @@ def same_outputs(model: nn.Module, small: nn.Module, shape: tuple[int, ...], low
         ("conv6", (3, 16, 16)),
         ("resnet18", (3, 8, 8)),
         ("vgg19", (3, 16, 16)),
+        ("vit", (3, 8, 8)),
     ],
 )
-def test_the_networks_of_the_paper(name: str, shape: tuple[int, ...]) -> None:
+def test_built_in_networks(name: str, shape: tuple[int, ...]) -> None:
     model = models.build(config.Model(name=name), shape, 10)
     model = pruned(model, density=0.3, dead=0.4)
     before = {key: tensor.clone() for key, tensor in model.state_dict().items()}

@@ -322,7 +322,7 @@ REFUSED = {
     "data.name=pictures": "has a slash: ./pictures)",
     "data.name=": "unknown dataset ''",
     "prune.score=magnitud": "unknown score 'magnitud'; did you mean 'magnitude'?",
-    "recipe.optimizer=Adm": "recipe.optimizer = 'Adm': expected adam, adamw, sgd, momentum, nesterov; did you mean 'adam'?",
+    "recipe.optimizer=Adm": "expected adam, adamw, sgd, momentum, nesterov; did you mean 'adam'?",
     "prune.scope=globl": "did you mean 'global'?",
     "strategy=oneshoot": "did you mean 'oneshot'?",
     "branch=[{name='rinit'}]": "unknown branch 'rinit'; did you mean 'reinit'?",

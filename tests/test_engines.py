@@ -15,7 +15,7 @@ from lth import config, data, models, native
 from lth.errors import UsageError
 from lth.execution import resources
 from lth.models import init
-from lth.models.dropout import CounterDropout, kept
+from lth.models.dropout import CounterDropout, keep_mask
 from lth.plan import evaluations
 from lth.pruning import masks
 from lth.training import native_engine, torch_engine
@@ -71,7 +71,7 @@ def test_dropout_is_the_same_in_both_engines(tiny: dict[str, Any]) -> None:
 
 
 def test_dropout_keeps_its_share_and_scales_by_it() -> None:
-    keep = torch.stack([kept(12345, update, 0, (60, 300), 0.3, torch.device("cpu")) for update in range(20)])
+    keep = torch.stack([keep_mask(12345, update, 0, (60, 300), 0.3, torch.device("cpu")) for update in range(20)])
     assert keep.double().mean().item() == pytest.approx(0.7, abs=0.003)
     assert keep.double().mean((0, 1)).std().item() < 0.03  # no unit is favoured
     assert not torch.equal(keep[0], keep[1])

@@ -48,7 +48,7 @@ def test_transformer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: py
     assert (tmp_path / "ticket.safetensors").exists() == won and ("no ticket is" in capsys.readouterr().out) != won
 
 
-def test_a_network_of_ones_own(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_custom_model(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As its docstring says, on a preset whose network is another."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)

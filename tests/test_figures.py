@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shlex
-import sys
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -23,9 +22,7 @@ from lth.errors import UsageError
 from lth.execution import figures as paper_figures
 from lth.execution.figures import Version, draw, figures, make, needed
 from lth.measures import anatomy, weight_movement
-from lth.models import MODELS
-from lth.models.conv import conv
-from lth.models.resnet import Block
+from lth.models import conv, resnet, vgg
 from lth.papers import curves
 from lth.papers.setups import Setup, setup
 from lth.plan import plan
@@ -61,17 +58,18 @@ def out(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     """The paper's convolutional networks, narrow; their layers and groups are the same."""
-    monkeypatch.setattr(sys.modules["lth.models.conv"], "HIDDEN", (8, 8))  # lth.models.conv is the function
+    monkeypatch.setattr(conv, "HIDDEN", (8, 8))
     for name, widths in WIDTHS.items():
-        monkeypatch.setitem(MODELS, name, partial(conv, widths))
-    monkeypatch.setattr(sys.modules["lth.models.vgg"], "MODULES", ((4, 4), (4,), (4,)))
+        named = name.replace("-", "_")
+        monkeypatch.setattr(conv, named, replace(getattr(conv, named), build=partial(conv.build, widths)))
+    monkeypatch.setattr(vgg, "MODULES", ((4, 4), (4,), (4,)))
 
-    class Narrow(MODELS["resnet18"]):  # type: ignore[misc]
+    class Narrow(resnet.ResNet):
         def __init__(self, *given: Any) -> None:
             super().__init__(*given)
-            self.blocks = self.blocks[:1] + type(self.blocks)(Block(16, 64, 2))
+            self.blocks = self.blocks[:1] + type(self.blocks)(resnet.Block(16, 64, 2))
 
-    monkeypatch.setitem(MODELS, "resnet18", Narrow)
+    monkeypatch.setattr(resnet, "resnet18", replace(resnet.resnet18, build=Narrow))
 
 
 def tiny(images: Path, levels: int = 1) -> Version:

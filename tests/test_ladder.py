@@ -204,7 +204,7 @@ def test_an_optimizer_or_learning_rate_carried_over_is_refused() -> None:
 
         return train
 
-    with pytest.raises(UsageError, match="comes to level 1 with what it remembers of level 0: make the optimizer and"):
+    with pytest.raises(UsageError, match="comes to level 1 with its state of level 0: make the optimizer and"):
         lth.imp(model, one_step(adam), levels=2)
     with pytest.raises(UsageError, match=r"level 1 begins with learning rate 0.01, but level 0 with 0.1"):
         lth.imp(model, one_step(sgd, schedule.step), levels=2)
@@ -224,7 +224,7 @@ def test_the_winning_ticket_is_the_smallest_that_is_no_later_and_no_worse() -> N
     assert scored(*rows).winning.density == 0.12
     assert scored(*rows[:3]).winning.density == 0.5
     assert list(scored(*rows).summary["early_stop_iteration"]) == [100, 90, 110, 100]
-    with pytest.raises(UsageError, match=r"told no score\. Let it return a number, higher is better"):
+    with pytest.raises(UsageError, match=r"returned no score\. Let it return a number, higher is better"):
         _ = scored(None, None).winning
     with pytest.raises(UsageError, match="returned 'good': expected nothing, a score"):
         scored("good")
@@ -270,8 +270,8 @@ def test_what_cannot_be_done_is_said_before_any_training() -> None:
         raise AssertionError("trained")
 
     cases: list[tuple[str, nn.Module, dict[str, Any]]] = [
-        (r"'4.wght' fits no weight; did you mean '4.weight'\?; they are 0.", chain(), {"rates": {"4.wght": 0}}),
-        ("0.bias is never pruned: biases and what belongs to a norm", chain(), {"rates": {"0.bias": 0.1}}),
+        (r"'4.wght' matches no weight; did you mean '4.weight'\?; the weights are", chain(), {"rates": {"4.wght": 0}}),
+        ("0.bias is never pruned: biases and the parameters of norms", chain(), {"rates": {"0.bias": 0.1}}),
         ("1.weight is never pruned", chain(), {"rates": {"1.weight": 0.1}}),
         ("rate = 1: expected a number from 0 to below 1", chain(), {"rate": 1}),
         ("rate = -0.1: expected", chain(), {"rates": {"4*": -0.1}}),
@@ -384,9 +384,9 @@ def test_what_lth_says_of_a_level_is_not_said_by_train() -> None:
     for told, said in {
         "level and status": (
             {"level": 0, "status": "ok", "score": 0.5},
-            "returned level, status: lth itself says that",
+            "returned level, status: lth fills in these columns",
         ),
-        "curve": ({"curve": [0.1, 0.2]}, "curve = .*: expected a list of dicts, one an evaluation"),
+        "curve": ({"curve": [0.1, 0.2]}, "curve = .*: expected a list of dicts, one per evaluation"),
     }.values():
         with pytest.raises(UsageError, match=said):
             lth.imp(chain(), wrong(told), levels=2)
@@ -410,7 +410,7 @@ def test_an_optimizer_that_is_made_with_a_state_may_be_made_at_each_level() -> N
     assert [row["status"] for row in tickets.rows] == ["done"] * 3
     model = chain()
     carried = torch.optim.Adagrad(model.parameters(), 0.01)
-    with pytest.raises(UsageError, match="comes to level 1 with what it remembers of level 0"):
+    with pytest.raises(UsageError, match="comes to level 1 with its state of level 0"):
         lth.imp(model, lambda model: steps(model, carried), levels=2)
 
 

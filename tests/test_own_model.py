@@ -1,4 +1,4 @@
-"""A network of one's own from the command line: model.name = "my.py:build"."""
+"""A custom model from the command line: model.name = "my.py:build"."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.fixture
 def mine(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]:
-    """The tiny experiment with a network of one's own, in the folder that is worked in."""
+    """The tiny experiment with a custom model, in the folder that is worked in."""
     monkeypatch.chdir(tmp_path)
     Path("my.py").write_text(NETWORK)
     return tiny | {"model": {"name": "my.py:build"}}

@@ -18,8 +18,7 @@ import lth
 from lth import config, models
 from lth.config import Model, Recipe
 from lth.errors import UsageError
-from lth.execution.resources import choose
-from lth.models.init import draw
+from lth.execution.job import choose
 from lth.pruning import masks
 from lth.randomness import generator
 from lth.training import learners, precision
@@ -32,7 +31,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 def start_of(name: str, density: float = 1.0) -> tuple[nn.Module, dict[str, torch.Tensor], masks.Mask]:
     network = models.build(Model(name=name), SHAPE, 4)
-    start, drawn = draw(network, generator(1)), generator(2)
+    start, drawn = models.first_weights(Model(name=name), SHAPE, 4, generator(1)), generator(2)
     mask = {part: torch.rand(start[part].shape, generator=drawn) < density for part in models.groups(network)}
     return network, masks.apply(mask, start), mask
 
@@ -110,7 +109,7 @@ def test_a_run_says_its_precision_and_keeps_it(tmp_path: Path) -> None:
 # ------------------------------------------------------------------------------------------------------------- learning
 
 
-@pytest.mark.parametrize("name", ["conv2", "conv4", "resnet18"])
+@pytest.mark.parametrize("name", ["conv2", "conv4", "resnet18", "vit"])
 def test_it_begins_as_float32_does(name: str, way: str) -> None:
     exact, found = engine(name, "float32"), engine(name, "bfloat16")
     for of in (exact, found):
@@ -139,7 +138,7 @@ def test_it_learns_as_float32_does(density: float, lr: float, way: str, monkeypa
     assert (curves["bfloat16"] - curves["float32"]).abs().max() < 0.1
 
 
-@pytest.mark.parametrize("name", ["conv2", "resnet18"])
+@pytest.mark.parametrize("name", ["conv2", "resnet18", "vit"])
 @pytest.mark.parametrize("density", [1.0, 0.1])
 def test_what_comes_out_is_in_the_networks_own_layout(
     name: str, density: float, way: str, monkeypatch: pytest.MonkeyPatch
@@ -272,12 +271,56 @@ def test_compile_is_refused_where_it_would_never_end() -> None:
         choose(experiment, (3, 32, 32), 10, "auto", "cpu")
 
 
+# ------------------------------------------------------------------------------------------------------------ attention
+
+
+def test_a_network_with_attention_learns_as_in_float32(way: str) -> None:
+    """Its residual stream and its norms stay float32."""
+    losses, mask = {}, start_of("vit", 0.3)[2]
+    for kind in ("float32", "bfloat16"):
+        made = engine("vit", kind, 0.3, lr=0.001)
+        losses[kind] = torch.stack(made.advance(110)).reshape(11, 10).mean(1)
+        assert made.evaluate("test")[1] > 0.4
+        assert all(torch.equal(made.weights()[name] != 0, layer) for name, layer in mask.items())
+    assert losses["float32"][0] > 1.2 * losses["float32"][-1]
+    assert (losses["bfloat16"] - losses["float32"]).abs().max() < 0.1
+    seen: dict[str, torch.dtype] = {}
+    for name, part in made.module.named_modules():
+        part.register_forward_hook(lambda _, __, output, name=name: seen.update({name: output.dtype}))
+    made.evaluate("test")
+    exact = {"tokens", "norm", "output", *(f"blocks.{n}{part}" for n in range(6) for part in ("", ".norm1", ".norm2"))}
+    assert {name for name, dtype in seen.items() if dtype == torch.float32} >= exact
+    lowered = [f"blocks.{n}.{part}" for n in range(6) for part in ("attention.qkv", "fc1", "fc2")]
+    assert {seen[name] for name in lowered} == {torch.bfloat16}
+
+
+def test_attention_is_float32_unless_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(precision, "hardware", lambda device: "the processor's amx_bf16")
+    assert choose(config.resolve("vit"), (3, 32, 32), 10, "auto", "cpu")[0].precision == "float32"
+    asked = config.resolve("vit", {"recipe.precision": "bfloat16"})
+    assert choose(asked, (3, 32, 32), 10, "auto", "cpu")[0].precision == "bfloat16"
+
+
+@pytest.mark.parametrize("name", config.MODELS)
+def test_auto_is_what_the_architecture_says(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The rule for any module and the entry of a built-in model agree."""
+    monkeypatch.setattr(precision, "hardware", lambda device: "the processor's amx_bf16")
+    kind, _ = precision.resolve("auto", models.build(Model(name=name), (3, 32, 32), 10), "cpu")
+    assert (kind == "bfloat16") == models.architecture(name).bfloat16
+
+
+def test_weights_that_no_lowered_layer_reads_are_refused() -> None:
+    network = nn.TransformerEncoderLayer(8, 2, 16, batch_first=True)
+    with pytest.raises(UsageError, match=r"in_proj_weight of MultiheadAttention cannot be trained in bfloat16"):
+        lowering.lower(network, "cpu", {})
+
+
 # -------------------------------------------------------------------------------------------------------------- on GPUs
 
 
 @pytest.mark.gpu
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no CUDA device")
-@pytest.mark.parametrize("name", ["conv2", "resnet18"])
+@pytest.mark.parametrize("name", ["conv2", "resnet18", "vit"])
 def test_a_gpu_learns_alike_and_is_never_waited_for(name: str) -> None:
     on_gpu = {split: (x.cuda(), y.cuda()) for split, (x, y) in data().items()}
     network, start, mask = start_of(name)

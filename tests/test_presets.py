@@ -118,6 +118,7 @@ def test_how_inputs_are_scaled() -> None:
             "conv": ((0.0,) * 3, (1 / 255,) * 3),  # bytes
             "resnet": (USUAL, DEVIATION),
             "vgg": (USUAL, DEVIATION),
+            "vit": (USUAL, DEVIATION),
         }
         family = next(family for family in scaled if found.model.name.startswith(family))
         assert (found.data.mean, found.data.std) == scaled[family], name
@@ -216,7 +217,7 @@ def short(preset: str, folder: Path, path: Path, **options: Any) -> pd.DataFrame
     return run.summary
 
 
-@pytest.mark.parametrize("preset", CONV + DROPOUT + DEEP)
+@pytest.mark.parametrize("preset", [*CONV, *DROPOUT, *DEEP, "vit"])
 def test_every_preset_runs(preset: str, photographs: Path, folder: Path) -> None:
     levels = 0 if preset.startswith("vgg19-") else 1  # as vgg19 but for the learning rate, and slow
     found = short(preset, folder, photographs, levels=levels, branches="" if "vgg" in preset else "reinit:1")

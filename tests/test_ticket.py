@@ -146,7 +146,7 @@ REFUSED = {
     "no start": "it lacks start/fc1.weight",
     "mask of another size": "a packed mask of 432 weights has 54 bytes, not 53",
     "other counts": "its masks do not have the counts that it states",
-    "weights where none survive": "start/fc1.weight has weights where mask/fc1.weight has none",
+    "weights where none survive": "start/fc1.weight is not 0 where mask/fc1.weight prunes",
     "another format": "its format is 99, not 2",
     "no object": "its metadata is no object",
 }

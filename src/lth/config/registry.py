@@ -85,16 +85,31 @@ MODELS: dict[str, Network] = {
         "lth.models.lenet:lenet",
         ("layers", "dropout"),
     ),
-    "conv2": Network("Conv-2: 2 convolutions of 64 channels, 3 fully connected layers", "", ("dropout",)),
-    "conv4": Network("Conv-4: 4 convolutions of 64 and 128 channels, 3 fully connected layers", "", ("dropout",)),
+    "conv2": Network(
+        "Conv-2: 2 convolutions of 64 channels, 3 fully connected layers", "lth.models.conv:conv2", ("dropout",)
+    ),
+    "conv4": Network(
+        "Conv-4: 4 convolutions of 64 and 128 channels, 3 fully connected layers", "lth.models.conv:conv4", ("dropout",)
+    ),
     "conv6": Network(
         "Conv-6 as the paper ran it: 6 convolutions of 64, 128 and 192 channels, 3 fully connected layers",
-        "",
+        "lth.models.conv:conv6",
         ("dropout",),
     ),
-    "conv6-256": Network("Conv-6 as the paper describes it: 256 channels in the third module", "", ("dropout",)),
-    "resnet18": Network("the paper's Resnet-18, which is the CIFAR ResNet-20: 271,000 weights, batch norm"),
-    "vgg19": Network("VGG-19 for CIFAR: 16 convolutions, batch norm, one fully connected layer"),
+    "conv6-256": Network(
+        "Conv-6 as the paper describes it: 256 channels in the third module", "lth.models.conv:conv6_256", ("dropout",)
+    ),
+    "resnet18": Network(
+        "the paper's Resnet-18, which is the CIFAR ResNet-20: 271,000 weights, batch norm", "lth.models.resnet:resnet18"
+    ),
+    "vgg19": Network(
+        "VGG-19 for CIFAR: 16 convolutions, batch norm, one fully connected layer", "lth.models.vgg:vgg19"
+    ),
+    "vit": Network(
+        "a small Vision Transformer: 6 blocks of width 64 and 4 heads on patches of 4 x 4 pixels, 200,000 weights",
+        "lth.models.vit:vit",
+        ("dropout",),
+    ),
 }
 DATASETS: dict[str, Entry] = {
     "mnist": Entry("60,000 + 10,000 handwritten digits, 28 x 28 grey"),

@@ -110,7 +110,7 @@ def _per_example(tables: str) -> int:
 
     def add(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal count
-        count += module.weight.numel() * (output[0, 0].numel() if output.ndim == 4 else 1)
+        count += module.weight.numel() * (output[0].numel() // len(module.weight))  # at all places or tokens
 
     with torch.device("meta"):
         network = build(model, shape, 10)

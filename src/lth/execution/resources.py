@@ -9,7 +9,7 @@ from torch import nn
 
 from lth.config import Experiment, is_custom
 from lth.errors import UsageError
-from lth.models import build
+from lth.models import architecture, build
 from lth.training import native_engine
 from lth.training.bfloat16 import kernels
 from lth.training.precision import resolve
@@ -65,6 +65,8 @@ def _precision(experiment: Experiment, model: nn.Module, device: str) -> tuple[s
         if asked == "bfloat16":
             raise UsageError("recipe.precision = bfloat16 is for the models of `lth list models`; leave it out")
         return "float32", "the network is one's own"
+    if asked == "auto" and not architecture(experiment.model.name).bfloat16:
+        return "float32", f"the default of {experiment.model.name}"
     precision, why = resolve(asked, model, device)
     if precision == "bfloat16" and device == "cpu":
         why += f", {kernels.said()}"

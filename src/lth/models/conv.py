@@ -3,19 +3,21 @@
 from __future__ import annotations
 
 from collections import OrderedDict
+from functools import partial
 
 from torch import nn
 
 from lth.config import Model
+from lth.models.architecture import Architecture
 from lth.models.dropout import CounterDropout
 
 HIDDEN = (256, 256)
 
 
-def conv(widths: tuple[int, ...], config: Model, shape: tuple[int, ...], classes: int) -> nn.Sequential:
+def build(widths: tuple[int, ...], config: Model, shape: tuple[int, ...], classes: int) -> nn.Sequential:
     """A module of two 3x3 convolutions and a 2x2 max pool for each of `widths`, then 256, 256 and `classes` units.
 
-    Dropout, which the paper gives a rate but no place, comes after the ReLU of both hidden fully connected layers.
+    The paper gives dropout a rate but no place: it follows the ReLU of both hidden fully connected layers.
     """
     channels, height, width = shape
     modules: OrderedDict[str, nn.Module] = OrderedDict()
@@ -36,3 +38,9 @@ def conv(widths: tuple[int, ...], config: Model, shape: tuple[int, ...], classes
         inputs = units
     modules["output"] = nn.Linear(inputs, classes)
     return nn.Sequential(modules)
+
+
+conv2 = Architecture(partial(build, (64,)), smallest=2, bfloat16=True)
+conv4 = Architecture(partial(build, (64, 128)), smallest=4, bfloat16=True)
+conv6 = Architecture(partial(build, (64, 128, 192)), smallest=8, bfloat16=True)
+conv6_256 = Architecture(partial(build, (64, 128, 256)), smallest=8, bfloat16=True)

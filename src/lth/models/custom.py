@@ -25,6 +25,6 @@ def build(name: str, shape: tuple[int, ...], classes: int, sha256: str | None = 
     with userfile.failures_named(f"{name} on inputs of {shape}"), torch.no_grad():
         outputs = model.eval()(torch.zeros(2, *shape))
     if not isinstance(outputs, Tensor) or outputs.shape != (2, classes):
-        found = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
-        raise UsageError(f"{name} takes a batch of 2 inputs of {shape} to {found}, expected (2, {classes})")
+        given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
+        raise UsageError(f"{name} takes a batch of 2 inputs of {shape} to {given}, expected (2, {classes})")
     return model.train()

@@ -35,7 +35,7 @@ def hashes(key: int, update: int, layer: int, shape: tuple[int, int], device: to
     return _mix32((_mix32(element ^ (z & _MASK32)) + (z >> 32)) & _MASK32)
 
 
-def kept(key: int, update: int, layer: int, shape: tuple[int, int], p: float, device: torch.device) -> Tensor:
+def keep_mask(key: int, update: int, layer: int, shape: tuple[int, int], p: float, device: torch.device) -> Tensor:
     """Bool tensor of `shape` (batch, units): which elements dropout with probability `p` keeps in this update."""
     return hashes(key, update, layer, shape, device) >= int(p * 2**32)
 
@@ -54,7 +54,7 @@ class CounterDropout(nn.Module):
         if not self.training:
             return x
         shape = (self.row + x.shape[0], x.shape[1:].numel())
-        keep = kept(self.key, self.update, self.layer, shape, self.p, x.device)[self.row :].reshape(x.shape)
+        keep = keep_mask(self.key, self.update, self.layer, shape, self.p, x.device)[self.row :].reshape(x.shape)
         return x * keep * (1 / (1 - self.p))
 
 

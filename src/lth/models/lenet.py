@@ -9,10 +9,11 @@ from math import prod
 from torch import nn
 
 from lth.config import Model
+from lth.models.architecture import Architecture
 from lth.models.dropout import CounterDropout
 
 
-def lenet(config: Model, shape: tuple[int, ...], classes: int) -> nn.Sequential:
+def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Sequential:
     """Linear and ReLU for each of `config.layers`, then the output layer; inputs are flattened."""
     sizes = (prod(shape), *(config.layers or ()))
     modules: OrderedDict[str, nn.Module] = OrderedDict(flatten=nn.Flatten())
@@ -23,3 +24,6 @@ def lenet(config: Model, shape: tuple[int, ...], classes: int) -> nn.Sequential:
             modules[f"dropout{n}"] = CounterDropout(config.dropout, layer=n - 1)
     modules["output"] = nn.Linear(sizes[-1], classes)
     return nn.Sequential(modules)
+
+
+lenet = Architecture(build)

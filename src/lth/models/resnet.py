@@ -6,6 +6,7 @@ from torch import Tensor, nn
 from torch.nn.functional import relu
 
 from lth.config import Model
+from lth.models.architecture import Architecture
 
 
 class Block(nn.Module):
@@ -43,3 +44,6 @@ class ResNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = self.blocks(relu(self.bn(self.conv(x))))
         return self.output(x.mean((2, 3)))
+
+
+resnet18 = Architecture(ResNet, smallest=4, bfloat16=True)

@@ -7,11 +7,12 @@ from collections import OrderedDict
 from torch import nn
 
 from lth.config import Model
+from lth.models.architecture import Architecture
 
 MODULES = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 
 
-def vgg(config: Model, shape: tuple[int, ...], classes: int) -> nn.Sequential:
+def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Sequential:
     """3x3 convolutions, each with batch norm and ReLU; a max pool between modules, the image's mean after the last.
 
     The convolutions have no biases: batch norm would take them out again.
@@ -29,3 +30,6 @@ def vgg(config: Model, shape: tuple[int, ...], classes: int) -> nn.Sequential:
     modules["flatten"] = nn.Flatten()
     modules["output"] = nn.Linear(channels, classes)
     return nn.Sequential(modules)
+
+
+vgg19 = Architecture(build, smallest=16, bfloat16=True)

@@ -6,13 +6,16 @@ layers in one (`global`). A budget says how many surviving weights each pool los
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
 from math import floor
 
 from lth.config import GROUPS, Experiment, Prune
 from lth.errors import UsageError
 
-Budget = list[tuple[tuple[str, ...], int]]
+Pools = list[tuple[tuple[str, ...], float]]  # layers whose weights compete with each other, and their rate
+Budget = list[tuple[tuple[str, ...], int]]  # the same layers, and how many weights they lose
+Counts = Mapping[str, int]  # surviving weights of each layer
 
 
 def rates(groups: Mapping[str, str], prune: Prune) -> dict[str, float]:
@@ -37,10 +40,7 @@ def budget(
         surplus = sum(alive.values()) - floor(prune.densities[level - 1] * total + 0.5)
         lose = _solve({name: alive[name] for name in rate}, rate, surplus)
         return [(tuple(lose), sum(lose.values()))] if prune.scope == "global" else [((n,), k) for n, k in lose.items()]
-    if prune.scope == "global":
-        one = max(rate.values(), default=0.0)  # config has seen to it that all of them are the same
-        return [(tuple(rate), share(sum(alive[name] for name in rate), _rate(experiment, level, one)))]
-    return [((name,), share(alive[name], _rate(experiment, level, r))) for name, r in rate.items()]
+    return removals(alive, pools({name: _rate(experiment, level, r) for name, r in rate.items()}, prune.scope))
 
 
 def _rate(experiment: Experiment, level: int, rate: float) -> float:
@@ -56,6 +56,79 @@ def _rate(experiment: Experiment, level: int, rate: float) -> float:
 def share(count: int, rate: float) -> int:
     """How many of `count` surviving weights a pool of this rate loses."""
     return floor(count * rate + 0.5)
+
+
+def pools(rates: Mapping[str, float], scope: str) -> Pools:
+    """Each layer as a pool; with scope "global", all layers of one rate as a pool. Layers of rate 0 are left out."""
+    pruned = {name: rate for name, rate in rates.items() if rate > 0}
+    if scope == "global":
+        return [(tuple(n for n, r in pruned.items() if r == rate), rate) for rate in dict.fromkeys(pruned.values())]
+    return [((name,), rate) for name, rate in pruned.items()]
+
+
+def removals(alive: Counts, pools: Pools) -> Budget:
+    """How many weights each pool loses, of those that survive in it."""
+    return [(names, share(sum(alive[name] for name in names), rate)) for names, rate in pools]
+
+
+def after(alive: Counts, lose: Budget, least: Counts | None = None) -> dict[str, int]:
+    """The surviving weights once a budget is removed; `least` are the fewest that the structure leaves in a layer.
+
+    Of a pool of several layers only the sum is exact: which of them lose the weights depends on the scores. Raises
+    UsageError naming the layers of a pool that cannot lose as many.
+    """
+    remaining = dict(alive)
+    for names, count in lose:
+        for name in names:
+            taken = min(count, remaining[name] - (least or {}).get(name, 0))
+            remaining[name] -= taken
+            count -= taken
+        if count:
+            raise UsageError(f"{', '.join(names)} cannot lose {count:,} more weights: the structure keeps the others")
+    return remaining
+
+
+@dataclass(frozen=True)
+class Advice:
+    """What to change where a level is impossible, as the caller's users type it."""
+
+    levels: str  # with {} for the number
+    rate: str
+
+
+def descend(
+    first: Counts,
+    levels: int,
+    lose: Callable[[Counts, int], Budget],
+    prunable: Collection[str],
+    advice: Advice,
+    from_first: bool = False,
+    least: Counts | None = None,
+) -> list[dict[str, int]]:
+    """The surviving weights of each layer at levels 0, 1, ..., `levels`: known before any training.
+
+    `lose` gives the budget of a level, for the counts of the level before it or, with `from_first`, of level 0; `least`
+    are the fewest weights that the structure leaves in each layer. Raises UsageError at a level that would remove
+    nothing, leave no weight in the `prunable` layers, or remove more than the structure allows.
+    """
+    counts = [dict(first)]
+    for level in range(1, levels + 1):
+        before = counts[0] if from_first else counts[-1]
+        try:
+            counts.append(after(before, lose(before, level), least))
+        except UsageError as error:
+            raise UsageError(f"level {level}: {error}; give {advice.levels.format(level - 1)}") from None
+        _check_level(level, counts[-2], counts[-1], prunable, advice)
+    return counts
+
+
+def _check_level(level: int, before: Counts, now: Counts, prunable: Collection[str], advice: Advice) -> None:
+    fewer = f"give {advice.levels.format(level - 1)}"
+    if sum(now.values()) >= sum(before.values()):
+        remaining = f"{sum(before[name] for name in prunable):,} weights remain of {len(before)} layers"
+        raise UsageError(f"level {level} would remove nothing: {remaining}; {fewer} or a higher {advice.rate}")
+    if not any(now[name] for name in prunable):
+        raise UsageError(f"level {level} would leave no weight; {fewer} or a lower {advice.rate}")
 
 
 def _solve(alive: Mapping[str, int], rate: Mapping[str, float], surplus: int) -> dict[str, int]:
@@ -86,36 +159,22 @@ def ladder(
     """The weights that remain at levels 0, 1, ..., `experiment.levels`: known before any training.
 
     `first` are those of each layer at level 0, where it is a ticket and not the unpruned network; `least` the fewest
-    that the structure leaves in each layer. Raises UsageError at a level that would remove nothing from the whole
-    network, leave nothing of it, or less than the structure allows, and for groups that the network does not have.
+    that the structure leaves in each. Raises UsageError at
+    a level that would remove nothing from the whole network or leave none of it, and for settings of groups that the
+    network does not have.
     """
     _fitting(groups, experiment.prune)
     total = sum(sizes.values())
-    alive = first = dict(first or sizes)
-    remaining = [sum(alive.values())]
-    for level in range(1, experiment.levels + 1):
-        before = first if experiment.strategy == "oneshot" else alive
-        alive = dict(before)
-        for pool, count in budget(before, total, groups, experiment, level):
-            # which layers of a global pool lose is not known yet; the sum is all that its next budget asks for
-            for name in pool:
-                taken = min(count, alive[name] - (least or {}).get(name, 0))
-                alive[name] -= taken
-                count -= taken
-            if count and least:
-                raise UsageError(
-                    f"level {level} would remove more of {', '.join(pool)} than prune.structure = "
-                    f"{experiment.prune.structure} allows; give --levels {level - 1} or fewer weights to remove"
-                )
-        remaining.append(sum(alive.values()))
-        if remaining[level] >= remaining[level - 1]:
-            raise UsageError(
-                f"level {level} would remove nothing: {remaining[level - 1]} weights remain at level {level - 1}; "
-                f"give --levels {level - 1} or a higher prune.rate"
-            )
-        if remaining[level] == 0 or not any(alive[name] for name in rates(groups, experiment.prune)):
-            raise UsageError(f"level {level} would leave no weight; give --levels {level - 1} or a lower prune.rate")
-    return remaining
+    counts = descend(
+        first or sizes,
+        experiment.levels,
+        lambda alive, level: budget(alive, total, groups, experiment, level),
+        rates(groups, experiment.prune),
+        Advice("--levels {}", "prune.rate"),
+        from_first=experiment.strategy == "oneshot",
+        least=least,
+    )
+    return [sum(alive.values()) for alive in counts]
 
 
 def _fitting(groups: Mapping[str, str], prune: Prune) -> None:

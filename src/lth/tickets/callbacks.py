@@ -1,7 +1,7 @@
-"""A mask held in other people's trainers: one callback for Lightning, one for Hugging Face.
+"""Hold a mask in the trainers of Lightning and Hugging Face, with one callback for each.
 
-Each is `lth.hold` from the training's begin to its end. Inside `lth.imp`, which holds the mask itself, neither is
-needed.
+Each is `lth.hold` from the beginning of the training to its end. Inside `lth.imp`, which holds the mask itself, neither
+is needed.
 """
 
 from __future__ import annotations
@@ -22,8 +22,8 @@ Switch = Callable[[nn.Module | None], None]
 def lightning_callback(mask: Mapping[str, Tensor], module: str = "") -> Any:
     """A callback for Lightning's Trainer: `Trainer(callbacks=[lth.lightning_callback(ticket.mask)])`.
 
-    `module` is where the masked module is in the LightningModule, such as "model" for `self.model`; the LightningModule
-    itself unless given. Raises UsageError without Lightning.
+    `module` is the place of the masked module in the LightningModule, for example "model" for `self.model`; the
+    LightningModule itself unless given. Raises UsageError without Lightning.
     """
     base: Any = _imported("lightning.pytorch.callbacks", "lightning").Callback
     switch = _switch(mask, module)
@@ -46,7 +46,7 @@ def lightning_callback(mask: Mapping[str, Tensor], module: str = "") -> Any:
 def hf_callback(mask: Mapping[str, Tensor], module: str = "") -> Any:
     """A callback for Hugging Face's Trainer: `Trainer(..., callbacks=[lth.hf_callback(ticket.mask)])`.
 
-    `module` is where the masked module is in the model; the model itself unless given. Raises UsageError without
+    `module` is the place of the masked module in the model; the model itself unless given. Raises UsageError without
     transformers.
     """
     base: Any = _imported("transformers", "hf").TrainerCallback
@@ -63,7 +63,7 @@ def hf_callback(mask: Mapping[str, Tensor], module: str = "") -> Any:
 
 
 def _switch(mask: Mapping[str, Tensor], module: str) -> Switch:
-    """What begins holding a model, and with None ends it; a training that broke off is let go when the next begins."""
+    """A function that holds a model, and ends with None; after an interrupted training the next call ends it."""
     stack = ExitStack()
 
     def switch(model: nn.Module | None) -> None:

@@ -26,7 +26,7 @@ from lth.tickets.ticket import Ticket
 
 ENDINGS = (".safetensors", ".pt", ".onnx")
 WEIGHTS = ("trained", "start")
-NEEDED = "a .onnx file needs onnx and onnxscript: pip install 'lth[onnx]'"
+ONNX_MISSING = "a .onnx file needs onnx and onnxscript: pip install 'lth[onnx]'"
 BATCH = 64  # of the example that shapes are read from and speeds measured with
 
 
@@ -44,38 +44,41 @@ def export(
     """Write a training of a run as a file, by the ending of `to`; what `lth export` does.
 
     .safetensors is the ticket: mask and start. .pt is a plain state_dict, and .onnx a network with inputs [batch, ...]
-    as the run trained it (pixels in [0, 1], standardised where `data.mean` is set); both of the `trained` weights, or
-    of the `start`. With `compact` they are of the smaller dense module that `lth.compact` makes. Without a level it is
-    the winning one. Raises UsageError where there is no such training, or what is asked for cannot be.
+    as the run trained it (pixels in [0, 1], standardised where `data.mean` is set); both hold the `trained` weights, or
+    the `start`. With `compact` they hold the smaller dense module that `lth.compact` makes. Without a level it is the
+    winning one. Raises UsageError where there is no such training, or the options contradict each other.
     """
     folder, to = Path(run), Path(to)
     _check(to, weights, compact)
     level = _winning(folder) if level is None else level
     place = folder / training_id(trial, level, branch)
-    if not (place / "ticket.safetensors").is_file():
-        raise UsageError(f"{folder} has no trial {trial}, level {level}, {branch}{_there(folder)}")
-    ticket = Ticket.load(place / "ticket.safetensors")
+    if not (place / layout.TICKET).is_file():
+        raise UsageError(f"{folder} has no trial {trial}, level {level}, {branch}{_format_available(folder)}")
+    ticket = Ticket.load(place / layout.TICKET)
     if to.suffix == ".safetensors":
         ticket.save(to)
         say(f"{to}: the ticket of trial {trial}, level {level}, {100 * ticket.density:.2f}% of weights, with its start")
         return to
     which = weights or "trained"
-    state = ticket.start if which == "start" else _trained(place / "trained.safetensors")
-    if compact or to.suffix == ".onnx":
-        model, example = network(ticket)
-        model.load_state_dict(state)
-        if compact:
-            small = compacted.compact(model, example)
-            for line in speed.measure(model, small, example).lines():
-                say(line)
-            model = small
-        content = onnx(model, example) if to.suffix == ".onnx" else to_pt(model.state_dict())
-    else:
-        content = to_pt(state)
+    state = ticket.start if which == "start" else _trained(place / layout.TRAINED)
+    content = _content(ticket, state, to.suffix, compact, say)
     atomic.write_file(to, content)
     of = " of the compact network" if compact else ""
     say(f"{to}: the {which} weights{of}, trial {trial}, level {level}, {len(content):,} bytes")
     return to
+
+
+def _content(ticket: Ticket, state: dict[str, Tensor], suffix: str, compact: bool, say: Callable[[str], None]) -> bytes:
+    """The bytes of a .pt or .onnx file."""
+    if not compact and suffix == ".pt":
+        return to_pt(state)
+    model, example = network(ticket)
+    model.load_state_dict(state)
+    if compact:
+        whole, model = model, compacted.compact(model, example)
+        for line in speed.measure(whole, model, example).lines():
+            say(line)
+    return onnx(model, example) if suffix == ".onnx" else to_pt(model.state_dict())
 
 
 def network(ticket: Ticket) -> tuple[nn.Module, Tensor]:
@@ -113,7 +116,7 @@ def onnx(model: nn.Module, example: Tensor) -> bytes:
 
 @contextmanager
 def _exporter_quiet() -> Iterator[None]:
-    """Without what torch's exporter says to its own authors: deprecations, and that torchvision is not installed."""
+    """Hide the exporter's messages to its own authors: deprecations, and that torchvision is not installed."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -126,7 +129,7 @@ def _exporter_quiet() -> Iterator[None]:
 
 
 def _check(to: Path, weights: str | None, compact: bool) -> None:
-    """Raise UsageError for what cannot be, before anything is read."""
+    """Raise UsageError for options that contradict each other, before anything is read."""
     if to.suffix not in ENDINGS:
         raise UsageError(f"--to {to}: expected a name that ends in {', '.join(ENDINGS)}{nearest(to.suffix, ENDINGS)}")
     if weights not in (None, *WEIGHTS):
@@ -135,7 +138,7 @@ def _check(to: Path, weights: str | None, compact: bool) -> None:
         option = "--compact" if compact else "--weights"
         raise UsageError(f"{option} is for .pt and .onnx: a ticket file holds the mask and the start, whole")
     if to.suffix == ".onnx" and not (find_spec("onnx") and find_spec("onnxscript")):
-        raise UsageError(NEEDED)
+        raise UsageError(ONNX_MISSING)
 
 
 def _winning(folder: Path) -> int:
@@ -145,13 +148,13 @@ def _winning(folder: Path) -> int:
     return level
 
 
-def _there(folder: Path) -> str:
-    """What there is instead."""
-    found = sorted(path.parent for path in folder.glob("trial-*/level-*/ticket.safetensors"))
-    if not found:
+def _format_available(folder: Path) -> str:
+    """The trials and levels that the run has instead, for an error."""
+    folders = sorted(path.parent for path in folder.glob(f"trial-*/level-*/{layout.TICKET}"))
+    if not folders:
         return ": there are no tickets in it"
-    trials = sorted({path.parent.name.removeprefix("trial-") for path in found}, key=int)
-    levels = sorted({int(path.name.removeprefix("level-")) for path in found})
+    trials = sorted({path.parent.name.removeprefix("trial-") for path in folders}, key=int)
+    levels = sorted({int(path.name.removeprefix("level-")) for path in folders})
     return f": it has trials {', '.join(trials)} and levels {levels[0]} to {levels[-1]}"
 
 

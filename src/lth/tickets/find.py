@@ -1,8 +1,9 @@
-"""find_tickets: any module, data and recipe, from weights to tickets in one call."""
+"""Find the tickets of any module on any data with a recipe, in one call."""
 
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
 from typing import Any
@@ -38,12 +39,12 @@ def find_tickets(
 ) -> Tickets:
     """The tickets of any module on any data: each level is trained by `recipe` from the module's present weights.
 
-    `data` is a pair (x, y) of arrays or tensors, a torch Dataset of such pairs, or a dict of train, validation and test
-    to such; without a validation part, `validation` of the training examples (a share or a count; a tenth unless given)
-    is split off by `seed`. `recipe` is an lth.Recipe or its keys. `loss(outputs, targets)` is the mean over a batch:
-    cross entropy for whole targets, else the mean squared error. `metric(outputs, targets)`, of all outputs of a part
-    at once, is a number, higher is better: the accuracy for whole targets without a loss of one's own, else minus the
-    loss. `rate`, `levels`, `rates`, `scope` and `say` are those of `lth.imp`.
+    `data` is a pair (x, y) of arrays or tensors, a torch Dataset of such pairs, or a dict from train, validation and
+    test to such; without a validation part, `validation` of the training examples (a share or a count; a tenth unless
+    given) is split off by `seed`. `recipe` is an lth.Recipe or a dict of its keys. `loss(outputs, targets)` is the mean
+    over a batch: cross entropy for whole targets, else the mean squared error. `metric(outputs, targets)`, of all
+    outputs of a part at once, is a number, higher is better: the accuracy for whole targets if no loss is given, else
+    minus the loss. `rate`, `levels`, `rates`, `scope` and `say` are those of `lth.imp`.
 
     The score of a ticket is the metric at early stop, on the test part where there is one, else on validation. The
     model is trained in place, where it is, in its own precision unless the recipe says bfloat16, and keeps the last
@@ -54,26 +55,31 @@ def find_tickets(
         name = type(model).__name__
         raise UsageError(f"{name} has no parameter to train: all are frozen; model.requires_grad_() thaws them")
     floats = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
-    found = parts(data, validation, seed, floats)
-    targets = check(recipe, found["train"], model)
+    data_parts = parts(data, validation, seed, floats)
+    targets = check(recipe, data_parts["train"], model)
     by_default = metric is None and loss is None and not targets.is_floating_point()
     measures = loss or default_loss(targets), accuracy if by_default else metric
     inner, modes = unwrapped(model), [(module, module.training) for module in model.modules()]
-    trained = 0  # levels so far
-
-    def train_level(_: nn.Module) -> dict[str, Any]:
-        nonlocal trained
-        engine = ModuleEngine(inner, recipe, found, *measures, (seed, "find_tickets", trained))
-        outcome = train(engine, recipe)
-        engine.set_weights(outcome.trained)  # what is pruned is what was trained to the end
-        trained += 1
-        return told(outcome, "test" in found, name_of(measures[1]))
-
     try:
-        return imp(inner, train_level, rate, levels, rates=rates, scope=scope, say=say)
+        return imp(inner, trainer(recipe, data_parts, measures, seed), rate, levels, rates=rates, scope=scope, say=say)
     finally:
         for module, mode in modes:
             module.training = mode
+
+
+def trainer(
+    recipe: Recipe, data_parts: Mapping[str, Part], measures: tuple[Measure, Measure | None], seed: int
+) -> Callable[[nn.Module], dict[str, Any]]:
+    """A function for `imp` that trains a level by the recipe, each level with other seeds; its row."""
+    levels = itertools.count()
+
+    def train_level(model: nn.Module) -> dict[str, Any]:
+        engine = ModuleEngine(model, recipe, data_parts, *measures, (seed, "find_tickets", next(levels)))
+        outcome = train(engine, recipe)
+        engine.set_weights(outcome.trained)  # the weights after the last update are pruned
+        return columns_of(outcome, "test" in data_parts, name_of(measures[1]))
+
+    return train_level
 
 
 def recipe_of(given: Recipe | Mapping[str, Any]) -> Recipe:
@@ -93,14 +99,14 @@ def check(recipe: Recipe, train_part: Part, model: nn.Module) -> Tensor:
         x, y = train_part.batch(torch.arange(min(2, train_part.size)))
     if recipe.augment and x.dim() != 4:
         raise UsageError(f"recipe.augment is for images, but an input is {tuple(x.shape[1:])}; leave it out")
-    if leaves_one(train_part.size, recipe.batch):  # asked before, to copy no large module in vain
+    if leaves_one(train_part.size, recipe.batch):  # copy the module only where it has to be tried
         device = next(model.parameters()).device
         check_last(recipe, train_part.size, copy.deepcopy(unwrapped(model)), x[:1].to(device))
     return y
 
 
-def told(outcome: Outcome, with_test: bool, metric: str) -> dict[str, Any]:
-    """What a level's training says of itself: the columns of summary.csv, the score, and the curve."""
+def columns_of(outcome: Outcome, with_test: bool, metric: str) -> dict[str, Any]:
+    """The row of a level: the columns of summary.csv, the score, and the curve."""
     summary = {k.replace("accuracy", metric): v for k, v in outcome.summary.items() if v != "done"}
     score = summary.get(f"{'test' if with_test else 'val'}_{metric}_at_early_stop", float("nan"))
     curve = [{k.replace("accuracy", metric): v for k, v in asdict(row).items()} for row in outcome.curve]
@@ -108,6 +114,6 @@ def told(outcome: Outcome, with_test: bool, metric: str) -> dict[str, Any]:
 
 
 def name_of(metric: Measure | None) -> str:
-    """What the columns call it."""
+    """The metric's name in the columns."""
     name = getattr(metric, "__name__", "metric") if metric else "minus_loss"
     return name if name.isidentifier() and name != "loss" else "metric"  # loss is a column already

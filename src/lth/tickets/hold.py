@@ -1,9 +1,9 @@
-"""Holding a mask in anybody's training loop: pruned weights stay exactly 0, and no module is wrapped.
+"""Hold a mask in any training loop: pruned weights stay exactly 0, and no module is wrapped.
 
 A mask is enforced where it could break. Gradients of pruned weights are 0 as soon as they are computed, so that
-clipping, accumulation and every optimizer see a network that has these weights no more. After each step of any
-optimizer the pruned weights and what it remembers of them are set to 0: so momentum from before, weight decay, and
-optimizers whose updates mix weights revive none.
+clipping, accumulation and every optimizer see a network without these weights. After each step of any optimizer the
+pruned weights and its state for them are set to 0, so that neither earlier momentum, nor weight decay, nor an optimizer
+whose updates mix weights revives a pruned one.
 """
 
 from __future__ import annotations
@@ -47,11 +47,11 @@ def hold(model: nn.Module, mask: Mapping[str, Tensor], *optimizers: Optimizer) -
     parameters.
     """
     held = find(model, mask)
-    _trains(optimizers, held)
+    _check_trained(optimizers, held)
     with ExitStack() as stack:
         for one in held:
             if one.parameter.is_floating_point() or one.parameter.is_complex():
-                stack.callback(_hooked(one).remove)
+                stack.callback(_add_hook(one).remove)
             clear(one.parameter, one)
             gradient = one.parameter.grad
             if gradient is not None and gradient.is_sparse:
@@ -64,55 +64,55 @@ def hold(model: nn.Module, mask: Mapping[str, Tensor], *optimizers: Optimizer) -
         yield
         for one in held:  # for loops that change weights without an optimizer
             clear(one.parameter, one)
-        _still_there(model, held)
+        _check_not_replaced(model, held)
 
 
 def find(model: nn.Module, mask: Mapping[str, Tensor]) -> list[Held]:
     """The parameters that a mask names. Raises UsageError naming all that does not fit."""
-    own = parameters(model)
-    found: dict[int, Held] = {}
+    named = parameters(model)
+    held: dict[int, Held] = {}
     wrong = []
     for name, layer in mask.items():
         layer = torch.as_tensor(layer)
-        if name not in own:
-            wrong.append(f"{name} is no parameter of the model{nearest(name, own)}")
+        if name not in named:
+            wrong.append(f"{name} is no parameter of the model{nearest(name, named)}")
         elif layer.dtype != torch.bool:
             wrong.append(f"{name} is {layer.dtype}, expected torch.bool: write mask.bool()")
-        elif layer.shape != own[name].shape:
-            wrong.append(f"{name} is {tuple(layer.shape)}, but the model's is {tuple(own[name].shape)}")
-        elif id(own[name]) in found:  # tied: pruned under one name is pruned
-            one = found[id(own[name])]
+        elif layer.shape != named[name].shape:
+            wrong.append(f"{name} is {tuple(layer.shape)}, but the model's is {tuple(named[name].shape)}")
+        elif id(named[name]) in held:  # tied: a weight pruned under one name is pruned under all
+            one = held[id(named[name])]
             one.names.append(name)
             one.pruned = one.pruned | ~layer.to(one.pruned.device)
         else:
-            found[id(own[name])] = Held([name], own[name], ~layer.to(own[name].device))
+            held[id(named[name])] = Held([name], named[name], ~layer.to(named[name].device))
     if wrong:
         raise UsageError("the mask does not fit the model: " + "; ".join(wrong))
-    return list(found.values())
+    return list(held.values())
 
 
 @torch.no_grad()
 def clean(optimizer: Optimizer, held: list[Held]) -> None:
-    """Set to 0 the pruned weights that `optimizer` trains, and all that it remembers of each."""
-    known = {id(one.parameter): one for one in held}
+    """Set to 0 the pruned weights that `optimizer` trains, and its state for each of them."""
+    by_parameter = {id(one.parameter): one for one in held}
     for group in optimizer.param_groups:
         places, size = list[tuple[int, Held]](), 0
         for parameter in group["params"]:
-            if one := known.get(id(parameter)):
+            if one := by_parameter.get(id(parameter)):
                 places.append((size, one))
                 clear(parameter, one)
-                for tensor in _remembered(optimizer, parameter):
+                for tensor in _state_tensors(optimizer, parameter):
                     if tensor.shape == parameter.shape:
                         clear(tensor, one)
             size += parameter.numel()
-        for tensor in _remembered(optimizer, group["params"][0]) if places else ():
-            if tensor.shape == (size,):  # as LBFGS has it: a vector of all numbers of the group
+        for tensor in _state_tensors(optimizer, group["params"][0]) if places else ():
+            if tensor.shape == (size,):  # LBFGS: one vector of all numbers of the group
                 for first, one in places:
                     part = tensor[first : first + one.parameter.numel()]
                     part.masked_fill_(one.where(part).flatten(), 0)
 
 
-def _remembered(optimizer: Optimizer, parameter: Tensor) -> Iterator[Tensor]:
+def _state_tensors(optimizer: Optimizer, parameter: Tensor) -> Iterator[Tensor]:
     """The tensors of an optimizer's state for a parameter, also those in lists."""
     for value in optimizer.state.get(parameter, {}).values():
         yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Tensor))
@@ -124,8 +124,8 @@ def clear(tensor: Tensor, one: Held) -> None:
     tensor.masked_fill_(one.where(tensor), 0)
 
 
-def _hooked(one: Held) -> Any:
-    """A hook that keeps gradients of pruned weights 0, of a frozen parameter too: it may be unfrozen inside."""
+def _add_hook(one: Held) -> Any:
+    """A hook that sets gradients of pruned weights to 0, on a frozen parameter too: it may be unfrozen inside."""
     trained = one.parameter.requires_grad
     try:
         return one.parameter.requires_grad_(True).register_hook(
@@ -136,10 +136,10 @@ def _hooked(one: Held) -> Any:
 
 
 def _without(gradient: Tensor, one: Held) -> Tensor:
-    """The gradient without what is pruned: 0 also where it was infinite."""
+    """The gradient, 0 where its weight is pruned, also where it was infinite."""
     if not gradient.is_sparse:
         return gradient.masked_fill(one.where(gradient), 0)
-    # an embedding's: only the rows that were used
+    # of an embedding: it has only the rows that were used
     gradient = gradient.coalesce()
     values = gradient.values().masked_fill(one.where(gradient)[tuple(gradient.indices())], 0)
     return torch.sparse_coo_tensor(
@@ -147,20 +147,20 @@ def _without(gradient: Tensor, one: Held) -> Tensor:
     )
 
 
-def _trains(optimizers: tuple[Optimizer, ...], held: list[Held]) -> None:
-    own = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
-    if optimizers and not any(id(one.parameter) in own for one in held):
+def _check_trained(optimizers: tuple[Optimizer, ...], held: list[Held]) -> None:
+    trained = {id(p) for optimizer in optimizers for group in optimizer.param_groups for p in group["params"]}
+    if optimizers and not any(id(one.parameter) in trained for one in held):
         names = ", ".join(name for one in held[:3] for name in one.names)
         raise UsageError(
             f"the optimizer trains none of the masked parameters ({names}, ...): make it of this model's parameters"
         )
 
 
-def _still_there(model: nn.Module, held: list[Held]) -> None:
-    """Raise LthError where a parameter gave way to another: the mask held the old one."""
-    own = parameters(model)
+def _check_not_replaced(model: nn.Module, held: list[Held]) -> None:
+    """Raise LthError where a parameter was replaced by another: the mask held the old one."""
+    named = parameters(model)
     for one in held:
-        if gone := [name for name in one.names if own.get(name) is not one.parameter]:
+        if gone := [name for name in one.names if named.get(name) is not one.parameter]:
             raise LthError(
                 f"{shown(gone[0])} was replaced by another parameter while it was held, which the mask did not hold; "
                 "change the module first, then hold it"

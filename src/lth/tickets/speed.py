@@ -1,4 +1,4 @@
-"""What a smaller module is worth beside the one that it was made of: size, speed, and that outputs are the same."""
+"""The size and speed of a compact module compared with its original, and whether their outputs are the same."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from lth.errors import LthError
 
 
 @dataclass(frozen=True)
-class Worth:
-    """What was achieved: numbers stored, and milliseconds of a forward pass by batch (before, after)."""
+class Speedup:
+    """Pairs (before, after): numbers stored, and milliseconds of a forward pass by batch."""
 
     weights: tuple[int, int]
     milliseconds: dict[int, tuple[float, float]]
@@ -35,13 +35,13 @@ class Worth:
         ]
 
 
-def difference(expected: list[Tensor], found: list[Tensor]) -> float:
-    """How far outputs differ at most, relative to the largest of their tensor.
+def difference(expected: list[Tensor], outputs: list[Tensor]) -> float:
+    """The largest difference of outputs, relative to the largest output of their tensor.
 
-    Raises LthError where that is more than rounding.
+    Raises LthError where it is more than rounding.
     """
     worst = 0.0
-    for a, b in zip(expected, found, strict=True):
+    for a, b in zip(expected, outputs, strict=True):
         apart = _apart(a, b)
         worst = max(worst, apart)
         if not apart < _rounding(a):
@@ -49,20 +49,20 @@ def difference(expected: list[Tensor], found: list[Tensor]) -> float:
     return worst
 
 
-def _apart(expected: Tensor, found: Tensor) -> float:
-    if expected.shape != found.shape:
+def _apart(expected: Tensor, output: Tensor) -> float:
+    if expected.shape != output.shape:
         return math.inf
     if not (expected.is_floating_point() or expected.is_complex()):
-        return 0.0  # a class that is chosen by the largest of two near equals may change with rounding
+        return 0.0  # the index of the largest of two nearly equal values may change with rounding
     a, b = (
         t.detach().cpu().to(torch.complex128 if t.is_complex() else torch.float64).nan_to_num()
-        for t in (expected, found)
+        for t in (expected, output)
     )
     return float((a - b).abs().max() / a.abs().max().clamp_min(1e-30)) if a.numel() else 0.0
 
 
 def _rounding(tensor: Tensor) -> float:
-    """What counts as rounding. A GPU may multiply float32 with the ten bits of TF32."""
+    """The largest difference that counts as rounding. A GPU may multiply float32 with the ten bits of TF32."""
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return 1.0
     eps = torch.finfo(tensor.dtype).eps
@@ -70,14 +70,14 @@ def _rounding(tensor: Tensor) -> float:
 
 
 @torch.no_grad()
-def measure(model: nn.Module, small: nn.Module, example: Tensor, rounds: int = 15) -> Worth:
-    """Size and speed of `small` beside `model`, in evaluation mode, and how far their outputs differ on `example`.
+def measure(model: nn.Module, small: nn.Module, example: Tensor, rounds: int = 15) -> Speedup:
+    """Size and speed of `small` compared with `model`, in evaluation mode, and their difference on `example`.
 
-    Times are of one thread: small networks lose on several where the cores are busy. Raises LthError where outputs
-    differ by more than rounding.
+    Times are of one thread: small networks get slower on several where the cores are busy. Raises LthError where
+    outputs differ by more than rounding.
     """
     model, small = model.eval(), small.eval()
-    found = difference([model(example)], [small(example)])
+    apart = difference([model(example)], [small(example)])
     times, threads = {}, torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -89,7 +89,7 @@ def measure(model: nn.Module, small: nn.Module, example: Tensor, rounds: int = 1
     finally:
         torch.set_num_threads(threads)
     numbers = lambda module: sum(tensor.numel() for tensor in module.state_dict().values())
-    return Worth((numbers(model), numbers(small)), times, found, rounds)
+    return Speedup((numbers(model), numbers(small)), times, apart, rounds)
 
 
 def _time(model: nn.Module, x: Tensor) -> float:

@@ -21,7 +21,7 @@ from lth.storage.tensors import load_tensors, pack, read_metadata, save_tensors,
 from lth.tickets.hold import clear, find
 
 FORMAT = 2
-FORMATS = (1, FORMAT)  # 1 had no seal
+FORMATS = (1, FORMAT)  # 1 had no checksum
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
 
 
@@ -39,30 +39,30 @@ class Ticket:
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Give `model` the start weights under the mask. Raises UsageError naming what does not fit."""
-        own = stored(model)
-        wrong = sorted({*own} ^ {*self.start})
-        wrong += [f"{n} {tuple(t.shape)}" for n, t in self.start.items() if n in own and own[n].shape != t.shape]
+        state = stored(model)
+        wrong = sorted({*state} ^ {*self.start})
+        wrong += [f"{n} {tuple(t.shape)}" for n, t in self.start.items() if n in state and state[n].shape != t.shape]
         if wrong:
             raise UsageError(f"the ticket does not fit this model; they differ in {', '.join(wrong)}")
         held = find(model, self.mask)
-        load(model, self.start)  # what is no tensor has no place in a ticket
-        for one in held:  # by parameter, so that what is tied is pruned under all its names
+        load(model, self.start)  # a ticket holds tensors only
+        for one in held:  # by parameter, so that a tied one is pruned under all its names
             clear(one.parameter, one)
         return model
 
     def to_prune(self, model: nn.Module) -> nn.Module:
-        """`apply`, with the mask as torch.nn.utils.prune has it: NAME_orig, NAME_mask, and NAME computed of them."""
+        """`apply`, and the mask as torch.nn.utils.prune stores it: NAME_orig, NAME_mask, NAME computed from them."""
         self.apply(model)
         for name, layer in everywhere(model, self.mask).items():
-            module, own = _place(model, name)
-            prune.custom_from_mask(module, own, layer.to(getattr(module, own).device))
+            module, key = _owner(model, name)
+            prune.custom_from_mask(module, key, layer.to(getattr(module, key).device))
         return model
 
     @staticmethod
     def from_prune(model: nn.Module) -> Ticket:
         """The ticket of a model that torch.nn.utils.prune has pruned, with the present weights as its start.
 
-        Counted weights without a mask have none pruned. Raises UsageError where nothing is pruned by it.
+        Counted weights without a mask are not pruned. Raises UsageError where nothing is pruned by it.
         """
         state = tensors(model)
         pruned = [n.removesuffix("_mask") for n in state if n.endswith("_mask") and f"{n[:-5]}_orig" in state]
@@ -70,8 +70,8 @@ class Ticket:
             raise UsageError(
                 "the model is not pruned by torch.nn.utils.prune: no parameter NAME_orig has its NAME_mask"
             )
-        own = {name.removesuffix("_orig"): parameter.shape for name, parameter in counted(model).items()}
-        mask = {name: state.get(f"{name}_mask", torch.ones(shape)).bool() for name, shape in own.items()}
+        shapes = {name.removesuffix("_orig"): parameter.shape for name, parameter in counted(model).items()}
+        mask = {name: state.get(f"{name}_mask", torch.ones(shape)).bool() for name, shape in shapes.items()}
         start = {n.removesuffix("_orig"): t for n, t in state.items() if n.removesuffix("_mask") not in pruned}
         further = {name: state[f"{name}_mask"].bool() for name in pruned if name not in mask}  # tied, or biases
         return Ticket(mask, masks.apply(mask | further, start), {})
@@ -109,56 +109,69 @@ def from_bytes(content: bytes) -> Ticket:
         raise ValueError(f"it lacks {', '.join(missing)}")
     mask = {name: unpack(layer, start[name].shape) for name, layer in packed.items()}
     origin = read_metadata(content)
+    _check_origin(origin, mask)
+    _check_start(start, mask)
+    return Ticket(mask, start, origin)
+
+
+def _check_origin(origin: Mapping[str, Any], mask: Mask) -> None:
     if origin.get("format") not in FORMATS:
         raise ValueError(f"its format is {origin.get('format')!r}, not {FORMAT}")
     if origin["format"] > 1 and checksums.KEY not in origin:
         raise ValueError(checksums.BROKEN)
     if origin.get("counts") != masks.alive(mask):
         raise ValueError("its masks do not have the counts that it states")
+
+
+def _check_start(start: Mapping[str, Tensor], mask: Mask) -> None:
     for name, layer in mask.items():
         if start[name].dtype not in FLOATS:
-            raise ValueError(f"start/{name} is of type {start[name].dtype}, which no weights are")
+            raise ValueError(f"start/{name} is of type {start[name].dtype}, expected one of {FLOATS}")
         if torch.any(start[name][~layer] != 0):
-            raise ValueError(f"start/{name} has weights where mask/{name} has none")
-    return Ticket(mask, start, origin)
+            raise ValueError(f"start/{name} is not 0 where mask/{name} prunes")
 
 
 def describe(ticket: Ticket) -> list[str]:
-    """What a ticket is and where it comes from, a line each."""
-    origin, alive = ticket.origin, masks.alive(ticket.mask)
-    settings = origin.get("settings", {})
-    weights, counted_ = sum(alive.values()), masks.size(ticket.mask)
+    """What a ticket is and where it comes from: lines of text."""
+    rest = sum(t.numel() for name, t in ticket.start.items() if name not in ticket.mask)
+    return [
+        *(f"{name:10}  {text}" for name, text in _facts(ticket).items() if text),
+        *_format_layers(ticket.mask),
+        f"and {rest:,} numbers that are not pruned (biases, norms, buffers)",
+    ]
+
+
+def _facts(ticket: Ticket) -> dict[str, str]:
+    origin, settings = ticket.origin, ticket.origin.get("settings", {})
+    weights, total = sum(masks.alive(ticket.mask).values()), masks.size(ticket.mask)
     seeds = origin.get("seeds", {})
-    facts = {
-        "model": _in_words(origin.get("model")),
-        "weights": f"{weights:,} of {counted_:,} remain: {100 * ticket.density:.2f}% (density {ticket.density:.6g})",
+    return {
+        "model": _format_table(origin.get("model")),
+        "weights": f"{weights:,} of {total:,} remain: {100 * ticket.density:.2f}% (density {ticket.density:.6g})",
         "place": ", ".join(f"{key} {origin[key]}" for key in ("trial", "level", "branch") if key in origin),
         "seed": str(seeds["experiment"]) if "experiment" in seeds else "",
         "inputs": " x ".join(map(str, origin.get("inputs", []))),
         "classes": str(origin.get("classes", "")),
         "data": str(settings.get("data", {}).get("name", "")),
-        "recipe": _in_words(settings.get("recipe")),
-        "made with": _in_words(origin.get("versions")),
+        "recipe": _format_table(settings.get("recipe")),
+        "made with": _format_table(origin.get("versions")),
         "experiment": str(origin.get("experiment", "")),
     }
-    width = max(map(len, ticket.mask), default=0)
-    layers = [
+
+
+def _format_layers(mask: Mask) -> list[str]:
+    alive, width = masks.alive(mask), max(map(len, mask), default=0)
+    return [
         f"  {name:{width}}  {'x'.join(map(str, layer.shape)):>12}  {alive[name]:>11,} of {layer.numel():>11,}"
         f"  {100 * alive[name] / layer.numel():6.2f}%"
-        for name, layer in ticket.mask.items()
-    ]
-    rest = sum(t.numel() for name, t in ticket.start.items() if name not in ticket.mask)
-    return [
-        *(f"{name:10}  {text}" for name, text in facts.items() if text),
-        *layers,
-        f"and {rest:,} numbers that are not pruned (biases, norms, buffers)",
+        for name, layer in mask.items()
     ]
 
 
-def _in_words(table: Any) -> str:
+def _format_table(table: Any) -> str:
     return ", ".join(f"{key} {value}" for key, value in table.items() if value) if isinstance(table, Mapping) else ""
 
 
-def _place(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    path, _, own = name.rpartition(".")
-    return unwrapped(model).get_submodule(path), own
+def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
+    path, _, key = name.rpartition(".")
+    return unwrapped(model).get_submodule(path), key

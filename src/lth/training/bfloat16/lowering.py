@@ -1,6 +1,9 @@
 """A network arranged for bfloat16: the same layers under the same names, channels_last, with neighbours made one.
 
-What is summed over many terms stays float32: batch norm's parameters and statistics, the output layer, the loss.
+What is summed over many terms stays float32: batch norm's parameters and statistics, the output layer, the loss. In a
+network with parameters outside of linear layers, convolutions and batch norm (layer norms, embeddings, tokens) all that
+lies between its layers is float32 too, so a transformer's residual stream and its norms are; each layer converts its
+input, and the scores of attention are computed in bfloat16.
 """
 
 from __future__ import annotations
@@ -12,7 +15,10 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.modules.batchnorm import _NormBase
 
+from lth.errors import UsageError
+from lth.models import counted
 from lth.pruning.masks import Mask
 from lth.training.bfloat16 import kernels, matrices, sparse
 
@@ -59,9 +65,14 @@ class FlattenLast(nn.Module):
 
 
 def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = True) -> Lowered:
-    """`model` in bfloat16 on `device` under `mask`; it is left alone itself, and its weights are not taken over."""
+    """`model` in bfloat16 on `device` under `mask`; it is left alone itself, and its weights are not taken over.
+
+    Raises UsageError where `model` has counted weights outside of its Linear and Conv2d layers.
+    """
+    _check_weights(model)
     module = copy.deepcopy(model).to(device)
-    compiled = compiled_kernels and device == "cpu" and kernels.core() is not None
+    mixed = _is_mixed(module)
+    compiled = compiled_kernels and device == "cpu" and kernels.core() is not None and not mixed
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     layers = [part for part in module.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
     used = Counter[Tensor](
@@ -70,6 +81,8 @@ def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = Tr
     for layer in layers[:-1]:
         if not (compiled and _fits(layer)):
             layer.bfloat16()
+            if mixed:
+                layer.register_forward_pre_hook(_in_bfloat16)
         if isinstance(layer, nn.Conv2d):
             layout = kernels.layout(layer) if compiled else torch.channels_last
             layer.weight.data = layer.weight.data.contiguous(memory_format=layout)
@@ -106,6 +119,27 @@ def _sparse(
 
 def _in_float32(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
     return tuple(x.float() for x in inputs)
+
+
+def _in_bfloat16(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, ...]:
+    return tuple(x.bfloat16() for x in inputs)
+
+
+def _check_weights(model: nn.Module) -> None:
+    """Raise UsageError where a weight is not its layer's own: whatever else reads it expects float32 beside it."""
+    for name in counted(model):
+        owner = model.get_submodule(name.rpartition(".")[0])
+        if not isinstance(owner, nn.Linear | nn.Conv2d):
+            raise UsageError(
+                f"{name} of {type(owner).__name__} cannot be trained in bfloat16, which is for weights of Linear and "
+                "Conv2d alone; give recipe.precision=float32"
+            )
+
+
+def _is_mixed(model: nn.Module) -> bool:
+    """Whether parameters that stay float32 meet the activations: those of other modules than layers and batch norm."""
+    known = nn.Linear | nn.Conv2d | _NormBase
+    return any(not isinstance(m, known) and any(True for _ in m.parameters(recurse=False)) for m in model.modules())
 
 
 def _fits(layer: nn.Module) -> bool:

@@ -1,0 +1,74 @@
+"""Built-in and custom networks by their settings, and the weights from which they start."""
+
+from __future__ import annotations
+
+from functools import partial
+
+import torch
+from torch import Tensor, nn
+
+from lth.config import MOST_WEIGHTS, Model, is_custom
+from lth.config.registry import MODELS
+from lth.errors import UsageError
+from lth.models import custom
+from lth.models.architecture import Architecture
+from lth.models.parameters import computed, tensors
+from lth.randomness import global_draws
+
+
+def architecture(name: str) -> Architecture:
+    """The built-in architecture of a name of `lth list models`."""
+    return MODELS[name].load()
+
+
+def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The network of `config` for inputs of `shape` (without the batch); its initial weights are arbitrary.
+
+    Raises UsageError where it cannot take such inputs.
+    """
+    if is_custom(config.name):
+        return build_custom(config, shape, classes, seed=0)  # tensors outside the state_dict are then always the same
+    found = architecture(config.name)
+    _check_shape(config.name, found.smallest, shape)
+    make = partial(found.build, config, shape, classes)
+    _check_size(config.name, make, shape)
+    with global_draws(torch.device("cpu")):  # modules initialise themselves from the global generator: leave it alone
+        return make()
+
+
+def _check_shape(name: str, smallest: int, shape: tuple[int, ...]) -> None:
+    if smallest > 1 and (len(shape) != 3 or min(shape[1:]) < smallest):
+        given = " x ".join(map(str, shape)) if len(shape) == 3 else f"vectors of {shape[0]} features"
+        raise UsageError(f"model {name} takes images of at least {smallest} x {smallest} pixels; the data are {given}")
+
+
+def _check_size(name: str, make: partial[nn.Module], shape: tuple[int, ...]) -> None:
+    with torch.device("meta"):  # allocates no memory
+        weights = sum(parameter.numel() for parameter in make().parameters())
+    if weights > MOST_WEIGHTS:
+        size = " x ".join(map(str, shape))
+        raise UsageError(f"for inputs of {size} model {name} has {weights:,} weights; at most {MOST_WEIGHTS:,}")
+
+
+def first_weights(config: Model, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """The start of a trial, drawn from `generator`: all parameters and buffers, on the CPU.
+
+    A built-in network is drawn by its architecture's `draw`; a custom model draws its own.
+    """
+    if is_custom(config.name):
+        seed = int(torch.randint(2**62, (), generator=generator))
+        return tensors(build_custom(config, shape, classes, seed))
+    return architecture(config.name).draw(build(config, shape, classes), generator, config.init_sigma)
+
+
+def build_custom(config: Model, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
+    """A custom model. What it draws comes from the seed; the global generators are left as they were."""
+    with global_draws(torch.device("cpu")) as draw_from:
+        draw_from(seed)
+        model = custom.build(config.name, shape, classes, config.sha256)
+    if parametrized := list(computed(model)):
+        raise UsageError(
+            f"{config.name}: {parametrized[0]} is computed by a parametrization, which is not pruned: build it without "
+            "one"
+        )
+    return model
