@@ -445,7 +445,7 @@ def test_what_does_not_fit_is_refused():
             native.Dataset(np.zeros((2, 20), np.uint8), np.array([label, 0]))
     with pytest.raises(ValueError, match="uint8 or float32"):
         native.Dataset(np.zeros((3, 20)), np.zeros(3, np.int64))
-    with pytest.raises(ValueError, match="give adam, sgd or momentum"):
+    with pytest.raises(ValueError, match="give one of: sgd, momentum, nesterov, adam, adamw"):
         case.network(optimizer="adagrad")
     with pytest.raises(ValueError, match="does not run here; give one of"):
         case.network(isa="mmx")

@@ -31,6 +31,7 @@ from lth.plan import Training, longest_chain, plan, trainings
 from lth.results import records
 from lth.storage import atomic, documents, integrity, layout, outcomes, runs
 from lth.storage.retention import Keeping
+from lth.training import processor
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -474,7 +475,7 @@ def environment(means: Mapping[str, Any], experiment: Experiment, command: str) 
         "versions": {name: version(name) for name in packages} | {"python": platform.python_version()},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
-            "processor": _processor(),
+            "processor": processor.name(),
             "cores": os.cpu_count(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         },
@@ -504,14 +505,6 @@ def check_same_data(
             f"data.name: {experiment.data.name} does not hold the examples that {folder} was begun with; "
             "bring those back, or give another --out"
         )
-
-
-def _processor() -> str:
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 # -------------------------------------------------------------------------------------------------------------- dry run

@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -23,6 +22,7 @@ from lth.errors import LthError
 from lth.execution.executors import Executor, Job, Workers
 from lth.execution.job import Means, carry_out, choose, set_up
 from lth.plan import Training
+from lth.training import processor
 from lth.training.loop import Hooks
 
 
@@ -36,8 +36,7 @@ def room(means: Means) -> int:
     """As many trainings as cores hold, or one a GPU."""
     if means.device == "cuda":
         return torch.cuda.device_count()
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, cores // means.threads)
+    return max(1, processor.cores() // means.threads)
 
 
 def workers(job: Job) -> AbstractContextManager[Workers]:
