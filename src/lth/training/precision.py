@@ -1,4 +1,4 @@
-"""The dtype in which a network is trained: float32, or bfloat16 where the hardware has it; losses are always float32."""
+"""The dtype that a network is trained in: float32, or bfloat16 where the hardware has it. Losses are float32."""
 
 from __future__ import annotations
 
