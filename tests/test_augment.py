@@ -118,7 +118,7 @@ def test_every_update_of_every_training_draws_anew(tiny: dict[str, Any], monkeyp
         drawn.append((key, update))
         return flip_and_crop(images, key, update)
 
-    monkeypatch.setattr("lth.training.torch_engine.flip_and_crop", watched)
+    monkeypatch.setattr("lth.training.update_loop.flip_and_crop", watched)
     for key in ("one", "other"):
         engine(tiny, key=key, augment=True).advance(12)
     assert [update for _, update in drawn] == [*range(12)] * 2

@@ -19,7 +19,6 @@ from lth.models.dropout import CounterDropout, keep_mask
 from lth.plan import evaluations
 from lth.pruning import masks
 from lth.training import native_engine, torch_engine
-from lth.training.schedule import lr_at
 
 needs_native = pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
 
@@ -48,8 +47,10 @@ def both(tiny: dict[str, Any], density: float, **recipe: Any) -> list[Any]:
         {},
         {"optimizer": "sgd", "lr": 0.1, "warmup": 20, "drops": [30]},
         {"optimizer": "momentum", "lr": 0.05, "weight_decay": 0.01, "batch": 70},
+        {"optimizer": "nesterov", "lr": 0.05, "weight_decay": 0.01, "schedule": "cosine"},
+        {"optimizer": "adamw", "weight_decay": 0.5, "clip": 0.1, "schedule": "linear", "warmup": 5},
     ],
-    ids=["adam", "sgd-scheduled", "momentum-decay"],
+    ids=["adam", "sgd-scheduled", "momentum-decay", "nesterov-cosine", "adamw-clipped-linear"],
 )
 def test_engines_agree_from_the_same_start(tiny: dict[str, Any], density: float, recipe: dict[str, Any]) -> None:
     reference, fast = both(tiny, density, **recipe)
@@ -239,9 +240,16 @@ def test_evaluations_are_where_the_design_says(recipe: dict[str, Any], expected:
     assert evaluations(config.Recipe.model_validate({"optimizer": "sgd", "lr": 1} | recipe)) == expected
 
 
-def test_the_learning_rate_warms_up_and_drops() -> None:
-    recipe = config.Recipe.model_validate(
-        {"optimizer": "sgd", "lr": 0.1, "iterations": 100, "warmup": 10, "drops": [50, 80]}
-    )
-    assert [lr_at(recipe, i) for i in (0, 4, 9, 10, 49)] == pytest.approx([0.01, 0.05, 0.1, 0.1, 0.1])
-    assert [lr_at(recipe, i) for i in (50, 79, 80, 99)] == pytest.approx([0.01, 0.01, 0.001, 0.001])
+@pytest.mark.parametrize(
+    ("begin", "recipe", "expected"),
+    [
+        (100, {"iterations": 250}, [(101, True), (201, True), (250, True)]),
+        (150, {"iterations": 401, "test_every": 200}, [(151, True), (201, True), (301, False), (401, True)]),
+        (120, {"iterations": 150, "report_at": [120, 130]}, [(121, True), (130, True), (150, True)]),
+        (149, {"iterations": 150}, [(150, True)]),
+    ],
+)
+def test_evaluations_after_beginning_late_are_on_the_same_grid(
+    begin: int, recipe: dict[str, Any], expected: list[tuple[int, bool]]
+) -> None:
+    assert evaluations(config.Recipe.model_validate({"optimizer": "sgd", "lr": 1} | recipe), begin) == expected

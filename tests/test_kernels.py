@@ -352,8 +352,21 @@ def test_a_number_that_is_none_is_not_lost(kernel: type[torch.autograd.Function]
         {"optimizer": "adam", "weight_decay": 0.1},
         {"optimizer": "sgd", "weight_decay": 0.1},
         {"optimizer": "momentum", "momentum": 0.8, "weight_decay": 0.1},
+        {"optimizer": "nesterov", "momentum": 0.8, "weight_decay": 0.1},
+        {"optimizer": "adamw", "weight_decay": 0.5},
+        {"optimizer": "adam", "clip": 0.1},
+        {"optimizer": "momentum", "clip": 0.1},
     ],
-    ids=["adam", "adam-decay", "sgd-decay", "momentum-decay"],
+    ids=[
+        "adam",
+        "adam-decay",
+        "sgd-decay",
+        "momentum-decay",
+        "nesterov-decay",
+        "adamw-decay",
+        "adam-clip",
+        "momentum-clip",
+    ],
 )
 @pytest.mark.parametrize("compiled", [True, False])
 def test_updates_are_torchs(count: int, given: dict[str, Any], compiled: bool, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -368,6 +381,8 @@ def test_updates_are_torchs(count: int, given: dict[str, Any], compiled: bool, m
     for number in range(1, 6):
         gradient = torch.randn(count, generator=drawn).bfloat16()
         parameter.grad = gradient.float() * mask
+        if recipe.clip:
+            nn.utils.clip_grad_norm_([parameter], recipe.clip)
         optimizer.step()
         updates.step(recipe, 0.01, number, [slot], [gradient if number % 2 else gradient.float()])
         torch.testing.assert_close(slot.value, parameter.data, rtol=1e-5, atol=1e-6)

@@ -175,13 +175,13 @@ def figure(
 
     from lth.execution import figures as paper_figure
     from lth.execution import pace
-    from lth.machine import bench
+    from lth.training import processor
 
     version = paper_figure.Version(trials, levels, branches, None if scale == 1 else scale, tuple(settings or ()))
     if list_ == (number is not None):
         raise UsageError("give the number of a figure, such as lth figure 3; or lth figure --list")
     if number is None:
-        for line in paper_figure.listing(version, out, pace.estimator(workers or bench.cores())):
+        for line in paper_figure.listing(version, out, pace.estimator(workers or processor.cores())):
             typer.echo(line)
         return
     context.obj.begin_run(executor)

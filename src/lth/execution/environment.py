@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from lth.config import Experiment
 from lth.errors import UsageError
+from lth.training import processor
 
 if TYPE_CHECKING:
     from lth.data import Data
@@ -28,20 +29,11 @@ def environment(resources: Mapping[str, Any], experiment: Experiment, command: s
         "versions": {name: version(name) for name in PACKAGES} | {"python": platform.python_version()},
         "machine": {
             "system": f"{platform.system()} {platform.machine()}",
-            "processor": processor(),
+            "processor": processor.name(),
             "cores": os.cpu_count(),
             "memory_gib": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30, 1),
         },
     }
-
-
-def processor() -> str:
-    """The processor's name, as the system has it."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    except (OSError, StopIteration):
-        return platform.processor() or platform.machine()
 
 
 def data_facts(data: Data) -> dict[str, Any]:

@@ -15,7 +15,6 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -24,6 +23,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lth import native
+from lth.training import processor
 
 DENSITIES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 SIZES = (784, 300, 100, 10)
@@ -164,19 +164,12 @@ def one_thread():
 def machine() -> dict[str, Any]:
     """Processor, cores and memory, without the host's name."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
-    return {"processor": processor(), "cores": cores(), "memory_gib": round(memory, 1), "system": platform.system()}
-
-
-def processor() -> str:
-    cpuinfo = Path("/proc/cpuinfo")
-    lines = cpuinfo.read_text().splitlines() if cpuinfo.exists() else []
-    names = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.processor() or platform.machine())
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return {
+        "processor": processor.name(),
+        "cores": processor.cores(),
+        "memory_gib": round(memory, 1),
+        "system": platform.system(),
+    }
 
 
 def versions() -> dict[str, str]:
@@ -222,7 +215,7 @@ def bench(
             tell(describe(row))
         limit = max(limit, peak())
     side_by_side = lambda density: scaling(
-        [native_round(random_start(density), data) for _ in range(cores())], rounds, seconds
+        [native_round(random_start(density), data) for _ in range(processor.cores())], rounds, seconds
     )
     by_density = {density: side_by_side(density) for density in SCALED if data}
     return {

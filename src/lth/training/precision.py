@@ -1,29 +1,17 @@
-"""In which numbers a network is trained: float32, or bfloat16 where the hardware has it; losses are always float32."""
+"""The dtype that a network is trained in: float32, or bfloat16 where the hardware has it. Losses are float32."""
 
 from __future__ import annotations
 
 import platform
-from functools import lru_cache
-from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.modules.conv import _ConvNd
 
+from lth.training import processor
+
 X86 = ("amx_bf16", "avx512_bf16")  # as Linux calls them, the faster first
 ARM = ("bf16",)
-
-
-@lru_cache(maxsize=1)
-def processor_flags() -> frozenset[str]:
-    """What the processor says of itself; nothing where the system has no /proc/cpuinfo."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
-    except OSError:
-        return frozenset()
-    named = (line.partition(":") for line in lines)
-    flags = next((flags for name, _, flags in named if name.strip().lower() in ("flags", "features")), "")
-    return frozenset(flags.split())
 
 
 def hardware(device: str) -> str | None:
@@ -32,7 +20,7 @@ def hardware(device: str) -> str | None:
         major, minor = torch.cuda.get_device_capability()  # below 8.0 it is emulated
         return "the GPU" if (major, minor) >= (8, 0) else None
     names = X86 if platform.machine().lower() in ("x86_64", "amd64") else ARM
-    found = next((name for name in names if name in processor_flags()), None)
+    found = next((name for name in names if name in processor.flags()), None)
     return f"the processor's {found}" if found else None
 
 

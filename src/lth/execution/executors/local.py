@@ -6,7 +6,6 @@ import multiprocessing
 import os
 import queue
 import signal
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -25,6 +24,7 @@ from lth.execution.job import carry_out
 from lth.execution.resources import Resources, choose
 from lth.execution.setup import set_up
 from lth.plan import Training
+from lth.training import processor
 from lth.training.loop import Hooks
 
 
@@ -38,8 +38,7 @@ def room(means: Resources) -> int:
     """As many trainings as cores hold, or one a GPU."""
     if means.device == "cuda":
         return torch.cuda.device_count()
-    cores = len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
-    return max(1, cores // means.threads)
+    return max(1, processor.cores() // means.threads)
 
 
 def workers(job: Job) -> AbstractContextManager[Workers]:

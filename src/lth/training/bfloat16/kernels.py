@@ -19,7 +19,8 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from lth import native
-from lth.training.precision import hardware, processor_flags
+from lth.training import processor
+from lth.training.precision import hardware
 
 AFTER = {(): 0, ("relu",): 1, ("pool", "relu"): 2}  # what can be applied to a convolution's output, in this order
 MOST_THIN = 4  # channels of pictures
@@ -64,7 +65,7 @@ def why_not() -> str | None:
     """Why the kernels cannot be used on this machine, in a clause; None where they can."""
     if core() is not None:
         return None
-    if "avx512_bf16" not in processor_flags():
+    if "avx512_bf16" not in processor.flags():
         return "the processor has no AVX512_BF16"
     reason = Path(native.__file__).with_name("conv-build-failure.txt")
     text = " ".join(reason.read_text(encoding="utf-8").split()) if reason.exists() else "install lth again"

@@ -1,0 +1,34 @@
+"""This machine's processor: its name, the instructions that it has, and the cores that this process may use."""
+
+from __future__ import annotations
+
+import os
+import platform
+from functools import lru_cache
+from pathlib import Path
+
+
+def name() -> str:
+    return _described().get("model name") or platform.processor() or platform.machine()
+
+
+def flags() -> frozenset[str]:
+    """The extensions that the processor lists; empty where the system has no /proc/cpuinfo."""
+    described = _described()
+    return frozenset((described.get("flags") or described.get("features") or "").split())
+
+
+def cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@lru_cache(maxsize=1)
+def _described() -> dict[str, str]:
+    """The first value of each field of /proc/cpuinfo, whose names are in lower case here."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return {}
+    fields = [line.partition(":") for line in lines if ":" in line]
+    return {key.strip().lower(): value.strip() for key, _, value in reversed(fields)}
