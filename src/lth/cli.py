@@ -293,6 +293,7 @@ def main() -> None:
         except LthError as error:
             if error.command:
                 error.command = command.line  # a figure and a sweep are of several runs
+            command.announced = True  # before it is: what ends the process may come at any moment
             typer.echo(f"lth: {error}", err=True)
             sys.exit(error.exit_code)
         except OSError as error:  # a disk or a terminal that fails where nobody expected it
