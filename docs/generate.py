@@ -43,11 +43,11 @@ def commands() -> str:
 
 
 def _leaves(group: Any, words: list[str]) -> list[tuple[list[str], Any]]:
-    found = []
+    leaves = []
     for name, command in group.commands.items():
         deeper = hasattr(command, "commands")
-        found += _leaves(command, [*words, name]) if deeper else [([*words, name], command)]
-    return found
+        leaves += _leaves(command, [*words, name]) if deeper else [([*words, name], command)]
+    return leaves
 
 
 def _option(parameter: Any) -> str:

@@ -114,13 +114,13 @@ def report(
     if serve:
         server.serve(runs, port or 0, typer.echo)
         return
-    found = [records.load(folder) for folder in runs]
+    loaded = [records.load(folder) for folder in runs]
     atomic.make_folder(out or runs[0] / "figures")
     console = Console()
-    for run_ in found:
+    for run_ in loaded:
         for table in records.render_tables(run_, console):
             console.print(table)
-    for path in [*plots.draw(found, out or runs[0] / "figures"), page.write(found, (out or runs[0]) / page.FILE)]:
+    for path in [*plots.draw(loaded, out or runs[0] / "figures"), page.write(loaded, (out or runs[0]) / page.FILE)]:
         typer.echo(path)
 
 
@@ -230,9 +230,9 @@ def bench(
     if json_file and json_file.is_dir():
         raise UsageError(f"--json {json_file}: it is a folder; name a file, such as {json_file / 'bench.json'}")
     console = Console()
-    found = benchmark.bench(tell=lambda line: console.print(line, highlight=False, markup=False))
+    measured = benchmark.bench(tell=lambda line: console.print(line, highlight=False, markup=False))
     if json_file:
-        documents.write_json(json_file, found)
+        documents.write_json(json_file, measured)
 
 
 @app.command()
@@ -247,7 +247,7 @@ def doctor(data_root: DataRoot = None) -> None:
 @app.command()
 def repair(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
-    yes: Annotated[bool, typer.Option("--yes", help="do it; else only what would be done is said")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="do it; without it, only show what would be done")] = False,
 ) -> None:
     """Read all that a run has stored, say what is damaged and what can be done, and do it on --yes."""
     from lth.execution import repair as mending
@@ -293,6 +293,7 @@ def main() -> None:
         except LthError as error:
             if error.command:
                 error.command = command.line  # a figure and a sweep are of several runs
+            command.announced = True  # before it is: what ends the process may come at any moment
             typer.echo(f"lth: {error}", err=True)
             sys.exit(error.exit_code)
         except OSError as error:  # a disk or a terminal that fails where nobody expected it

@@ -14,7 +14,7 @@ from lth.config.registry import CONTINUED
 
 
 def sigma_in(name: str) -> float | None:
-    """The sigma that a branch's name says, so that several can stand side by side: 0.5 of `noise-0.5`; else None."""
+    """The sigma in a branch's name, so that several can stand side by side: 0.5 of `noise-0.5`; None without one."""
     match = re.fullmatch(r"noise-([0-9]{1,9}(?:\.[0-9]{1,9})?)", name)
     return float(match[1]) if match else None
 
@@ -38,7 +38,7 @@ class Branch(Value):
         default=None,
         gt=0,
         le=MOST_SIGMA,
-        description="of start rule noise, in multiples of the layer's initialisation's; noise-0.5 has 0.5",
+        description="of start rule noise, in multiples of the sigma of the layer's initialisation; noise-0.5 has 0.5",
     )
 
     @field_validator("name")
@@ -54,7 +54,7 @@ class Branch(Value):
     @field_validator("mask", "start")
     @classmethod
     def _rule(cls, given: Any, info: ValidationInfo) -> Any:
-        """The branch's own rule, else that of its name; a branch of another name has both."""
+        """The given rule, else that of the branch's name; a branch of another name needs both."""
         name = info.data.get("name")
         kind = "noise" if name and sigma_in(name) is not None else name
         if given is None and kind in registry.BRANCHES:
@@ -68,22 +68,22 @@ class Branch(Value):
     @field_validator("sigma", mode="before")
     @classmethod
     def _of_noise(cls, given: Any, info: ValidationInfo) -> Any:
-        """Given or said by the name, and not two different ones; before the bounds, which hold for both."""
+        """The given sigma or that of the name, which must not contradict each other; then the bounds hold for it."""
         name, start = info.data.get("name"), info.data.get("start")
-        if not name or not start:  # they are wrong themselves, which is said already
+        if not name or not start:  # these are refused themselves
             return given
-        said = sigma_in(name)
+        by_name = sigma_in(name)
         if start != "noise":
             if given is not None:
                 raise ValueError(f"it would do nothing: {name} starts by rule {start}, not noise; leave it out")
-            if said is not None:
+            if by_name is not None:
                 raise ValueError(f"{name} says that it is noise, but starts by rule {start}; give it another name")
             return None
-        if given is None and said is None:
+        if given is None and by_name is None:
             raise ValueError(f"start rule noise needs it: give sigma = 0.5 to {name}, or name the branch noise-0.5")
-        if said is not None and given not in (None, said):
-            raise ValueError(f"{name} says {said:g}, but sigma is {shown(given)}; leave it out")
-        return said if given is None else given
+        if by_name is not None and given not in (None, by_name):
+            raise ValueError(f"{name} says {by_name:g}, but sigma is {shown(given)}; leave it out")
+        return by_name if given is None else given
 
     @property
     def labels(self) -> list[str]:

@@ -24,7 +24,7 @@ class Data(Value):
         default=5000, description="training examples split off at random, by seed, for validation"
     )
     mean: tuple[Annotated[Real, Field(ge=-1e6, le=1e6)], ...] = Field(
-        default=(), description="one number per channel, subtracted from the pixels (0 to 1); empty: none"
+        default=(), description="one number per channel, subtracted from the pixels, which are 0 to 1"
     )
     std: tuple[Annotated[Real, Field(ge=1e-6, le=1e6)], ...] = Field(
         default=(), description="one number per channel, by which the pixels are then divided"

@@ -45,9 +45,7 @@ class Store(Value):
 class Experiment(Value):
     name: str = Field(description="names the run's folder")
     about: Text = Field(default="", description="what it shows, in a line")
-    seed: Whole = Field(
-        default=1, ge=0, lt=2**63, description="all randomness is drawn from this number and the use it is put to"
-    )
+    seed: Whole = Field(default=1, ge=0, lt=2**63, description="all randomness depends on this number")
     trials: Positive = Field(default=5, description="repetitions, each with its own start and batches")
     levels: Whole = Field(default=24, ge=0, le=MOST_LEVELS, description="prunings; level 0 is the unpruned network")
     strategy: Annotated[str, named("strategies")] = Field(
@@ -132,22 +130,22 @@ class Experiment(Value):
 
     def leading_to(self, level: int) -> dict[str, Any]:
         """All that leads to `level`: not trials, levels and branches, which may be added to a finished run."""
-        own = identity(self)
+        leading = identity(self)
         for ladder in ("rates", "densities"):
-            own["prune"][ladder] = own["prune"][ladder][:level]
-        return own | ({"files": self.leading_files} if self.leading_files else {})
+            leading["prune"][ladder] = leading["prune"][ladder][:level]
+        return leading | ({"files": self.leading_files} if self.leading_files else {})
 
     def digest(self, level: int) -> str:
         """Of all that leads to `level`.
 
         Values equal to their defaults are left out, so that a setting which a later version adds changes no digest.
         """
-        own = self.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude=ADDABLE | {"files"})
+        leading = self.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude=ADDABLE | {"files"})
         for ladder in ("rates", "densities"):
-            if given := own.get("prune", {}).pop(ladder, [])[:level]:
-                own["prune"][ladder] = given
-        own |= {"files": self.leading_files} if self.leading_files else {}
-        return hashlib.sha256(json.dumps(own, sort_keys=True).encode()).hexdigest()
+            if given := leading.get("prune", {}).pop(ladder, [])[:level]:
+                leading["prune"][ladder] = given
+        leading |= {"files": self.leading_files} if self.leading_files else {}
+        return hashlib.sha256(json.dumps(leading, sort_keys=True).encode()).hexdigest()
 
     def branches_at(self, level: int) -> list[Branch]:
         return [b for b in self.branch if level > 0 and (b.levels is None or level in b.levels)]

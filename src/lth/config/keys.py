@@ -29,5 +29,5 @@ def keys(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, str
 
 
 def takes_list(key: str) -> bool:
-    """Whether a key's own value is a list, such as model.layers."""
+    """Whether a key takes a list as its value, such as model.layers."""
     return "tuple[" in str(fields()[key].annotation)

@@ -35,7 +35,7 @@ def refused_keys(tables: Mapping[str, Any]) -> set[str]:
     return set()
 
 
-_EXPECTED = {  # pydantic's types of errors, where its own words are for programmers
+_EXPECTED = {  # pydantic's types of errors whose messages are for programmers
     "int_from_float": "expected a whole number",
     "int_type": "expected a whole number",
     "float_type": "expected a number",

@@ -107,22 +107,22 @@ class Prune(Value):
     def idle(self) -> dict[str, str]:
         """The keys that do nothing beside the others, each with the reason.
 
-        A preset or a stored experiment may have them, which holds all keys; who gives one by hand means something.
+        Presets and stored experiments may have them, as they hold all keys; they are refused where the user types them.
         """
-        found: dict[str, str] = {}
+        reasons: dict[str, str] = {}
         convs = "conv" in self.pruned
-        of_their_own = convs and self.conv_rate is not None  # a rate beside `rate`, whose ratio to it counts
+        own_rate = convs and self.conv_rate is not None  # its ratio to `rate` counts
         at_one_rate = self.scope == "global" or len({*self.pruned}) == 1
-        if self.rates and not of_their_own:
-            found["rate"] = "prune.rates stand in its place"
-        if self.densities and (at_one_rate or not of_their_own):
-            found["rate"] = "prune.densities stand in its place"
+        if self.rates and not own_rate:
+            reasons["rate"] = "prune.rates stand in its place"
+        if self.densities and (at_one_rate or not own_rate):
+            reasons["rate"] = "prune.densities stand in its place"
         if self.densities and at_one_rate:
-            found["conv_rate"] = "prune.densities say how much goes, all of it at one rate"
-        if not self.rates and not self.densities and of_their_own and {*self.pruned} == {"conv"}:
-            found["rate"] = "only convolutions are pruned, at prune.conv_rate"
+            reasons["conv_rate"] = "prune.densities say how much goes, all of it at one rate"
+        if not self.rates and not self.densities and own_rate and {*self.pruned} == {"conv"}:
+            reasons["rate"] = "only convolutions are pruned, at prune.conv_rate"
         if not convs:
-            found["conv_rate"] = "prune.groups leave the convolutions whole"
+            reasons["conv_rate"] = "prune.groups leave the convolutions whole"
         if "output" not in self.pruned:
-            found["output_factor"] = "prune.groups leave the output layer whole"
-        return found
+            reasons["output_factor"] = "prune.groups leave the output layer whole"
+        return reasons

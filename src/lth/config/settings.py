@@ -52,7 +52,7 @@ def apply(tables: dict[str, Any], setting: Setting) -> list[str]:
         return ["scale is a record of what was done: use --scale S"]
     if key not in known:
         return [f"unknown key {shown(key)}{nearest_key(str(key), known)} (see `lth show lenet`)"]
-    unset = value is None or (value == UNSET and key not in TEXTS)
+    unset = value is None or (isinstance(value, str) and value == UNSET and key not in TEXTS)
     if not put(tables, key, None if unset else value):
         return [f"{key} cannot be set: {key.rpartition('.')[0]} is no table"]
     return []

@@ -18,7 +18,7 @@ MOST_MEMBERS = 1000  # of a sweep
 def sweep(settings: Mapping[str, Any] | Iterable[str]) -> list[dict[str, Any]]:
     """The settings of each run that lists stand for: recipe.lr=[0.0008,0.0012] makes two, two such lists all pairs.
 
-    A key whose own value is a list, such as model.layers, takes a list of lists. Without such a list there is one run.
+    A key that takes a list as its value, such as model.layers, is varied by a list of lists.
     """
     pairs = dict(settings.items() if isinstance(settings, Mapping) else map(parse_override, settings))
     choices = {key: value if _several(key, value) else [value] for key, value in pairs.items()}

@@ -24,6 +24,7 @@ class Command:
     words: Sequence[str]
     resumes: bool = False  # typed again, it goes on where it stopped
     patience_s: float = PATIENCE_S  # from a signal to the end
+    announced: bool = False  # the line that says how it ended is printed
 
     @property
     def line(self) -> str:
@@ -78,6 +79,7 @@ def leave(command: Command) -> None:
     """End at once: all that is stored is whole, and a training goes on from its last checkpoint."""
     if sys.stderr.isatty():
         sys.stderr.write("\x1b[?25h")  # a live display hides the cursor
-    sys.stderr.write(f"{format_stopped(command)}\n")
+    if not command.announced:
+        sys.stderr.write(f"{format_stopped(command)}\n")
     sys.stderr.flush()
     os._exit(130)
