@@ -27,8 +27,9 @@ from PIL import Image
 from lth.execution import figures
 from lth.papers.figures import Panel
 from lth.papers.setups import Setup
-from lth.results import plots, records
-from lth.results.records import Records, family
+from lth.results import plots, tables
+from lth.results.records import Records
+from lth.results.statistics import family
 from lth.storage import layout
 
 HERE = Path(__file__).parent
@@ -146,7 +147,7 @@ def keep_run(folder: Path, target: Path) -> None:
         for path in sorted(folder.glob("trial-1/level-*/*.csv")):
             if path.name in layout.ANATOMY:
                 copy(path, new / path.relative_to(folder))
-        plots.draw([records.load(folder)], new / "figures")
+        plots.draw([tables.load(folder)], new / "figures")
         finish(new / "figures")
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(new, target)

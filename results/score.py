@@ -31,7 +31,7 @@ from lth.papers.measure import (
     value_said,
     worst,
 )
-from lth.results import records
+from lth.results import captions, tables
 from lth.results.records import Records
 
 HERE = Path(__file__).parent
@@ -43,7 +43,7 @@ GLANCE = 0.211  # the first table looks where section 2 compares tickets with re
 def kept() -> dict[str, Records]:
     """The runs that are committed, by folder."""
     found = sorted(HERE.rglob("experiment.toml"))
-    return {path.parent.relative_to(HERE).as_posix(): records.load(path.parent) for path in found}
+    return {path.parent.relative_to(HERE).as_posix(): tables.load(path.parent) for path in found}
 
 
 def cards(runs: dict[str, Records]) -> dict[str, verify.Card]:
@@ -107,7 +107,7 @@ def glance(name: str, run: Records) -> list[str]:
 
     return [
         f"[{name}]({name})",
-        records.length_said(run.experiment),
+        captions.format_length(run.experiment),
         f"{sizes[chosen]:.1%}",
         against("times", "early_stop_iteration", "ticket", 0),
         against("points", accuracy, "ticket", 0),
@@ -143,7 +143,7 @@ def _size(runs: list[Records]) -> str:
     percents = "; ".join(", ".join(f"{100 * density:.3g}" for density in own) for own in given if own)
     of = f" at {percents}% of the weights" if percents else ""
     climbed = f"levels 0 to {levels}" if most else "level 0"
-    said = f"{trials}, {climbed}{of}, {each(records.length_said)}"
+    said = f"{trials}, {climbed}{of}, {each(captions.format_length)}"
     return f"{said} (the paper's {papers})" if papers else said
 
 

@@ -21,7 +21,7 @@ from lth.cli import main
 from lth.errors import LthError, UsageError
 from lth.execution.job import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.repair import repair
-from lth.results import records
+from lth.results import tables
 from lth.storage import atomic, checksums, documents, integrity, runs
 from lth.tickets.ticket import Ticket
 from lth.training.loop import Checkpoint
@@ -104,7 +104,7 @@ def test_nothing_damaged_is_reported(name: str, harm: str, run: Path, made: tupl
 
     DAMAGES[harm](run / name, made[2] / name)
     with pytest.raises(UsageError) as error:
-        explorer.data([records.load(run)])
+        explorer.data([tables.load(run)])
     assert str(run / name) in str(error.value) or (name == "experiment.toml" and "is damaged" in str(error.value))
 
 
@@ -128,7 +128,7 @@ def test_repair_says_and_does_and_the_run_goes_on_to_the_same_bits(
     train(made[0], run)
     shutil.rmtree(run / "damaged", ignore_errors=True)
     assert contents(run) | extras(name, whole) == whole
-    assert records.load(run).environment
+    assert tables.load(run).environment
     said.clear()
     repair(run, yes=False, say=said.append)
     assert said == [f"{run}: nothing is damaged"]
@@ -253,11 +253,11 @@ def test_rows_of_trainings_that_are_gone_are_set_aside_or_done_again(
         train(made[0], run, trials=1)
     (run / "curves.csv").rename(run / "kept")
     with pytest.raises(UsageError, match=r"curves.csv is missing, and .*summary.csv has rows of 5 trainings"):
-        records.load(run)
+        tables.load(run)
     (run / "kept").rename(run / "curves.csv")
     repair(run, yes=True, say=[].append)
     assert (run / "damaged/summary.csv").read_bytes() == rows
-    assert len(records.load(run).summary) == 5
+    assert len(tables.load(run).summary) == 5
     train(made[0], run)
     assert len((run / "summary.csv").read_bytes().splitlines()) == 11
 
@@ -377,6 +377,6 @@ def test_a_run_from_before_there_were_seals_is_read_and_extended(
     said: list[str] = []
     repair(run, yes=False, say=said.append)
     assert said == [f"{run}: nothing is damaged"]
-    assert len(records.load(run).summary) == 10
+    assert len(tables.load(run).summary) == 10
     train(made[0], run, levels=3)
-    assert len(records.load(run).summary) == 14
+    assert len(tables.load(run).summary) == 14

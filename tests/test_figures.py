@@ -29,7 +29,7 @@ from lth.models.resnet import Block
 from lth.papers import curves
 from lth.papers.setups import Setup, setup
 from lth.plan import plan
-from lth.results import records
+from lth.results import tables
 from lth.results.plots import PAPER
 from test_verify import at_length, papers_values
 from test_verify import make as made
@@ -110,7 +110,7 @@ def test_from_trainings_to_picture(number: int, images: Path, out: Path, small_n
     paths = make(number, version, out, console=QUIET, workers=1, engine="torch")
     assert [path.suffix for path in paths] == [".png", ".svg"] and all(path.stat().st_size > 1000 for path in paths)
     found = figures()[number]
-    runs = {run.setup: records.load(run.folder) for run in needed(found, version, out)}
+    runs = {run.setup: tables.load(run.folder) for run in needed(found, version, out)}
     drawn = draw(found, runs, version.said)
     assert len(drawn.axes) == len(found.panels) + len(found.portraits)
     for axes, panel in zip(drawn.axes, found.panels, strict=False):
@@ -242,7 +242,7 @@ def test_the_list_has_a_line_a_figure_that_begins_with_its_number(tmp_path: Path
 
 def test_early_stop_by_test_loss_is_its_minimum(tiny: dict[str, Any], tmp_path: Path) -> None:
     run = lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, pictures=False, console=QUIET)
-    loaded = records.load(run.folder)
+    loaded = tables.load(run.folder)
     for _, row in paper_figures.by_test(loaded).summary.iterrows():
         own = loaded.curves[(loaded.curves["level"] == row["level"]) & (loaded.curves["branch"] == row["branch"])]
         best = own.loc[own["test_loss"].idxmin()]

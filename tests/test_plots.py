@@ -18,7 +18,7 @@ from PIL import Image
 
 from lth import config
 from lth.errors import LthError
-from lth.results import plots, records
+from lth.results import plots, records, tables
 from test_records import density_of, make_run, training
 
 
@@ -54,7 +54,7 @@ def synthetic(
                 )
     rows = {place: row | (changes or {}).get(place, {}) for place, row in rows.items() if place not in without}
     settings = {"branch": [{"name": "reinit", "count": reinits}] if reinits else []} | settings
-    return records.load(make_run(folder, rows, curves or curve(), **settings))
+    return tables.load(make_run(folder, rows, curves or curve(), **settings))
 
 
 def bars(axes: Axes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -152,7 +152,7 @@ def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     svg = plots.save(figure, tmp_path / "here")[1].read_bytes()
     code = (
         "import sys; from pathlib import Path; from lth import plots, records\n"
-        "figure = plots.by_density_figure([records.load(sys.argv[1])], ['early_stop_iteration'])\n"
+        "figure = plots.by_density_figure([tables.load(sys.argv[1])], ['early_stop_iteration'])\n"
         "plots.save(figure, Path(sys.argv[2])); assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(run.folder), str(tmp_path / "there")], check=True)
@@ -214,7 +214,7 @@ def test_the_smallest_runs(tmp_path: Path, trials: int, levels: int) -> None:
 def test_where_every_trial_diverged_there_is_nothing_to_draw(tmp_path: Path) -> None:
     run = synthetic(tmp_path / "run", 1, 0, changes={(1, 0, "ticket"): {"status": "diverged"}})
     assert plots.draw([run], tmp_path / "figures") == []
-    assert plots.draw([records.load(make_run(tmp_path / "new", {}))], tmp_path / "figures") == []
+    assert plots.draw([tables.load(make_run(tmp_path / "new", {}))], tmp_path / "figures") == []
 
 
 # ------------------------------------------------------------------------------------------------------------ overlays
@@ -229,7 +229,7 @@ def test_resetting_beside_continued_training(tmp_path: Path) -> None:
         for label in ("ticket", "continued")[: level + 1]
     }
     folder = make_run(tmp_path / "continued", rows, curve(), name="lenet-continued", strategy="continued", branch=[])
-    drawn = plots.figures([reset, records.load(folder)])
+    drawn = plots.figures([reset, tables.load(folder)])
     (axes,) = drawn["early-stop-iteration"].axes
     series = bars(axes)
     both = ["lenet: ticket", "lenet: reinit", "lenet-continued: ticket", "lenet-continued: continued"]
@@ -243,7 +243,7 @@ def test_resetting_beside_continued_training(tmp_path: Path) -> None:
         "lenet: mean (min-max) of 3 trials, 50,000 iterations "
         "lenet-continued: mean (min-max) of 2 trials, 50,000 iterations"
     )
-    alone = plots.figures([records.load(folder)])["early-stop-iteration"]
+    alone = plots.figures([tables.load(folder)])["early-stop-iteration"]
     assert list(bars(alone.axes[0])) == ["ticket", "continued"]
 
 
@@ -301,14 +301,14 @@ def test_ticks_of_the_percent_axis_do_not_overlap(width: float, log: bool) -> No
     assert len(boxes) >= 3
     assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
     assert axes.get_xticklabels()[0].get_text() == "100"
-    assert {tick.get_text() for tick in axes.get_xticklabels()} <= {plots.percent_said(p) for p in percents}
+    assert {tick.get_text() for tick in axes.get_xticklabels()} <= {plots.format_percent(p) for p in percents}
     left, right = axes.get_xlim()
     assert left > 100 > percents[-1] > right
     assert axes.get_xscale() == ("log" if log else "linear")
 
 
 def test_percent_said() -> None:
-    said = [plots.percent_said(100 * density) for density in (1, 0.8, 0.512345, 0.0687, 0.00995, 0.0041, 0.00091)]
+    said = [plots.format_percent(100 * density) for density in (1, 0.8, 0.512345, 0.0687, 0.00995, 0.0041, 0.00091)]
     assert said == ["100", "80.0", "51.2", "6.9", "1.0", "0.41", "0.091"]
 
 

@@ -23,7 +23,7 @@ from lth.measures import anatomy
 from lth.report import charts, page, words
 from lth.report.beside import Beside, Claim, beside
 from lth.report.charts import Line
-from lth.results import records
+from lth.results import tables
 from lth.results.records import Records
 from test_plots import curve
 from test_records import make_run, training
@@ -48,7 +48,7 @@ def a_run(
     for place, change in changes.items():
         rows[place] = rows.get(place, training(place[1])) | change
     branches = [{"name": "reinit"}] if any(place[2] == "reinit-1" for place in rows) else []
-    return records.load(make_run(folder, rows, curve(), **{"branch": branches} | settings))
+    return tables.load(make_run(folder, rows, curve(), **{"branch": branches} | settings))
 
 
 # ------------------------------------------------------------------------------------------------------------- words
@@ -221,7 +221,7 @@ def test_nothing_hostile_becomes_an_element(tmp_path: Path) -> None:
     claim = Claim(*[HOSTILE] * 4, "agrees")
     line = Line(HOSTILE, [100.0], [0.9], [0.9], [0.9])
     paper = Beside({0: [claim]}, {"test_accuracy_at_early_stop": [line]}, {0: HOSTILE})
-    html = page.main([records.load(r.folder) for r in runs], "</main>", paper)
+    html = page.main([tables.load(r.folder) for r in runs], "</main>", paper)
     parsed = Parsed(html)
     assert "img" not in [tag for tag, _ in parsed.tags] and len(parsed.scripts) == 1
     assert not [name for _, attributes in parsed.tags for name in attributes if name.startswith("on")]
@@ -309,7 +309,7 @@ def test_a_large_run_makes_a_page_below_8_mb(tmp_path: Path) -> None:
     for trial, level, label in places:
         if label == "ticket":
             write_inside(folder / f"trial-{trial}/level-{level:02d}", start, 0.8**level, rng)
-    html = page.render([records.load(folder)])
+    html = page.render([tables.load(folder)])
     assert 5e6 < len(html.encode()) < 8e6
 
 

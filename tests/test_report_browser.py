@@ -17,7 +17,7 @@ from lth.measures import anatomy
 from lth.report import page, serve
 from lth.report.beside import Beside
 from lth.report.charts import Line
-from lth.results import records
+from lth.results import tables
 from test_plots import curve
 from test_records import density_of, make_run, training
 
@@ -63,7 +63,7 @@ def a_run(folder: Path, **settings: Any) -> Path:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = a_run(tmp_path_factory.mktemp("page") / "run")
-    page.write([records.load(folder)], folder / page.FILE)
+    page.write([tables.load(folder)], folder / page.FILE)
     return folder
 
 
@@ -279,7 +279,7 @@ def test_outliers_are_cut_and_said_but_never_a_whole_curve(window: Browser, tmp_
     rows = {place: training(place[1], test_accuracy_at_early_stop=value) for place, value in accuracy.items()}
     run = make_run(tmp_path / "run", rows, curve(), branch=[{"name": "reinit", "levels": [1, 2]}])
     window.screen()
-    window.open(page.write([records.load(run)], tmp_path / "page.html"))
+    window.open(page.write([tables.load(run)], tmp_path / "page.html"))
     bottom = window.run("return document.querySelector('#chart-accuracy .plot')._fullLayout.yaxis.range[0]")
     assert bottom < 0.2 if low else 0.9 < bottom < 0.95
     assert ("lowest mean is 40.00%" in text(window, "#chart-accuracy .note")) is not low
@@ -287,7 +287,7 @@ def test_outliers_are_cut_and_said_but_never_a_whole_curve(window: Browser, tmp_
 
 def test_hostile_names_are_shown_and_nothing_more(window: Browser, tmp_path: Path) -> None:
     hostile = [
-        records.load(
+        tables.load(
             a_run(tmp_path / f"<img src=x onerror=window.hacked=1>{n}", about=HOSTILE, data={"name": f"./{HOSTILE}"})
         )
         for n in (1, 2)

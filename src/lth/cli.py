@@ -112,7 +112,7 @@ def report(
 
     from lth.report import page
     from lth.report import serve as server
-    from lth.results import plots, records
+    from lth.results import plots, tables, terminal
     from lth.storage import atomic
 
     if port is not None and not serve:
@@ -122,11 +122,11 @@ def report(
     if serve:
         server.serve(runs, port or 0, typer.echo)
         return
-    found = [records.load(folder) for folder in runs]
+    found = [tables.load(folder) for folder in runs]
     atomic.make_folder(out or runs[0] / "figures")
     console = Console()
     for run_ in found:
-        for table in records.render_tables(run_, console):
+        for table in terminal.render_tables(run_, console):
             console.print(table)
     for path in [*plots.draw(found, out or runs[0] / "figures"), page.write(found, (out or runs[0]) / page.FILE)]:
         typer.echo(path)
@@ -146,9 +146,9 @@ def verify(
     from rich.console import Console
 
     from lth.papers import verify as paper
-    from lth.results import records
+    from lth.results import tables
 
-    card = paper.card(records.load(run), [records.load(other) for other in beside or ()])
+    card = paper.card(tables.load(run), [tables.load(other) for other in beside or ()])
     if as_json:
         typer.echo(json.dumps(paper.as_json(card), indent=2, ensure_ascii=False, allow_nan=False))
     else:

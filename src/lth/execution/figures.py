@@ -32,7 +32,7 @@ from lth.papers.curves import comparable
 from lth.papers.figures import Panel, PaperFigure, Portrait, figures
 from lth.papers.setups import Setup, differences, experiment
 from lth.plan import Training, plan
-from lth.results import plots, records
+from lth.results import plots, records, statistics, tables
 from lth.results.records import Records
 from lth.storage import atomic, outcomes
 
@@ -169,7 +169,7 @@ def make(
         )
     if dry_run or not leads:
         return []
-    found = {run.setup: records.load(run.folder) for run in runs}
+    found = {run.setup: tables.load(run.folder) for run in runs}
     folder = out / version.name / FOLDER
     atomic.make_folder(folder)
     return plots.save(draw(figure, found, version.said), folder / f"figure-{number:02}")
@@ -281,7 +281,7 @@ def _by_density(run: Records, panel: Panel, role: str) -> plots.Series | None:
     column = scaled_column(panel.column, run.experiment)
     if column not in run.summary:
         return None
-    table = records.aggregate(run.summary, column)
+    table = statistics.aggregate(run.summary, column)
     table = table.loc[(table["family"] == role) & (table["density"] > 0)]
     if not len(table):
         return None
@@ -365,7 +365,7 @@ def draw_portrait(axes: Axes, portrait: Portrait, runs: Runs) -> None:
     if not drawn:
         axes.text(0.5, 0.5, "nothing stored yet", ha="center", va="center", transform=axes.transAxes, color="0.4")
         return
-    axes.set_title(f"{plots.percent_said(100 * density.mean())}% of weights")
+    axes.set_title(f"{plots.format_percent(100 * density.mean())}% of weights")
     for i, (label, edges, counts, dashed) in enumerate(drawn):
         colour = plots.LOOKS[(i // 2 if portrait.kind in weight_movement.KINDS else i) % len(plots.LOOKS)][0]
         share = counts / (counts.sum() or 1) / np.diff(edges)

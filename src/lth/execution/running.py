@@ -28,7 +28,7 @@ from lth.execution.executors import Executor, Job
 from lth.execution.progress import Display, cost, duration
 from lth.execution.schedule import execute, to_do
 from lth.plan import Training, longest_chain, plan, trainings
-from lth.results import records
+from lth.results import tables, terminal
 from lth.storage import atomic, documents, integrity, layout, outcomes, runs
 from lth.storage.retention import Keeping
 
@@ -59,12 +59,12 @@ class Run:
     @property
     def summary(self) -> pd.DataFrame:
         """summary.csv: a row a training."""
-        return records.load(self.folder).summary
+        return tables.load(self.folder).summary
 
     @property
     def curves(self) -> pd.DataFrame:
         """curves.csv: a row an evaluation."""
-        return records.load(self.folder).curves
+        return tables.load(self.folder).curves
 
 
 def run(
@@ -306,13 +306,13 @@ def refuse_lost_rows(folder: Path, asked: Experiment) -> None:
 
     Beside packed curves, which no run writes but results are kept with, not even those may be that will be.
     """
-    lost = records.unbacked(folder)
-    if lost and not (folder / records.PACKED).exists():
+    lost = tables.unbacked(folder)
+    if lost and not (folder / layout.PACKED_CURVES).exists():
         lost -= {training.id for training in trainings(asked)}
     if lost:
         raise UsageError(
-            f"the tables of {folder} have rows of {records.said(lost)} that it does not hold, and a run would write "
-            "over them; give another --out, or move them away"
+            f"the tables of {folder} have rows of {tables.format_trainings(lost)} that it does not hold, and a run "
+            "would write over them; give another --out, or move them away"
         )
 
 
@@ -373,9 +373,9 @@ def show_results(folder: Path, console: Console) -> None:
     from lth.report import page
     from lth.results import plots
 
-    found = records.load(folder)
+    found = tables.load(folder)
     if len(found.summary):
-        for table in records.render_tables(found, console):
+        for table in terminal.render_tables(found, console):
             console.print(table)
         for path in [*plots.draw([found], folder / "figures"), page.write([found], folder / page.FILE)]:
             console.print(str(path), highlight=False, soft_wrap=True)
@@ -386,7 +386,7 @@ def show_overlaid(folders: Iterable[Path], out: Path, console: Console) -> None:
     from lth.report import page
     from lth.results import plots
 
-    found = [records.load(folder) for folder in folders]
+    found = [tables.load(folder) for folder in folders]
     atomic.make_folder(out / "figures")
     for path in [*plots.draw(found, out / "figures"), page.write(found, out / page.FILE)]:
         console.print(str(path), highlight=False, soft_wrap=True)

@@ -21,7 +21,8 @@ from lth.config import Experiment, Recipe
 from lth.papers import curves
 from lth.papers.curves import Key
 from lth.papers.setups import Fit, Setup, plays, role_of
-from lth.results.records import PLACE, Records, family
+from lth.results.records import PLACE, Records
+from lth.results.statistics import family
 
 Kind = Literal["times", "earlier", "points", "accuracy"]
 Rule = Literal["near", "side", "above", "held", "same"]

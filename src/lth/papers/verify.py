@@ -49,16 +49,9 @@ from lth.papers.measure import (
     worst,
 )
 from lth.papers.setups import Fit, Setup, fit
-from lth.results.records import (
-    Records,
-    aggregate,
-    beside_dense,
-    branch_order,
-    diverged_said,
-    length_said,
-    trials_said,
-    winning_level,
-)
+from lth.results.captions import format_diverged, format_length, format_trials
+from lth.results.records import Records
+from lth.results.statistics import aggregate, beside_dense, branch_order, winning_level
 
 ES, TEST = "early_stop_iteration", "test_accuracy_at_early_stop"
 MAIN = (ES, TEST, "final_test_accuracy")
@@ -218,7 +211,7 @@ def card(run: Records, beside: Iterable[Records] = ()) -> Card:
     return Card(
         name=run.experiment.name,
         about=run.experiment.about,
-        notes=(*notes(table, drawn), *(f"Left out: {said}, of which no number is." for said in diverged_said(run))),
+        notes=(*notes(table, drawn), *(f"Left out: {said}, of which no number is." for said in format_diverged(run))),
         scores=scores(table),
         curves=drawn,
         winning=winning(run),
@@ -325,7 +318,7 @@ def notes(run: Trials, drawn: tuple[Against, ...]) -> Iterator[str]:
     yield f"Compared with the paper's experiment, `{found.setup.command}`."
     if found.iterations:
         theirs, _ = found.iterations
-        length = f"Its trainings have {theirs:,} iterations, these {length_said(experiment)}: "
+        length = f"Its trainings have {theirs:,} iterations, these {format_length(experiment)}: "
         if found.scheduled:
             yield length + "as the learning rate changes on the way, nothing can be compared."
         else:
@@ -379,7 +372,7 @@ def winning(run: Records) -> str:
     percent = 100 * float(np.mean([density for density, _, _ in compared]))
     return (
         f"Winning level: {level}, with {percent:.3g}% of the weights: the smallest density at which tickets are, on "
-        f"average, neither later nor less accurate than level 0 ({trials_said([len(compared)])})."
+        f"average, neither later nor less accurate than level 0 ({format_trials([len(compared)])})."
     )
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from lth.results.plots import FAMILIES, pick_levels, run_names, said
-from lth.results.records import PLACE, Records, aggregate, branch_order, family, winning_level
+from lth.results.records import PLACE, Records
+from lth.results.statistics import aggregate, branch_order, family, winning_level
 
 MOST_POINTS = 120  # of a curve by iteration
 BY_ITERATION = ("val_loss", "test_loss", "val_accuracy", "test_accuracy")

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from lth.measures import anatomy
-from lth.results.records import Records, winning_level
+from lth.results.records import Records
+from lth.results.statistics import winning_level
 
 
 def data(runs: Sequence[Records]) -> list[dict[str, Any]]:

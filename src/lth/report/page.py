@@ -23,8 +23,9 @@ from lth import config
 from lth.report import charts, explorer, words
 from lth.report.beside import VERDICTS, Beside, Claim, beside
 from lth.report.charts import Chart, Line
-from lth.results.plots import percent_said, run_names
-from lth.results.records import Records, trials_said
+from lth.results.captions import format_trials
+from lth.results.plots import format_percent, run_names
+from lth.results.records import Records
 from lth.storage import atomic
 
 FILE = "report.html"
@@ -198,7 +199,7 @@ def density_table(quantity: str, lines: Sequence[Line], hidden: bool) -> str:
     said = FORMATS[charts.kind(quantity)]
     rows = "".join(
         f'<tr><th scope="row">{escape(line.label)}</th>'
-        f"<td>{level}</td><td>{percent_said(percent)}</td><td>{weights:,}</td>"
+        f"<td>{level}</td><td>{format_percent(percent)}</td><td>{weights:,}</td>"
         f"<td>{said(mean)}</td><td>{said(low)}</td><td>{said(high)}</td><td>{n}</td></tr>"
         for line in lines
         for level, percent, weights, mean, low, high, n in zip(
@@ -296,7 +297,7 @@ def _origin(run: Records, name: str) -> str:
     known = run.environment or {}
     stored, expected = words.progress(run)
     counts = run.summary.loc[run.summary["branch"] == "ticket"].groupby("level").size()
-    trained = {"trainings": f"{stored} of {expected}", "tickets": trials_said([int(n) for n in counts])}
+    trained = {"trainings": f"{stored} of {expected}", "tickets": format_trials([int(n) for n in counts])}
     groups = [trained | _facts(known.get("means")), _facts(known.get("machine")), _facts(known.get("versions"))]
     listed = "".join(
         f"<dl>{''.join(f'<dt>{escape(key)}</dt><dd>{escape(value)}</dd>' for key, value in facts.items())}</dl>"

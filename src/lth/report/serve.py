@@ -15,7 +15,7 @@ from urllib.parse import parse_qs, urlsplit
 
 from lth.errors import LthError, UsageError
 from lth.report import page, words
-from lth.results import records
+from lth.results import tables
 from lth.results.records import Records
 from lth.storage import layout, runs
 
@@ -72,8 +72,8 @@ def stamp_of(folder: Path) -> str:
 
 def current(folder: Path) -> Records:
     """A run's tables at this moment; nothing is written where another process may be writing."""
-    found = records.collect(folder)
-    return found if len(found.summary) or not (folder / "summary.csv").exists() else records.load(folder)
+    found = tables.collect(folder)
+    return found if len(found.summary) or not (folder / "summary.csv").exists() else tables.load(folder)
 
 
 def said(runs: Sequence[Records], ended: bool) -> str:

@@ -8,8 +8,10 @@ import numpy as np
 import pandas as pd
 
 from lth.plan import plan
-from lth.results.plots import percent_said
-from lth.results.records import Records, at_chance_said, branch_order, family, winning_level
+from lth.results.captions import format_at_chance
+from lth.results.plots import format_percent
+from lth.results.records import Records
+from lth.results.statistics import branch_order, family, winning_level
 
 EQUAL_ACCURACY = 5e-5  # fractions nearer than half of the last digit that a sentence shows are the same
 EQUAL_TIME = 0.005
@@ -47,13 +49,13 @@ def headline(run: Records) -> str:
         return "Nothing is trained yet."
     if winning is not None and winning in found:
         pair = found[winning]
-        return f"At {percent_said(pair.percent)}% of the weights the ticket {compared(pair)}; n = {pair.n}."
+        return f"At {format_percent(pair.percent)}% of the weights the ticket {compared(pair)}; n = {pair.n}."
     if not found:
         return "No ticket can be compared with the network it was cut from yet: no trial has both, trained to the end."
     best = max(found.values(), key=lambda pair: (round(pair.gain, 6), pair.level))
     return (
         "At no level is the ticket, on average, both as early and as accurate as the network it was cut from. "
-        f"Where most accurate, at {percent_said(best.percent)}% of the weights, it {compared(best)}; n = {best.n}."
+        f"Where most accurate, at {format_percent(best.percent)}% of the weights, it {compared(best)}; n = {best.n}."
     )
 
 
@@ -83,7 +85,7 @@ def state(run: Records) -> list[str]:
         if count := list(run.summary["status"]).count(status):
             them = "them" if count > 1 else "it"
             said.append(f"{count} of {stored} trainings {told.format(them=them)}")
-    said += [f"{line[0].upper()}{line[1:]}." for line in at_chance_said(run)]
+    said += [f"{line[0].upper()}{line[1:]}." for line in format_at_chance(run)]
     if run.experiment.scale != 1:
         said.append(f"A smaller version: all iterations are scaled by {run.experiment.scale:g}.")
     return said

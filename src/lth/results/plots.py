@@ -24,7 +24,9 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
 
 from lth.papers.curves import behind_runs
-from lth.results.records import PLACE, Records, aggregate, branch_order, family, length_said, trials_said, winning_level
+from lth.results.captions import format_length, format_trials
+from lth.results.records import PLACE, Records
+from lth.results.statistics import aggregate, branch_order, family, winning_level
 from lth.storage.atomic import failures_named
 
 # Okabe and Ito's colours, told apart by the colour-blind, then dark ones of Tol's for large sweeps; no yellow, and no
@@ -113,7 +115,7 @@ def percent_axis(axes: Axes, percents: Iterable[float], log: bool = True) -> Non
     axes.set_xscale("log" if log else "linear")
     axes.set_xlim(*(np.exp(ends) if log else ends))
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_xticks(ticks, [percent_said(p) for p in ticks])
+    axes.set_xticks(ticks, [format_percent(p) for p in ticks])
     axes.set_xlabel("percent of weights remaining")
 
 
@@ -126,7 +128,7 @@ def spaced(positions: np.ndarray, gap: float) -> list[int]:
     return kept
 
 
-def percent_said(percent: float) -> str:
+def format_percent(percent: float) -> str:
     return f"{percent:.0f}" if percent > 99.95 else f"{percent:.1f}" if percent >= 0.95 else f"{percent:.2g}"
 
 
@@ -219,7 +221,7 @@ def iteration_series(run: Records, value: str, levels: Sequence[int], branch: st
         rows = curves.loc[curves["level"] == level]
         if len(rows):
             table = rows.groupby("iteration")[value].agg(["mean", "min", "max"]).rename_axis("x").reset_index()
-            label = percent_said(100 * float(np.mean(rows["density"])))
+            label = format_percent(100 * float(np.mean(rows["density"])))
             series.append(_series(label, table, level_look(i, len(levels))))
     return series
 
@@ -392,9 +394,9 @@ def caption_of(runs: Sequence[Records], width: float) -> str:
     for run, name in zip(runs, run_names(runs), strict=True):
         diverged = sum(run.summary["status"] == "diverged")
         counted = (run.summary["branch"] == "ticket") & (run.summary["status"] != "diverged")
-        trials = trials_said(list(Counter(run.summary.loc[counted, "level"]).values()))
+        trials = format_trials(list(Counter(run.summary.loc[counted, "level"]).values()))
         left_out = f"; diverged and left out: {diverged} of {len(run.summary)} trainings" if diverged else ""
-        lines.setdefault(f"{trials}, {length_said(run.experiment)}{left_out}", []).append(name)
+        lines.setdefault(f"{trials}, {format_length(run.experiment)}{left_out}", []).append(name)
     return "\n".join(
         textwrap.fill(f"{', '.join(names)}: {what}", int(13 * width), break_on_hyphens=False)
         for what, names in lines.items()

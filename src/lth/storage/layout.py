@@ -6,6 +6,9 @@ import shlex
 from pathlib import Path
 
 EXPERIMENT, ENVIRONMENT, SUMMARY = "experiment.toml", "environment.json", "summary.json"
+CURVE = "curve.csv"  # the evaluations of a training
+SUMMARY_TABLE, CURVES_TABLE = "summary.csv", "curves.csv"  # the tables of a run
+PACKED_CURVES = "curves.csv.gz"  # in place of curves.csv in the folders of kept results
 
 
 ANATOMY = ("layers.csv", "pixels.csv", "starts.csv", "degrees.csv")  # small tables that only reports read
