@@ -22,7 +22,6 @@ from lth import native, plan
 from lth.config import Experiment, Recipe, is_own
 from lth.data.splits import check_channels, check_validation
 from lth.errors import LthError, UsageError
-from lth.measures import anatomy
 from lth.models import build, everywhere, first_weights, groups, tied
 from lth.models.init import sigma_of
 from lth.plan import Training, evaluations
@@ -275,11 +274,7 @@ def perform(training: Training, bench: Bench, stored: Mapping[str, bytes], hooks
     files = {layout.TRAINED: save_tensors(trained, {"training": training.id})}
     if own_ticket(training) in stored:
         return files
-    files |= {
-        layout.TICKET: to_bytes(ticket),
-        "curve.csv": curve_csv(outcome.curve).encode(),
-        **inside(training, bench, ticket, stored),
-    }
+    files |= {layout.TICKET: to_bytes(ticket), "curve.csv": curve_csv(outcome.curve).encode()}
     summary = summary_of(training, bench.means, ticket, outcome) | identity_of(training, bench, stored)
     told = {**_finite(summary), "files": outcomes.digests_of(files)}
     return {**files, layout.SUMMARY: documents.sealed_json(told)}
@@ -432,15 +427,6 @@ def summary_of(training: Training, means: Means, ticket: Ticket, outcome: Outcom
     if row["status"] == "done" and not all(alive.values()):
         row |= {"status": "collapsed", "collapsed_layers": [name for name, count in alive.items() if not count]}
     return row
-
-
-def inside(training: Training, bench: Bench, ticket: Ticket, stored: Mapping[str, bytes]) -> dict[str, bytes]:
-    """The small CSVs that the report shows of a trunk's ticket; see lth.measures.anatomy."""
-    if training.branch != "ticket":
-        return {}
-    start = _read(bench.folder, stored, layout.start_name(training.trial), load_tensors)
-    mask, all_starts = ({name: w[name].numpy() for name in ticket.mask} for w in (ticket.mask, start))
-    return anatomy.files(mask, all_starts, bench.shape)
 
 
 def curve_csv(curve: list[Evaluation]) -> str:

@@ -370,25 +370,23 @@ def watched(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 def show_results(folder: Path, console: Console) -> None:
     """The table, and the paths of the figures and the report."""
-    from lth.report import page
-    from lth.results import plots
+    from lth.report import publish
 
-    found = tables.load(folder)
-    if len(found.summary):
-        for table in terminal.render_tables(found, console):
+    records = tables.load(folder)
+    if len(records.summary):
+        for table in terminal.render_tables(records, console):
             console.print(table)
-        for path in [*plots.draw([found], folder / "figures"), page.write([found], folder / page.FILE)]:
+        for path in publish.publish([records], folder / layout.FIGURES, folder / layout.REPORT):
             console.print(str(path), highlight=False, soft_wrap=True)
 
 
 def show_overlaid(folders: Iterable[Path], out: Path, console: Console) -> None:
     """Figures and the report of several runs over each other, into `out`."""
-    from lth.report import page
-    from lth.results import plots
+    from lth.report import publish
 
-    found = [tables.load(folder) for folder in folders]
-    atomic.make_folder(out / "figures")
-    for path in [*plots.draw(found, out / "figures"), page.write(found, out / page.FILE)]:
+    records = [tables.load(folder) for folder in folders]
+    atomic.make_folder(out / layout.FIGURES)
+    for path in publish.publish(records, out / layout.FIGURES, out / layout.REPORT):
         console.print(str(path), highlight=False, soft_wrap=True)
 
 

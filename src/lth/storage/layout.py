@@ -7,16 +7,27 @@ from pathlib import Path
 
 EXPERIMENT, ENVIRONMENT, SUMMARY = "experiment.toml", "environment.json", "summary.json"
 CURVE = "curve.csv"  # the evaluations of a training
+FIGURES, REPORT = "figures", "report.html"
 SUMMARY_TABLE, CURVES_TABLE = "summary.csv", "curves.csv"  # the tables of a run
 PACKED_CURVES = "curves.csv.gz"  # in place of curves.csv in the folders of kept results
 
 
-ANATOMY = ("layers.csv", "pixels.csv", "starts.csv", "degrees.csv")  # small tables that only reports read
+ANATOMY = ("layers.csv", "pixels.csv", "starts.csv", "degrees.csv")  # of version 0.1, beside a ticket; see measures
 TICKET, TRAINED = "ticket.safetensors", "trained.safetensors"  # a training's; the run's own TICKET is what it was given
 
 
 def start_name(trial: int) -> str:
     return f"trial-{trial}/start.safetensors"
+
+
+def measure_path(folder: Path, name: str) -> Path:
+    """The table of a measure."""
+    return folder / "measures" / f"{name}.csv"
+
+
+def first_measure_path(folder: Path, name: str) -> Path:
+    """The table of a measure where version 0.1 wrote it."""
+    return folder / f"{name}.csv"
 
 
 def checkpoint_path(folder: Path, training_id: str) -> Path:
