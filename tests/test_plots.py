@@ -19,7 +19,8 @@ from PIL import Image
 from lth import config
 from lth.errors import LthError
 from lth.papers import behind
-from lth.results import captions, looks, panels, plots, records, series, tables
+from lth.results import captions, looks, panels, plots, records, tables
+from lth.results.series import Series, pick_levels
 from test_records import density_of, make_run, training
 
 
@@ -230,7 +231,7 @@ def test_resetting_beside_continued_training(tmp_path: Path) -> None:
         for label in ("ticket", "continued")[: level + 1]
     }
     folder = make_run(tmp_path / "continued", rows, curve(), name="lenet-continued", strategy="continued", branch=[])
-    drawn = plots.figures([reset, tables.load(folder)])
+    drawn = plots.figures([reset, tables.load(folder)], behind.series)
     (axes,) = drawn["early-stop-iteration"].axes
     series = bars(axes)
     both = ["lenet: ticket", "lenet: reinit", "lenet-continued: ticket", "lenet-continued: continued"]
@@ -274,13 +275,13 @@ def grey(colour: str) -> float:
 
 def test_families_differ_without_colour() -> None:
     names = ["ticket", "continued", "random-mask", "reinit", "noise-0.5", "noise-2", "resampled"]
-    looks = {name: looks.family_look(name, names) for name in names}
+    families = {name: looks.family_look(name, names) for name in names}
     for part in ("color", "marker", "linestyle"):
-        assert len({look[part] for look in looks.values()}) == len(names)
-    assert looks.family_look("reinit") == looks["reinit"]  # the same in every figure
+        assert len({look[part] for look in families.values()}) == len(names)
+    assert looks.family_look("reinit") == families["reinit"]  # the same in every figure
     runs = [looks.run_look(i, "ticket") for i in range(14)]
     assert len({(look["color"], look["marker"]) for look in runs}) == 14
-    assert looks.run_look(1, "reinit")["linestyle"] == looks["reinit"]["linestyle"]
+    assert looks.run_look(1, "reinit")["linestyle"] == families["reinit"]["linestyle"]
 
 
 def test_levels_go_from_dark_to_light() -> None:
@@ -324,7 +325,7 @@ def test_percent_said() -> None:
     ],
 )
 def test_a_readable_selection_of_levels(levels: range, winning: int | None, picked: list[int]) -> None:
-    assert series.pick_levels(levels, winning) == picked
+    assert pick_levels(levels, winning) == picked
 
 
 def test_the_papers_curves_lie_behind_ours_and_go_no_further(tmp_path: Path) -> None:
@@ -366,7 +367,7 @@ def test_no_curve_is_cut_off_whole() -> None:
     x = np.linspace(100, 1, 12)
     means = [np.linspace(0.98, 0.985, 12), np.linspace(0.975, 0.98, 12), np.linspace(0.96, 0.5, 12)]
     axes = Figure().subplots()
-    panels.focus(axes, [series.Series("", x, mean, mean, mean) for mean in means])
+    panels.focus(axes, [Series("", x, mean, mean, mean) for mean in means])
     assert 0.5 < axes.get_ylim()[0] < 0.96
 
 
@@ -394,8 +395,8 @@ def test_a_collapsed_level_at_the_end_of_its_curve_stays_in_sight() -> None:
     axes = Figure().subplots()
     x = np.arange(1, 2001, 100.0)
     ends = [0.97, 0.98, 0.96, 0.93]
-    series = [series.Series("", x, 0.1 + (end - 0.1) * (x > 1), x, x) for end in ends]
-    panels.zoom(axes, series, 2000)
+    curves = [Series("", x, 0.1 + (end - 0.1) * (x > 1), x, x) for end in ends]
+    panels.zoom(axes, curves, 2000)
     assert axes.get_ylim()[0] < 0.93
     assert axes.get_ylim()[0] > 0.9
 
@@ -403,8 +404,8 @@ def test_a_collapsed_level_at_the_end_of_its_curve_stays_in_sight() -> None:
 def test_the_papers_curve_stands_behind_ours() -> None:
     axes = Figure().subplots()
     x = np.array([100.0, 80.0, 64.0])
-    ours = series.Series("ticket", x, x, x - 1, x + 1, looks.family_look("ticket"))
-    panels.draw_bars(axes, [series.Series("paper", x, x, x - 2, x + 2, looks.PAPER), ours])
+    ours = Series("ticket", x, x, x - 1, x + 1, looks.family_look("ticket"))
+    panels.draw_bars(axes, [Series("paper", x, x, x - 2, x + 2, looks.PAPER), ours])
     paper, ticket = (container.lines[0] for container in axes.containers)
     assert paper.get_zorder() < ticket.get_zorder()
     assert to_hex(paper.get_color()) == to_hex("0.6")

@@ -32,8 +32,8 @@ ENGINES = [
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.results.plots.draw", lambda found, folder: [])
-    monkeypatch.setattr("lth.report.page.write", lambda found, path: path)
+    monkeypatch.setattr("lth.results.plots.draw", lambda runs, folder, *more: [])
+    monkeypatch.setattr("lth.report.page.write", lambda runs, path, *more: path)
 
 
 def started(tables: dict[str, Any], out: Path, engine: str, spoilt: float) -> str:
