@@ -20,7 +20,8 @@ import numpy as np
 
 from lth import plan
 from lth.config import resolve
-from lth.measures import anatomy
+from lth.measures import anatomy, tables
+from lth.measures.ticket_anatomy import dissect
 from lth.storage import documents, layout, outcomes, runs
 
 LTH = [sys.executable, "-c", "from lth.cli import main; main()"]
@@ -115,13 +116,14 @@ def lay_out(run: Path, path: Path) -> int:
     runs.open_run(run, whole)
     digest_of, draw = plan.digests(whole), np.random.default_rng(1)
     start = {"fc1.weight": draw.normal(size=(300, 784)).astype(np.float32)}
+    anatomies = []
     for training in plan.plan(whole):
         density = 0.8**training.level
         curve = curve_of(training.level, draw)
         files = {"curve.csv": curve.encode()}
         if training.branch == "ticket":
             mask = {name: draw.random(weights.shape) < density for name, weights in start.items()}
-            files |= anatomy.files(mask, start, (1, 28, 28))
+            anatomies += anatomy.to_rows((training.trial, training.level), dissect(mask, start, (1, 28, 28)))
         summary = {
             "trial": training.trial, "level": training.level, "branch": training.branch, "density": density,
             "weights": int(266_200 * density), "status": "done", "early_stop_iteration": 4001 + 100 * training.level,
@@ -135,6 +137,7 @@ def lay_out(run: Path, path: Path) -> int:
             target = run / training.id / name
             target.parent.mkdir(parents=True, exist_ok=True)
             target.write_bytes(content)
+    tables.write("anatomy", run, tables.joined(None, anatomies, anatomy.COLUMNS))
     return len(plan.plan(whole))
 
 

@@ -37,7 +37,7 @@ from lth.execution import schedule
 from lth.execution.executors import Workers
 from lth.execution.progress import Display
 from lth.plan import Training, digests, trainings
-from lth.results import records
+from lth.results import records, tables
 from lth.storage import checksums, documents, integrity, layout, outcomes, runs
 from lth.storage.retention import Keeping
 
@@ -109,7 +109,7 @@ def summary_of(training: Training) -> dict[str, Any]:
 def drive(experiment: Experiment, folder: Path, workers: int, seconds: float) -> dict[str, float]:
     """What `lth run` does with a plan, between loading the data and drawing figures."""
     meter = Meter()
-    write = records.write
+    write = tables.write
 
     def write_and_measure(folder: Path) -> int:
         began = time.thread_time()

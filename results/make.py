@@ -4,7 +4,7 @@
     python results/make.py lenet --keep                 # keep what is stored so far, run nothing
 
 Runs go below RUNS (default: runs/results) and resume: stop them as you like, and type the same again. Kept are
-experiment.toml, environment.json, summary.csv, curves.csv.gz, the small CSVs of trial 1's tickets, the figures as
+experiment.toml, environment.json, summary.csv, curves.csv.gz, the anatomy of trial 1's tickets, the figures as
 pictures, the score card, and the commands.
 """
 
@@ -25,10 +25,14 @@ import score
 from PIL import Image
 
 from lth.execution import figures
+from lth.measures import tables as measures
+from lth.papers import behind, drawing
 from lth.papers.figures import Panel
 from lth.papers.setups import Setup
-from lth.results import plots, records
-from lth.results.records import Records, family
+from lth.results import plots, tables
+from lth.results.panels import save
+from lth.results.records import Records
+from lth.results.statistics import family
 from lth.storage import layout
 
 HERE = Path(__file__).parent
@@ -119,17 +123,17 @@ def run(name: str, runs: Path) -> None:
 
 def keep(name: str, runs: Path) -> None:
     """Copy what is committed of the runs below RUNS/NAME, and draw the figures anew that they are in."""
-    found, target = sorted((runs / name).rglob("experiment.toml")), HERE / name
-    if not found:
+    folders, target = sorted(path.parent for path in (runs / name).rglob("experiment.toml")), HERE / name
+    if not folders:
         sys.exit(f"nothing is stored below {runs / name}; type: python results/make.py {name} --runs {runs}")
-    for path in found:
-        keep_run(path.parent, target / path.parent.relative_to(runs / name))
+    for folder in folders:
+        keep_run(folder, target / folder.relative_to(runs / name))
     for picture in sorted((runs / name).rglob("figures/figure-*.png")):
         copy(picture, target / "figures" / picture.name)
         shrink(target / "figures" / picture.name)
-    kept = score.kept()
+    stored = score.kept()
     for folder, numbers in FIGURES.items():
-        of = {Path(run).name: kept[run] for run in kept if Path(run).parent in (Path(), Path(folder))}
+        of = {Path(run).name: stored[run] for run in stored if Path(run).parent in (Path(), Path(folder))}
         for number in numbers if (HERE / folder).exists() else ():
             draw(number, of, HERE / folder / "figures")
     commands = [command.replace("RUNS", "runs/results") for command in COMMANDS[name]]
@@ -143,32 +147,41 @@ def keep_run(folder: Path, target: Path) -> None:
         for name in ("experiment.toml", "environment.json", "summary.csv"):
             copy(folder / name, new / name)
         (new / "curves.csv.gz").write_bytes(gzip.compress((folder / "curves.csv").read_bytes(), mtime=0))
-        for path in sorted(folder.glob("trial-1/level-*/*.csv")):
-            if path.name in layout.ANATOMY:
-                copy(path, new / path.relative_to(folder))
-        plots.draw([records.load(folder)], new / "figures")
+        keep_anatomy(folder, new)
+        plots.draw([tables.load(folder)], new / "figures", behind.series)
         finish(new / "figures")
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(new, target)
 
 
-def draw(number: int, kept: dict[str, Records], target: Path) -> None:
-    """Those panels and lines of a figure of which anything is kept, by the folder's name."""
+def keep_anatomy(folder: Path, new: Path) -> None:
+    """Copy the anatomy of trial 1's tickets, as the run has it: beside them, or as a measure."""
+    beside = [path for path in folder.glob("trial-1/level-*/*.csv") if path.name in layout.ANATOMY]
+    for path in sorted(beside):
+        copy(path, new / path.relative_to(folder))
+    if not beside and measures.compute("anatomy", folder):
+        table = measures.read("anatomy", folder)
+        assert table is not None
+        measures.write("anatomy", new, table.loc[table["trial"] == 1])
+
+
+def draw(number: int, stored: dict[str, Records], target: Path) -> None:
+    """Draw the panels and lines of a figure that there are runs of, by the folder's name."""
     whole = figures.figure_of(number)
     needed = figures.needed(whole, figures.Version(), Path())
-    found = {run.setup: kept[run.folder.name] for run in needed if run.folder.name in kept}
-    panels = [_found(panel, found) for panel in whole.panels]
+    runs = {run.setup: stored[run.folder.name] for run in needed if run.folder.name in stored}
+    panels = [_stored(panel, runs) for panel in whole.panels]
     target.mkdir(parents=True, exist_ok=True)
-    picture = figures.draw(replace(whole, panels=tuple(panel for panel in panels if panel.lines)), found)
-    plots.save(picture, target / f"figure-{number:02}")
+    picture = drawing.draw(replace(whole, panels=tuple(panel for panel in panels if panel.lines)), runs)
+    save(picture, target / f"figure-{number:02}")
     finish(target)
 
 
-def _found(panel: Panel, runs: Mapping[Setup, Records]) -> Panel:
-    """A panel's lines, ours and the paper's, of the branches that there are."""
+def _stored(panel: Panel, runs: Mapping[Setup, Records]) -> Panel:
+    """The lines of a panel, ours and the paper's, of the branches that there are."""
     there = {(of, family(label)) for of, run in runs.items() for label in run.summary["branch"].unique()}
-    kept = lambda lines: tuple(line for line in lines if (line.setup, line.role) in there)
-    return replace(panel, lines=kept(panel.lines), paper=kept(panel.paper))
+    among = lambda lines: tuple(line for line in lines if (line.setup, line.role) in there)
+    return replace(panel, lines=among(panel.lines), paper=among(panel.paper))
 
 
 def finish(figures: Path) -> None:

@@ -17,24 +17,21 @@ from pathlib import Path
 import numpy as np
 from rich.console import Console
 
-from lth.papers import curves, setups, verify
-from lth.papers.measure import (
-    Check,
-    Kind,
-    Term,
-    Verdict,
-    by_trial,
-    figure_value,
-    measured_said,
-    over_trials,
-    trials,
-    value_said,
-    worst,
-)
-from lth.results import records
+from lth.papers import serialize, setups, terminal
+from lth.papers.card import Card, card, size
+from lth.papers.claims import Check, Kind, Term
+from lth.papers.intervals import over_trials
+from lth.papers.judging import Verdict, figure_value, worst
+from lth.papers.lottery_ticket import paper
+from lth.papers.paper import known_setups
+from lth.papers.scores import Score
+from lth.papers.trials import by_trial, trials
+from lth.papers.wording import format_measured, format_value
+from lth.results import captions, tables
 from lth.results.records import Records
 
 HERE = Path(__file__).parent
+PAPER = paper()
 PAGES = (HERE / "README.md", HERE.parent / "README.md")
 NETWORKS = ("lenet", "conv2", "conv4", "conv6", "resnet18", "vgg19")  # the folders of the paper's main experiments
 GLANCE = 0.211  # the first table looks where section 2 compares tickets with reinit, or at the nearest density
@@ -42,45 +39,45 @@ GLANCE = 0.211  # the first table looks where section 2 compares tickets with re
 
 def kept() -> dict[str, Records]:
     """The runs that are committed, by folder."""
-    found = sorted(HERE.rglob("experiment.toml"))
-    return {path.parent.relative_to(HERE).as_posix(): records.load(path.parent) for path in found}
+    folders = sorted(path.parent for path in HERE.rglob("experiment.toml"))
+    return {folder.relative_to(HERE).as_posix(): tables.load(folder) for folder in folders}
 
 
-def cards(runs: dict[str, Records]) -> dict[str, verify.Card]:
-    return {name: verify.card(run, runs.values()) for name, run in runs.items()}
+def cards(runs: dict[str, Records]) -> dict[str, Card]:
+    return {name: card(run, runs.values()) for name, run in runs.items()}
 
 
-def files(card: verify.Card) -> dict[str, str]:
+def files(scored: Card) -> dict[str, str]:
     """A card as it is written beside its run."""
     page = Console(file=io.StringIO(), width=160, force_terminal=False, color_system=None)
-    page.print(verify.render(card))
+    page.print(terminal.render(scored))
     assert isinstance(page.file, io.StringIO)
     table = "".join(f"{line.rstrip()}\n" for line in page.file.getvalue().splitlines())
     return {
         "verify.txt": table,
-        "verify.json": json.dumps(verify.as_json(card), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
+        "verify.json": json.dumps(serialize.as_json(scored), indent=2, ensure_ascii=False, allow_nan=False) + "\n",
     }
 
 
-def claims(found: dict[str, verify.Card]) -> list[tuple[verify.Score, str]]:
-    """What the runs have numbers for, with the folder, in the paper's order; one told by two runs alike stands once."""
-    told = {
+def claims(by_run: dict[str, Card]) -> list[tuple[Score, str]]:
+    """The claims that runs have values for, each with its folder, in the paper's order; equal rows stand once."""
+    rows = {
         (score.claim.id, score.claim.text, score.run): (score, name)
-        for name, card in reversed(found.items())
-        for score in card.scores
+        for name, scored in reversed(by_run.items())
+        for score in scored.scores
         if any(judged.run for judged in score.judged)
     }
-    order = [claim.id for claim in verify.CLAIMS]
-    return sorted(told.values(), key=lambda pair: (order.index(pair[0].claim.id), pair[1]))
+    order = [claim.id for claim in PAPER.claims]
+    return sorted(rows.values(), key=lambda row: (order.index(row[0].claim.id), row[1]))
 
 
 def fullest(runs: dict[str, Records]) -> list[str]:
     """Of the runs of each experiment of the paper, the one that speaks for it: the largest."""
     chosen: dict[object, str] = {}
-    size = lambda name: verify.size(runs[name])
+    largest = lambda name: size(runs[name])
     for name, run in runs.items():
-        setup = setups.fit(run.experiment, verify.known_setups()).setup or name
-        chosen[setup] = max(chosen.get(setup, name), name, key=size)
+        setup = setups.fit(run.experiment, known_setups(PAPER)).setup or name
+        chosen[setup] = max(chosen.get(setup, name), name, key=largest)
     return sorted(chosen.values())
 
 
@@ -91,23 +88,23 @@ def glance(name: str, run: Records) -> list[str]:
     """
     falls = bool(run.experiment.recipe.drops)
     accuracy = "final_test_accuracy" if falls else "test_accuracy_at_early_stop"
-    own = trials(run, setups.fit(run.experiment, verify.known_setups()))
-    sizes = {level: rows[0]["density"] for (family, level), rows in own.rows.items() if family == "ticket" and level}
+    ours = trials(run, PAPER)
+    sizes = {level: rows[0]["density"] for (family, level), rows in ours.rows.items() if family == "ticket" and level}
     chosen = min(sizes, key=lambda level: abs(sizes[level] - GLANCE))
 
     def against(kind: Kind, column: str, role: str, level: int) -> str:
-        a, b = (by_trial(own.rows.get(of, ()), column, of[1:]) for of in (("ticket", chosen), (role, level)))
+        a, b = (by_trial(ours.rows.get(of, ()), column, of[1:]) for of in (("ticket", chosen), (role, level)))
         both = sorted({*a} & {*b})
         if not both or (kind == "times" and falls):
             return "-"
-        found = over_trials(kind, np.array([a[trial] for trial in both]), np.array([b[trial] for trial in both]))
+        measured = over_trials(kind, np.array([a[trial] for trial in both]), np.array([b[trial] for trial in both]))
         check = Check(kind, Term("ticket", chosen, column), Term(role, level, column), ())
-        paper = own.fit.setup and figure_value(check, own.fit.setup, curves.ORDER)
-        return measured_said(kind, found) + (f"; the paper {value_said(kind, paper)}" if paper else "")
+        theirs = ours.fit.setup and figure_value(PAPER, check, ours.fit.setup, PAPER.order)
+        return format_measured(kind, measured) + (f"; the paper {format_value(kind, theirs)}" if theirs else "")
 
     return [
         f"[{name}]({name})",
-        records.length_said(run.experiment),
+        captions.format_length(run.experiment),
         f"{sizes[chosen]:.1%}",
         against("times", "early_stop_iteration", "ticket", 0),
         against("points", accuracy, "ticket", 0),
@@ -136,14 +133,14 @@ def _size(runs: list[Records]) -> str:
     trials = each(lambda own: f"{own.trials} trial{'s' * (own.trials > 1)}")
     *fewer, most = sorted({run.experiment.levels for run in runs})
     levels = f"{', '.join(map(str, fewer))} or {most}" if fewer else most
-    fits = (setups.fit(run.experiment, verify.known_setups()).iterations for run in runs)
+    fits = (setups.fit(run.experiment, known_setups(PAPER)).iterations for run in runs)
     alike = len({run.experiment.recipe.iterations for run in runs}) == 1
     papers = ", ".join(dict.fromkeys(f"{of_paper:,}" for of_paper, _ in filter(None, fits))) if alike else ""
     given = dict.fromkeys(tuple(run.experiment.prune.densities) for run in runs)
     percents = "; ".join(", ".join(f"{100 * density:.3g}" for density in own) for own in given if own)
     of = f" at {percents}% of the weights" if percents else ""
     climbed = f"levels 0 to {levels}" if most else "level 0"
-    said = f"{trials}, {climbed}{of}, {each(records.length_said)}"
+    said = f"{trials}, {climbed}{of}, {each(captions.format_length)}"
     return f"{said} (the paper's {papers})" if papers else said
 
 
@@ -153,20 +150,20 @@ def _machine(run: Records) -> str:
     return f"{means['engine']}, {means['precision']}, {machine['cores']} cores of {machine['processor']}"
 
 
-def blocks(runs: dict[str, Records], found: dict[str, verify.Card]) -> dict[str, str]:
-    """What stands between the marks of the pages, by name."""
-    found = {name: found[name] for name in fullest(runs)}
-    measured = claims(found)
-    told: dict[str, list[Verdict]] = {}  # a claim that two runs share is as good as the worse of them
+def blocks(runs: dict[str, Records], by_run: dict[str, Card]) -> dict[str, str]:
+    """The text between the marks of the pages, by name."""
+    by_run = {name: by_run[name] for name in fullest(runs)}
+    measured = claims(by_run)
+    by_claim: dict[str, list[Verdict]] = {}  # the verdict of a claim that two runs share is the worse of theirs
     for one, _ in measured:
-        told.setdefault(one.claim.id, []).append(one.verdict)
-    verdicts, every = Counter(map(worst, told.values())), len({claim.id for claim in verify.CLAIMS})
-    curves = [(name, entry) for name, card in found.items() for entry in card.curves]
+        by_claim.setdefault(one.claim.id, []).append(one.verdict)
+    verdicts, every = Counter(map(worst, by_claim.values())), len({claim.id for claim in PAPER.claims})
+    curves = [(name, entry) for name, scored in by_run.items() for entry in scored.curves]
     count = lambda of: sum(len(of(entry)) for _, entry in curves)
     levels, within, inside = count(lambda e: e.levels), count(lambda e: e.within), count(lambda e: e.inside)
     return {
         "summary": (
-            f"Of the paper's {every} claims, these runs have numbers for {len(told)}: {verdicts['agrees']} agree, "
+            f"Of the paper's {every} claims, these runs have numbers for {len(by_claim)}: {verdicts['agrees']} agree, "
             f"{verdicts['differs']} differ, and {verdicts['not enough data']} need more trials or longer runs. Of "
             f"{levels:,} points on {len(curves)} of its curves, {within / levels:.0%} are within its error bars or the "
             f"tolerance, {inside / levels:.0%} within the bars alone.\n"
@@ -187,7 +184,7 @@ def blocks(runs: dict[str, Records], found: dict[str, verify.Card]) -> dict[str,
             [
                 [
                     score.claim.id,
-                    f"{score.claim.text} ({verify.place(score.claim)})",
+                    score.text,
                     score.figure,
                     score.run,
                     f"{score.verdict}: {score.missing}" if score.missing else f"**{score.verdict}**",
@@ -207,10 +204,10 @@ def blocks(runs: dict[str, Records], found: dict[str, verify.Card]) -> dict[str,
 
 
 def _folders(runs: dict[str, Records]) -> dict[str, list[Records]]:
-    found: dict[str, list[Records]] = {}
+    groups: dict[str, list[Records]] = {}
     for name, run in runs.items():
-        found.setdefault(Path(name).parts[0], []).append(run)
-    return found
+        groups.setdefault(Path(name).parts[0], []).append(run)
+    return groups
 
 
 def _table(heads: list[str], rows: list[list[str]]) -> str:
@@ -223,7 +220,7 @@ def fill(page: str, given: dict[str, str]) -> str:
     for name, text in given.items():
         page = re.sub(
             rf"(<!-- {name} -->\n).*?(<!-- end -->)",
-            lambda found, text=text: found[1] + text + found[2],
+            lambda marks, text=text: marks[1] + text + marks[2],
             page,
             flags=re.S,
         )
@@ -232,12 +229,12 @@ def fill(page: str, given: dict[str, str]) -> str:
 
 def main() -> None:
     runs = kept()
-    found = cards(runs)
-    for name, card in found.items():
-        for file, text in files(card).items():
+    by_run = cards(runs)
+    for name, scored in by_run.items():
+        for file, text in files(scored).items():
             (HERE / name / file).write_text(text, encoding="utf-8")
     for page in PAGES:
-        page.write_text(fill(page.read_text(encoding="utf-8"), blocks(runs, found)), encoding="utf-8")
+        page.write_text(fill(page.read_text(encoding="utf-8"), blocks(runs, by_run)), encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -21,12 +21,13 @@ from lth.cli import main
 from lth.errors import LthError, UsageError
 from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.repair import repair
-from lth.results import records
+from lth.results import tables
 from lth.storage import atomic, checksums, documents, integrity, runs
 from lth.tickets.ticket import Ticket
 from lth.training.loop import Checkpoint
 from test_resume import contents
 
+FIRST = Path(__file__).parent / "data/version-0.1/finished"
 LAST = "trial-1/level-02"  # read by whoever adds a level
 QUIET = Console(quiet=True)
 
@@ -77,7 +78,7 @@ DAMAGES: dict[str, Callable[[Path, Path], Any]] = {
 }
 FILES = ["start.safetensors", *(f"level-02/{name}" for name in ("ticket.safetensors", "trained.safetensors"))]
 TRAINED_ON = [f"trial-1/{name}" for name in [*FILES, "level-02/summary.json"]]
-REPORTED = [f"{LAST}/{name}" for name in ("curve.csv", "summary.json", "starts.csv")]
+REPORTED = [f"{LAST}/{name}" for name in ("curve.csv", "summary.json")]
 WHOLE_RUNS = ["experiment.toml", "environment.json"]
 
 
@@ -100,12 +101,19 @@ def test_nothing_is_trained_on_what_is_damaged(
 @pytest.mark.parametrize("harm", DAMAGES)
 @pytest.mark.parametrize("name", [*REPORTED, *WHOLE_RUNS])
 def test_nothing_damaged_is_reported(name: str, harm: str, run: Path, made: tuple[dict[str, Any], Path, Path]) -> None:
-    from lth.report import explorer
-
     DAMAGES[harm](run / name, made[2] / name)
     with pytest.raises(UsageError) as error:
-        explorer.data([records.load(run)])
+        tables.load(run)
     assert str(run / name) in str(error.value) or (name == "experiment.toml" and "is damaged" in str(error.value))
+
+
+def test_repair_sets_aside_a_spoilt_table_that_version_0_1_wrote_beside_a_ticket(tmp_path: Path) -> None:
+    run, said = Path(shutil.copytree(FIRST, tmp_path / "run")), []
+    path = run / LAST / "starts.csv"
+    flip(path)
+    repair(run, yes=True, say=said.append)
+    assert said == [f"set aside {path}: reports do without it", "done"]
+    assert not path.exists() and (run / "damaged" / LAST / "starts.csv").exists()
 
 
 EVERYTHING = [*TRAINED_ON, *REPORTED, "environment.json", "summary.csv", "curves.csv", f"{LAST}/reinit-1/curve.csv"]
@@ -127,16 +135,11 @@ def test_repair_says_and_does_and_the_run_goes_on_to_the_same_bits(
     repair(run, yes=True, say=said.append)
     train(made[0], run)
     shutil.rmtree(run / "damaged", ignore_errors=True)
-    assert contents(run) | extras(name, whole) == whole
-    assert records.load(run).environment
+    assert contents(run) == whole
+    assert tables.load(run).environment
     said.clear()
     repair(run, yes=False, say=said.append)
     assert said == [f"{run}: nothing is damaged"]
-
-
-def extras(name: str, whole: dict[str, Any]) -> dict[str, Any]:
-    """What reports do without is set aside, and not made again."""
-    return {name: whole[name]} if name.endswith("starts.csv") else {}
 
 
 def test_other_examples_under_the_same_path_are_refused(
@@ -228,8 +231,9 @@ def test_tables_alone_are_kept_by_repair_and_by_runs(
 ) -> None:
     alone, said = tmp_path / "alone", []
     (alone / LAST).mkdir(parents=True)
-    for name in (*TABLES, f"{LAST}/starts.csv"):
+    for name in TABLES:
         shutil.copy(run / name, alone / name)
+    shutil.copy(FIRST / LAST / "starts.csv", alone / LAST)  # as results of version 0.1 are kept
     (alone / "curves.csv.gz").write_bytes(gzip.compress((alone / "curves.csv").read_bytes()))
     (alone / "curves.csv").unlink()
     before = contents(alone)
@@ -253,11 +257,11 @@ def test_rows_of_trainings_that_are_gone_are_set_aside_or_done_again(
         train(made[0], run, trials=1)
     (run / "curves.csv").rename(run / "kept")
     with pytest.raises(UsageError, match=r"curves.csv is missing, and .*summary.csv has rows of 5 trainings"):
-        records.load(run)
+        tables.load(run)
     (run / "kept").rename(run / "curves.csv")
     repair(run, yes=True, say=[].append)
     assert (run / "damaged/summary.csv").read_bytes() == rows
-    assert len(records.load(run).summary) == 5
+    assert len(tables.load(run).summary) == 5
     train(made[0], run)
     assert len((run / "summary.csv").read_bytes().splitlines()) == 11
 
@@ -377,6 +381,6 @@ def test_a_run_from_before_there_were_seals_is_read_and_extended(
     said: list[str] = []
     repair(run, yes=False, say=said.append)
     assert said == [f"{run}: nothing is damaged"]
-    assert len(records.load(run).summary) == 10
+    assert len(tables.load(run).summary) == 10
     train(made[0], run, levels=3)
-    assert len(records.load(run).summary) == 14
+    assert len(tables.load(run).summary) == 14

@@ -126,10 +126,10 @@ def test_an_onnx_convolutional_network_with_batch_norm() -> None:
 
 
 def test_without_a_level_it_is_the_winning_one(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.results.records.winning_level", lambda summary: 1)
+    monkeypatch.setattr("lth.results.statistics.winning_level", lambda summary: 1)
     lth.export(run, 1, None, tmp_path / "t.safetensors")
     assert Ticket.load(tmp_path / "t.safetensors").origin["level"] == 1
-    monkeypatch.setattr("lth.results.records.winning_level", lambda summary: None)
+    monkeypatch.setattr("lth.results.statistics.winning_level", lambda summary: None)
     with pytest.raises(UsageError, match="has no winning level: give --level"):
         lth.export(run, 1, None, tmp_path / "t.safetensors")
 

@@ -20,14 +20,16 @@ from lth import config
 from lth.cli import app
 from lth.errors import UsageError
 from lth.execution import figures as paper_figures
-from lth.execution.figures import Version, draw, figures, make, needed
-from lth.measures import anatomy, weight_movement
+from lth.execution.figures import Version, figures, make, needed
+from lth.measures import histograms
+from lth.measures import tables as measures
 from lth.models import conv, resnet, vgg
-from lth.papers import curves
+from lth.papers import drawing, legends, lottery_ticket
+from lth.papers.drawing import draw
 from lth.papers.setups import Setup, setup
 from lth.plan import plan
-from lth.results import records
-from lth.results.plots import PAPER
+from lth.results import tables
+from lth.results.looks import PAPER
 from test_verify import at_length, papers_values
 from test_verify import make as made
 
@@ -82,9 +84,9 @@ def test_all_figures_that_show_results_are_there() -> None:
 
 
 def test_a_figure_has_all_series_that_were_read_off_it() -> None:
-    for number in {int(curve.figure) for curve in curves.curves()}:
+    for number in {int(curve.figure) for curve in lottery_ticket.paper().curves}:
         shown = [curve for panel in figures()[number].panels for curve in panel.paper]
-        assert shown == [curve for curve in curves.curves() if curve.figure == str(number)]
+        assert shown == [curve for curve in lottery_ticket.paper().curves if curve.figure == str(number)]
     assert {n for n in figures() if not any(p.paper for p in figures()[n].panels)} == {
         15, 16, 19, 20, 21, 22, 23, 24, 26, 27, 28, 29, 30, 31, 37
     }  # fmt: skip
@@ -108,8 +110,8 @@ def test_from_trainings_to_picture(number: int, images: Path, out: Path, small_n
     paths = make(number, version, out, console=QUIET, workers=1, engine="torch")
     assert [path.suffix for path in paths] == [".png", ".svg"] and all(path.stat().st_size > 1000 for path in paths)
     found = figures()[number]
-    runs = {run.setup: records.load(run.folder) for run in needed(found, version, out)}
-    drawn = draw(found, runs, version.said)
+    runs = {run.setup: tables.load(run.folder) for run in needed(found, version, out)}
+    drawn = draw(found, runs, version.text)
     assert len(drawn.axes) == len(found.panels) + len(found.portraits)
     for axes, panel in zip(drawn.axes, found.panels, strict=False):
         labels = axes.get_legend_handles_labels()[1]
@@ -137,7 +139,7 @@ def test_figures_share_their_trainings(images: Path, out: Path, small_networks: 
 def test_a_title_has_room(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Figures of one panel are narrow: the title's end and its number were once outside of them."""
     for name in ("draw_panel", "draw_portrait"):
-        monkeypatch.setattr(paper_figures, name, lambda *_: None)
+        monkeypatch.setattr(drawing, name, lambda *_: None)
     picture = draw(replace(figures()[number], by_test=False), {})
     picture.draw_without_rendering()
     box = picture._suptitle.get_window_extent()  # type: ignore[attr-defined]
@@ -150,16 +152,16 @@ def test_a_legend_stays_below_its_own_panel(length: int) -> None:
     axes = picture.subplots()
     for i in range(6):
         axes.plot([0, 1], [i, i], label="x" * length)
-    paper_figures.legend(axes, handlelength=3)
+    legends.legend(axes, handlelength=3)
     picture.draw_without_rendering()
     assert axes.get_legend().get_window_extent().width < picture.bbox.width
-    assert paper_figures.lines_of(axes) == (3 if length == 5 else 6)
+    assert legends.lines_of(axes) == (3 if length == 5 else 6)
 
 
 def test_a_smaller_version_lies_apart_and_says_so(tmp_path: Path) -> None:
     small, full = (needed(figures()[3], v, tmp_path)[0].folder for v in (Version(scale=0.1, trials=2), Version()))
     assert small == tmp_path / "scale0.1-trials2" / "lenet" and full == tmp_path / "lenet"
-    assert "scale 0.1, trials 2" in Version(scale=0.1, trials=2).said and not Version().said
+    assert "scale 0.1, trials 2" in Version(scale=0.1, trials=2).text and not Version().text
 
 
 def test_an_amount_is_an_option_and_no_setting() -> None:
@@ -216,7 +218,7 @@ def test_what_a_figure_does_not_set_is_a_setting(number: int, setting: str, tmp_
 
 
 def test_levels_go_as_far_as_a_layer_has_weights() -> None:
-    from lth.papers.figures import levels_of
+    from lth.papers.lottery_ticket.figures import levels_of
 
     assert levels_of(setup("lenet", {"prune.rate": 0.8})) < levels_of(setup("lenet", {"prune.rate": 0.6})) < 10
     assert levels_of(setup("lenet", {"model.layers": (25, 9)})) < levels_of(Setup("lenet"))
@@ -240,8 +242,8 @@ def test_the_list_has_a_line_a_figure_that_begins_with_its_number(tmp_path: Path
 
 def test_early_stop_by_test_loss_is_its_minimum(tiny: dict[str, Any], tmp_path: Path) -> None:
     run = lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, pictures=False, console=QUIET)
-    loaded = records.load(run.folder)
-    for _, row in paper_figures.by_test(loaded).summary.iterrows():
+    loaded = tables.load(run.folder)
+    for _, row in drawing.by_test(loaded).summary.iterrows():
         own = loaded.curves[(loaded.curves["level"] == row["level"]) & (loaded.curves["branch"] == row["branch"])]
         best = own.loc[own["test_loss"].idxmin()]
         assert (row["early_stop_iteration"], row["test_accuracy_at_early_stop"]) == (
@@ -252,29 +254,33 @@ def test_early_stop_by_test_loss_is_its_minimum(tiny: dict[str, Any], tmp_path: 
 def test_movement_is_counted_from_the_tensors_and_kept(tiny: dict[str, Any], tmp_path: Path) -> None:
     """Figures 19 and 20: every weight of a layer is in one of two histograms, and the CSV is enough afterwards."""
     folder = lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, pictures=False, console=QUIET).folder
-    table = weight_movement.load(folder, 2, [1])
+    path = measures.compute("movement", folder, levels=2)
+    assert path == folder / "measures/movement.csv"
+    table = measures.read("movement", folder)
+    assert table is not None and set(table["level"]) == {2}
     bins = [str(n) for n in range(1, 41)]
     counts = table[table["kind"] == "movement"].groupby(["layer", "which"], sort=False)[bins].sum().sum(axis=1)
     alive = lth.Ticket.load(folder / "trial-1/level-02/ticket.safetensors").mask["fc1.weight"]
     assert counts["fc1.weight", "in the ticket"] == alive.sum()
     assert counts["fc1.weight", "not in it"] == (~alive).sum()
-    stored = (folder / weight_movement.FILE).read_bytes()
+    stored = path.read_bytes()
     (folder / "trial-1/level-00/trained.safetensors").unlink()
-    pd.testing.assert_frame_equal(weight_movement.load(folder, 2, [1]), table)
-    assert (folder / weight_movement.FILE).read_bytes() == stored
-    with pytest.raises(UsageError, match=r"neither weight_movement.csv nor trial-1/level-00/trained.safetensors"):
-        weight_movement.load(folder, 1, [1])
+    measures.compute("movement", folder, levels=[2], trials=1)
+    assert path.read_bytes() == stored
+    with pytest.raises(UsageError, match=r"does not hold trial-1/level-00/trained\.safetensors"):
+        measures.compute("movement", folder)
+    path.rename(folder / "movement.csv")  # where version 0.1 wrote it
+    old = measures.read("movement", folder)
+    assert old is not None
+    pd.testing.assert_frame_equal(old, table)
 
 
 def test_a_scaled_run_has_its_columns_at_scaled_iterations() -> None:
     assert (
-        paper_figures.scaled_column("test_accuracy_at_30000", config.resolve("resnet18", scale=0.1))
+        drawing.scaled_column("test_accuracy_at_30000", config.resolve("resnet18", scale=0.1))
         == "test_accuracy_at_3000"
     )
-    assert (
-        paper_figures.scaled_column("early_stop_iteration", config.resolve("lenet", scale=0.1))
-        == "early_stop_iteration"
-    )
+    assert drawing.scaled_column("early_stop_iteration", config.resolve("lenet", scale=0.1)) == "early_stop_iteration"
 
 
 def test_the_papers_curves_stand_as_they_are_beside_shorter_trainings() -> None:
@@ -298,17 +304,17 @@ def test_the_papers_lines_have_the_markers_of_ours_where_there_are_several_exper
         ours = {look(line) for line in whole if line.get_color() != PAPER["color"]}
         grey = [look(line) for line in whole if line.get_color() == PAPER["color"]]
         assert len(grey) == len(panel.paper) == 6 and {*grey} == ours and len(ours) == 6
-    assert not any(map(paper_figures._marked, figures()[14].panels))  # one experiment in each
+    assert not any(map(drawing._marked, figures()[14].panels))  # one experiment in each
 
 
 def test_histograms_of_unequal_limits_are_one_where_their_values_are() -> None:
     """Two trials, all of whose weights moved by 0.5, of limits 0.6 and 1.4."""
-    counts = [np.histogram(np.full(1000, 0.5), anatomy.BINS, (0, limit))[0] for limit in (0.6, 1.4)]
-    edges, together = paper_figures.pooled([0.6, 1.4], counts, centred=False)
+    counts = [np.histogram(np.full(1000, 0.5), histograms.BINS, (0, limit))[0] for limit in (0.6, 1.4)]
+    edges, together = histograms.pooled([0.6, 1.4], counts, centred=False)
     assert together.sum() == pytest.approx(2000) and edges[0] == 0 and edges[-1] == 1.4
     assert all(low > 0.45 and high < 0.55 for low, high, n in zip(edges, edges[1:], together, strict=False) if n > 1)
-    even = np.full(anatomy.BINS, 10.0)
-    edges, together = paper_figures.pooled([1.0, 1.0], [even, even], centred=True)
+    even = np.full(histograms.BINS, 10.0)
+    edges, together = histograms.pooled([1.0, 1.0], [even, even], centred=True)
     assert together == pytest.approx(2 * even) and (edges[0], edges[-1]) == (-1, 1)
 
 

@@ -8,25 +8,37 @@ from collections import Counter
 import pytest
 
 from lth import config
-from lth.papers import curves, measure
-from lth.papers.claims import CLAIMS, Claim
+from lth.papers import PAPERS, curves, judging, lottery_ticket, papers
+from lth.papers.behind import behind
+from lth.papers.claims import Claim
 from lth.papers.curves import Key
+from lth.papers.lottery_ticket import series
+from lth.papers.paper import known_setups
 from lth.papers.setups import Setup, differences, experiment, fit, role_of, setup
-from lth.papers.verify import known_setups
+
+PAPER = lottery_ticket.paper()
+CURVES, CLAIMS = PAPER.curves, PAPER.claims
+SETUPS = known_setups(PAPER)
 
 LENET, CONV2 = Setup("lenet"), Setup("conv2")
+
+
+def test_the_registry_names_each_paper_lazily() -> None:
+    assert papers() == (PAPER,) and PAPER.cite == "Frankle & Carbin"
+    assert [entry.make for entry in PAPERS.values()] == ["lth.papers.lottery_ticket:paper"]
+
 
 # -------------------------------------------------------------------------------------------------------------- curves
 
 
 def test_every_point_that_was_read_is_there() -> None:
-    table = curves.table()
+    table = series.table()
     assert len(table) == 19_667
     assert list(table)[:6] == ["figure", "panel", "metric", "series", "linestyle", "level"]
-    assert len(curves.curves()) == 596
-    assert sum(len(curve.x) for curve in curves.curves()) == 19_667
+    assert len(CURVES) == 596
+    assert sum(len(curve.x) for curve in CURVES) == 19_667
     figures = {"1", *map(str, range(3, 15)), "17", "18", "25", *map(str, range(32, 37)), *map(str, range(38, 46))}
-    assert {curve.figure for curve in curves.curves()} == figures
+    assert {curve.figure for curve in CURVES} == figures
 
 
 DEEP_LAYERWISE = setup("resnet18-lr0.01", {"prune.scope": "layerwise"})
@@ -61,18 +73,18 @@ SHOWN = [
 
 @pytest.mark.parametrize(("figure", "panel", "series", "of", "role", "column"), SHOWN)
 def test_what_a_series_shows(figure: str, panel: str, series: str, of: Setup, role: str, column: str) -> None:
-    (curve,) = (c for c in curves.curves() if (c.figure, c.panel, c.series) == (figure, panel, series))
+    (curve,) = (c for c in CURVES if (c.figure, c.panel, c.series) == (figure, panel, series))
     assert (curve.setup, curve.role, curve.column) == (of, role, column)
 
 
 def test_figure_38s_line_is_figure_7s_whatever_its_legend_says() -> None:
-    own = [c for c in curves.curves() if (c.setup, c.role, c.column) == (VGG, "ticket", AT_112K)]
+    own = [c for c in CURVES if (c.setup, c.role, c.column) == (VGG, "ticket", AT_112K)]
     seven, thirty_eight = (next(c for c in own if c.figure == figure) for figure in ("7", "38"))
     assert thirty_eight.mean[:20] == pytest.approx(seven.mean[:20], abs=1e-5)
 
 
 def test_no_two_series_of_a_figure_are_the_same() -> None:
-    found = Counter((c.figure, c.panel, c.setup, c.role, c.column, c.percent) for c in curves.curves())
+    found = Counter((c.figure, c.panel, c.setup, c.role, c.column, c.percent) for c in CURVES)
     assert [key for key, n in found.items() if n > 1] == []
 
 
@@ -82,15 +94,15 @@ def test_levels_have_the_densities_of_the_experiment() -> None:
         CONV2: [(38_592 * 0.9**k + 4_259_840 * 0.8**k + 2_560 * 0.9**k) / 4_300_992 for k in range(23)],
         Setup("vgg19"): [(20_018_880 * 0.8**k + 5_120) / 20_024_000 for k in range(31)],
     }.items():
-        curve = next(c for c in curves.curves() if c.level and c.setup == of and c.role == "ticket")
+        curve = next(c for c in CURVES if c.level and c.setup == of and c.role == "ticket")
         for level, percent in zip(curve.level, curve.x, strict=True):
             assert level >= len(densities) or percent == pytest.approx(100 * densities[level], rel=2e-3)
 
 
 def test_bars_hold_their_means_and_are_these_where_none_is_drawn() -> None:
-    for curve in curves.curves():
+    for curve in CURVES:
         assert all(low <= mean <= high for low, mean, high in zip(curve.low, curve.mean, curve.high, strict=True))
-    curve = curves.by_density()[Key(LENET, "ticket", "early_stop_iteration")]
+    curve = curves.by_density(PAPER)[Key(LENET, "ticket", "early_stop_iteration")]
     assert (curve.mean[0], curve.low[0], curve.high[0]) == (4401.0, 2101.0, 5701.0)
 
 
@@ -98,12 +110,12 @@ def test_bars_hold_their_means_and_are_these_where_none_is_drawn() -> None:
 
 
 def test_every_setup_of_the_paper_is_itself_and_no_other() -> None:
-    assert len(known_setups()) == 121
-    for of in known_setups():
-        assert fit(experiment(of), known_setups()) == fit(experiment(of), [of])
-        assert fit(experiment(of), known_setups()).setup == of
+    assert len(SETUPS) == 121
+    for of in SETUPS:
+        assert fit(experiment(of), SETUPS) == fit(experiment(of), [of])
+        assert fit(experiment(of), SETUPS).setup == of
     presets = {name for name in config.presets() if name not in ("lenet-fashion", "conv6-256")}
-    assert presets <= {of.preset for of in known_setups()}
+    assert presets <= {of.preset for of in SETUPS}
 
 
 @pytest.mark.parametrize(
@@ -116,7 +128,7 @@ def test_every_setup_of_the_paper_is_itself_and_no_other() -> None:
 )
 def test_what_changes_nothing_changes_nothing(settings: list[str]) -> None:
     run = config.resolve("lenet", settings, trials=2, levels=3, branches="reinit:3")
-    assert fit(run, known_setups()).setup == LENET and differences(run, LENET) == {}
+    assert fit(run, SETUPS).setup == LENET and differences(run, LENET) == {}
 
 
 @pytest.mark.parametrize(
@@ -135,7 +147,7 @@ def test_what_changes_nothing_changes_nothing(settings: list[str]) -> None:
 def test_another_experiment_is_none_of_the_papers(
     source: str, settings: list[str], nearest: Setup | None, keys: set[str]
 ) -> None:
-    found = fit(config.resolve(source, settings, levels=2), known_setups())
+    found = fit(config.resolve(source, settings, levels=2), SETUPS)
     assert found.setup is None
     assert nearest is None or found.nearest == nearest
     assert {*(found.differs or {})} == keys
@@ -144,7 +156,7 @@ def test_another_experiment_is_none_of_the_papers(
 def test_a_ladder_cut_short_is_the_same_ladder() -> None:
     rates = [0.025 * n for n in range(1, 6)]
     run = config.resolve("lenet-oneshot", {"prune.rates": [round(rate, 3) for rate in rates]}, levels=5)
-    assert fit(run, known_setups()).setup == Setup("lenet-oneshot")
+    assert fit(run, SETUPS).setup == Setup("lenet-oneshot")
 
 
 @pytest.mark.parametrize(
@@ -160,7 +172,7 @@ def test_a_ladder_cut_short_is_the_same_ladder() -> None:
 def test_the_same_at_another_length(
     source: str, settings: list[str], scale: float | None, iterations: tuple[int, int], scheduled: bool
 ) -> None:
-    found = fit(config.resolve(source, settings, scale=scale), known_setups())
+    found = fit(config.resolve(source, settings, scale=scale), SETUPS)
     assert (found.setup, found.iterations, found.scheduled) == (Setup(source), iterations, scheduled)
     assert found.shorter == (iterations[1] < iterations[0])
 
@@ -178,7 +190,7 @@ def test_roles_are_played_by_rules_and_not_by_names() -> None:
         {"name": "mine", "mask": "random", "start": "fresh"},
     ]
     run = config.resolve(config.read("lenet") | {"branch": branches})
-    roles = {branch.name: role_of(run, branch.name, curves.roles()) for branch in run.branch}
+    roles = {branch.name: role_of(run, branch.name, curves.roles(PAPER)) for branch in run.branch}
     assert roles == {
         "reinit": None, "anew": "reinit", "random-mask": "random-mask", "noise-0.5": "noise-0.5", "loud": "noise-3",
         "noise-0.7": None, "sampled": "sampled", "prune-at-0": "prune-at-0", "mine": None,
@@ -190,35 +202,31 @@ def test_roles_are_played_by_rules_and_not_by_names() -> None:
 
 def test_curves_behind_a_run_are_those_of_its_branches() -> None:
     run = config.resolve("lenet", branches="reinit:3,random-mask:1,noise-0.5")
-    found = curves.behind(run, "test_accuracy_at_early_stop")
-    assert [(c.figure, c.role, c.label) for c in found] == [
-        ("4", "ticket", "the paper"),
-        ("4", "reinit", "the paper: reinit"),
-        ("1", "random-mask", "the paper: random-mask"),
-    ]  # fmt: skip
-    assert [c.role for c in curves.behind(run, "test_accuracy_at_early_stop", "25")] == [
+    found = behind(PAPER, run, "test_accuracy_at_early_stop")
+    assert [(c.figure, c.role) for c in found] == [("4", "ticket"), ("4", "reinit"), ("1", "random-mask")]
+    assert [c.role for c in behind(PAPER, run, "test_accuracy_at_early_stop", "25")] == [
         "ticket",
         "reinit",
         "noise-0.5",
     ]
-    assert [c.figure for c in curves.behind(run, "final_test_accuracy")] == ["4", "4", "14"]
-    assert curves.behind(run, "seconds") == []
-    assert curves.behind(config.resolve("lenet-fashion"), "test_accuracy_at_early_stop") == []
+    assert [c.figure for c in behind(PAPER, run, "final_test_accuracy")] == ["4", "4", "14"]
+    assert behind(PAPER, run, "seconds") == []
+    assert behind(PAPER, config.resolve("lenet-fashion"), "test_accuracy_at_early_stop") == []
 
 
 def test_curves_behind_a_run_of_another_length_are_those_that_can_be_compared() -> None:
     run = config.resolve("conv2", scale=0.5)
-    ticket, reinit = curves.behind(run, "test_accuracy_at_early_stop")
+    ticket, reinit = behind(PAPER, run, "test_accuracy_at_early_stop")
     assert ticket.level[-1] == 22 and reinit.level[-1] == 14  # later ones stop after 10,000
-    assert curves.behind(config.resolve("lenet", scale=0.02), "early_stop_iteration") == []
-    assert [c.role for c in curves.behind(run, "early_stop_iteration")] == ["ticket", "reinit"]
-    assert curves.behind(run, "final_test_accuracy") == []
+    assert behind(PAPER, config.resolve("lenet", scale=0.02), "early_stop_iteration") == []
+    assert [c.role for c in behind(PAPER, run, "early_stop_iteration")] == ["ticket", "reinit"]
+    assert behind(PAPER, run, "final_test_accuracy") == []
     run = config.resolve("resnet18", scale=0.5)
-    assert curves.behind(run, "test_accuracy_at_30000") == curves.behind(run, "val_accuracy_at_early_stop") == []
+    assert behind(PAPER, run, "test_accuracy_at_30000") == behind(PAPER, run, "val_accuracy_at_early_stop") == []
 
 
 def test_a_part_of_a_curve_goes_no_further_than_the_run() -> None:
-    (curve,) = curves.behind(config.resolve("lenet", branches=""), "early_stop_iteration")
+    (curve,) = behind(PAPER, config.resolve("lenet", branches=""), "early_stop_iteration")
     cut = curves.part(curve, [100.0, 80.04, 51.28])
     assert (
         cut.level == (0, 1, 2, 3) and cut.mean == curve.mean[:4] and cut.x == curve.x[:4] and cut.high == curve.high[:4]
@@ -227,13 +235,10 @@ def test_a_part_of_a_curve_goes_no_further_than_the_run() -> None:
 
 
 def test_curves_by_iteration() -> None:
-    found = curves.by_iteration(config.resolve("lenet"), "val_loss")
-    assert [(c.percent, c.role) for c in found].count((21.1, "ticket")) == 1
-    assert {(c.percent, c.role) for c in found} >= {(1.9, "ticket"), (51.3, "reinit"), (100.0, "ticket")}
-    loss = next(c for c in found if (c.percent, c.role) == (21.1, "ticket"))
+    shown = [c for c in CURVES if not c.level and (c.setup, c.column) == (LENET, "val_loss")]
+    assert {(c.percent, c.role) for c in shown} >= {(1.9, "ticket"), (51.3, "reinit"), (100.0, "ticket")}
+    loss = next(c for c in shown if (c.percent, c.role) == (21.1, "ticket"))
     assert min(zip(loss.mean, loss.x, strict=True))[1] == pytest.approx(3801, abs=1)
-    assert curves.by_iteration(config.resolve("lenet", scale=0.1), "val_loss") == []
-    assert curves.by_iteration(config.resolve("conv2"), "val_loss") == []
 
 
 # -------------------------------------------------------------------------------------------------------------- claims
@@ -279,7 +284,7 @@ VALUES = [  # as worked out by hand from the plotted means
 @pytest.mark.parametrize(("id", "preset", "values"), VALUES)
 def test_the_papers_figures_give_what_they_give(id: str, preset: str, values: list[float]) -> None:
     (claim,) = (claim for claim in CLAIMS if (claim.id, claim.setup) == (id, Setup(preset)))
-    found = [measure.figure_value(check, claim.setup, claim.figures) for check in claim.checks]
+    found = [judging.figure_value(PAPER, check, claim.setup, claim.figures) for check in claim.checks]
     for check, value, wanted in zip(claim.checks, found, values, strict=True):
         assert value == pytest.approx(
             wanted, abs=6e-3 if check.kind == "times" else 1.5e-3 if "I.4" in claim.section else 8e-5
@@ -296,12 +301,12 @@ def test_the_claims_are_all_there_and_once_each() -> None:
     assert [key for key, n in found.items() if n > 1] == []
 
 
-@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: f"{claim.id} {claim.setup.said}")
+@pytest.mark.parametrize("claim", CLAIMS, ids=lambda claim: f"{claim.id} {claim.setup.text}")
 def test_a_claim_says_which_levels_it_means(claim: Claim) -> None:
     """What is measured has a figure to be near to, and the percent that it is said to be at is that of its level."""
     assert bool(claim.checks) != bool(claim.lacks) and claim.text
     for check in claim.checks:
-        figure = measure.figure_value(check, claim.setup, claim.figures)
+        figure = judging.figure_value(PAPER, check, claim.setup, claim.figures)
         assert figure is not None or check.rules == ("same",)
         if figure is not None and "above" in check.rules:
             assert figure > check.null  # the paper's own figure is on the side that it claims
@@ -312,6 +317,6 @@ def test_a_claim_says_which_levels_it_means(claim: Claim) -> None:
 
 def ladder(of: Setup) -> dict[int, float]:
     """The percent of weights at each level of an experiment."""
-    known = [c for c in curves.curves() if c.level]
+    known = [c for c in CURVES if c.level]
     own = [c for c in known if c.setup == of] or [c for c in known if c.setup.preset == of.preset]
     return {0: 100.0, **{level: x for c in own for level, x in zip(c.level, c.x, strict=True)}}

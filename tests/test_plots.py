@@ -18,7 +18,9 @@ from PIL import Image
 
 from lth import config
 from lth.errors import LthError
-from lth.results import plots, records
+from lth.papers import behind
+from lth.results import captions, looks, panels, plots, records, tables
+from lth.results.series import Series, pick_levels
 from test_records import density_of, make_run, training
 
 
@@ -54,7 +56,7 @@ def synthetic(
                 )
     rows = {place: row | (changes or {}).get(place, {}) for place, row in rows.items() if place not in without}
     settings = {"branch": [{"name": "reinit", "count": reinits}] if reinits else []} | settings
-    return records.load(make_run(folder, rows, curves or curve(), **settings))
+    return tables.load(make_run(folder, rows, curves or curve(), **settings))
 
 
 def bars(axes: Axes) -> dict[str, tuple[np.ndarray, np.ndarray]]:
@@ -149,11 +151,11 @@ def test_figures_and_files(tmp_path: Path) -> None:
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     run = synthetic(tmp_path / "run", levels=1, trials=2)
     figure = plots.by_density_figure([run], ["early_stop_iteration"])
-    svg = plots.save(figure, tmp_path / "here")[1].read_bytes()
+    svg = panels.save(figure, tmp_path / "here")[1].read_bytes()
     code = (
-        "import sys; from pathlib import Path; from lth import plots, records\n"
-        "figure = plots.by_density_figure([records.load(sys.argv[1])], ['early_stop_iteration'])\n"
-        "plots.save(figure, Path(sys.argv[2])); assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
+        "import sys; from pathlib import Path; from lth.results import panels, plots, tables\n"
+        "figure = plots.by_density_figure([tables.load(sys.argv[1])], ['early_stop_iteration'])\n"
+        "panels.save(figure, Path(sys.argv[2])); assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(run.folder), str(tmp_path / "there")], check=True)
     assert (tmp_path / "there.svg").read_bytes() == svg
@@ -214,7 +216,7 @@ def test_the_smallest_runs(tmp_path: Path, trials: int, levels: int) -> None:
 def test_where_every_trial_diverged_there_is_nothing_to_draw(tmp_path: Path) -> None:
     run = synthetic(tmp_path / "run", 1, 0, changes={(1, 0, "ticket"): {"status": "diverged"}})
     assert plots.draw([run], tmp_path / "figures") == []
-    assert plots.draw([records.load(make_run(tmp_path / "new", {}))], tmp_path / "figures") == []
+    assert plots.draw([tables.load(make_run(tmp_path / "new", {}))], tmp_path / "figures") == []
 
 
 # ------------------------------------------------------------------------------------------------------------ overlays
@@ -229,7 +231,7 @@ def test_resetting_beside_continued_training(tmp_path: Path) -> None:
         for label in ("ticket", "continued")[: level + 1]
     }
     folder = make_run(tmp_path / "continued", rows, curve(), name="lenet-continued", strategy="continued", branch=[])
-    drawn = plots.figures([reset, records.load(folder)])
+    drawn = plots.figures([reset, tables.load(folder)], behind.series)
     (axes,) = drawn["early-stop-iteration"].axes
     series = bars(axes)
     both = ["lenet: ticket", "lenet: reinit", "lenet-continued: ticket", "lenet-continued: continued"]
@@ -243,23 +245,23 @@ def test_resetting_beside_continued_training(tmp_path: Path) -> None:
         "lenet: mean (min-max) of 3 trials, 50,000 iterations "
         "lenet-continued: mean (min-max) of 2 trials, 50,000 iterations"
     )
-    alone = plots.figures([records.load(folder)])["early-stop-iteration"]
+    alone = plots.figures([tables.load(folder)])["early-stop-iteration"]
     assert list(bars(alone.axes[0])) == ["ticket", "continued"]
 
 
 def test_runs_of_one_name_are_told_apart_by_their_folders(tmp_path: Path) -> None:
     runs = [synthetic(tmp_path / name, 1, 0, scale=scale) for name, scale in [("a", 1.0), ("b", 1.0), ("c", 0.5)]]
-    assert plots.run_names(runs) == ["a", "b", "c"]
-    assert plots.run_names(runs[::2]) == ["lenet", "lenet-scale0.5"]
-    assert plots.run_names(runs[:1]) == ["lenet"]
-    assert plots.run_names([runs[0], runs[0]]) == [str(tmp_path / "a")] * 2
+    assert captions.run_names(runs) == ["a", "b", "c"]
+    assert captions.run_names(runs[::2]) == ["lenet", "lenet-scale0.5"]
+    assert captions.run_names(runs[:1]) == ["lenet"]
+    assert captions.run_names([runs[0], runs[0]]) == [str(tmp_path / "a")] * 2
 
 
 def test_ten_runs_fit_one_figure(tmp_path: Path) -> None:
     runs = [synthetic(tmp_path / f"lr-{i}", 2, 1, reinits=1, name=f"lr-{i}") for i in range(10)]
     figure = plots.by_density_figure(runs, ["early_stop_iteration"])
     figure.draw_without_rendering()
-    assert figure.axes[0].bbox.height / figure.dpi > 0.7 * plots.PANEL[1]
+    assert figure.axes[0].bbox.height / figure.dpi > 0.7 * panels.PANEL[1]
     assert len(plots.by_iteration_figure(runs, "test_loss").axes) == 10
 
 
@@ -273,17 +275,17 @@ def grey(colour: str) -> float:
 
 def test_families_differ_without_colour() -> None:
     names = ["ticket", "continued", "random-mask", "reinit", "noise-0.5", "noise-2", "resampled"]
-    looks = {name: plots.family_look(name, names) for name in names}
+    families = {name: looks.family_look(name, names) for name in names}
     for part in ("color", "marker", "linestyle"):
-        assert len({look[part] for look in looks.values()}) == len(names)
-    assert plots.family_look("reinit") == looks["reinit"]  # the same in every figure
-    runs = [plots.run_look(i, "ticket") for i in range(14)]
+        assert len({look[part] for look in families.values()}) == len(names)
+    assert looks.family_look("reinit") == families["reinit"]  # the same in every figure
+    runs = [looks.run_look(i, "ticket") for i in range(14)]
     assert len({(look["color"], look["marker"]) for look in runs}) == 14
-    assert plots.run_look(1, "reinit")["linestyle"] == looks["reinit"]["linestyle"]
+    assert looks.run_look(1, "reinit")["linestyle"] == families["reinit"]["linestyle"]
 
 
 def test_levels_go_from_dark_to_light() -> None:
-    greys = [grey(plots.level_look(i, 8)["color"]) for i in range(8)]
+    greys = [grey(looks.level_look(i, 8)["color"]) for i in range(8)]
     assert greys == sorted(greys)
     assert greys[-1] < 0.8  # shows on white
 
@@ -295,20 +297,20 @@ def test_ticks_of_the_percent_axis_do_not_overlap(width: float, log: bool) -> No
     axes = figure.subplots()
     percents = [100 * density_of(level) for level in range(34)]
     axes.plot(percents, percents)
-    plots.percent_axis(axes, percents, log)
+    panels.percent_axis(axes, percents, log)
     figure.draw_without_rendering()
     boxes = [label.get_window_extent() for label in axes.get_xticklabels()]
     assert len(boxes) >= 3
     assert all(a.x1 < b.x0 for a, b in itertools.pairwise(boxes))
     assert axes.get_xticklabels()[0].get_text() == "100"
-    assert {tick.get_text() for tick in axes.get_xticklabels()} <= {plots.percent_said(p) for p in percents}
+    assert {tick.get_text() for tick in axes.get_xticklabels()} <= {captions.format_percent(p) for p in percents}
     left, right = axes.get_xlim()
     assert left > 100 > percents[-1] > right
     assert axes.get_xscale() == ("log" if log else "linear")
 
 
 def test_percent_said() -> None:
-    said = [plots.percent_said(100 * density) for density in (1, 0.8, 0.512345, 0.0687, 0.00995, 0.0041, 0.00091)]
+    said = [captions.format_percent(100 * density) for density in (1, 0.8, 0.512345, 0.0687, 0.00995, 0.0041, 0.00091)]
     assert said == ["100", "80.0", "51.2", "6.9", "1.0", "0.41", "0.091"]
 
 
@@ -323,12 +325,12 @@ def test_percent_said() -> None:
     ],
 )
 def test_a_readable_selection_of_levels(levels: range, winning: int | None, picked: list[int]) -> None:
-    assert plots.pick_levels(levels, winning) == picked
+    assert pick_levels(levels, winning) == picked
 
 
 def test_the_papers_curves_lie_behind_ours_and_go_no_further(tmp_path: Path) -> None:
     run = synthetic(tmp_path / "run", levels=3, reinits=1)
-    (axes,) = plots.figures([run])["early-stop-iteration"].axes
+    (axes,) = plots.figures([run], behind.series)["early-stop-iteration"].axes
     drawn = {str(line.get_label()): line for line in axes.lines}
     paper, reinit = drawn["the paper"], drawn["the paper: reinit"]
     assert np.allclose(paper.get_xydata()[:, 1], [4401, 4721, 4081, 3601], atol=1)
@@ -337,13 +339,14 @@ def test_the_papers_curves_lie_behind_ours_and_go_no_further(tmp_path: Path) -> 
     ours = [container.lines[0] for container in axes.containers if isinstance(container, ErrorbarContainer)]
     assert max(paper.get_zorder(), reinit.get_zorder()) < min(line.get_zorder() for line in ours)
     assert to_hex(str(paper.get_color())) == to_hex("0.6")
-    assert "the paper" in texts(plots.figures([run])["overview"])
+    assert "the paper" in texts(plots.figures([run], behind.series)["overview"])
+    assert "the paper" not in texts(plots.figures([run])["overview"])
 
 
 def test_other_experiments_have_nothing_of_the_papers_behind_them(tmp_path: Path) -> None:
     recipe = config.read("lenet")["recipe"] | {"lr": 0.001}
     run = synthetic(tmp_path / "run", recipe=recipe)
-    assert "the paper" not in texts(plots.figures([run])["overview"])
+    assert "the paper" not in texts(plots.figures([run], behind.series)["overview"])
 
 
 def test_a_collapsed_branch_does_not_press_the_others_together(tmp_path: Path) -> None:
@@ -364,7 +367,7 @@ def test_no_curve_is_cut_off_whole() -> None:
     x = np.linspace(100, 1, 12)
     means = [np.linspace(0.98, 0.985, 12), np.linspace(0.975, 0.98, 12), np.linspace(0.96, 0.5, 12)]
     axes = Figure().subplots()
-    plots.focus(axes, [plots.Series("", x, mean, mean, mean) for mean in means])
+    panels.focus(axes, [Series("", x, mean, mean, mean) for mean in means])
     assert 0.5 < axes.get_ylim()[0] < 0.96
 
 
@@ -392,8 +395,8 @@ def test_a_collapsed_level_at_the_end_of_its_curve_stays_in_sight() -> None:
     axes = Figure().subplots()
     x = np.arange(1, 2001, 100.0)
     ends = [0.97, 0.98, 0.96, 0.93]
-    series = [plots.Series("", x, 0.1 + (end - 0.1) * (x > 1), x, x) for end in ends]
-    plots.zoom(axes, series, 2000)
+    curves = [Series("", x, 0.1 + (end - 0.1) * (x > 1), x, x) for end in ends]
+    panels.zoom(axes, curves, 2000)
     assert axes.get_ylim()[0] < 0.93
     assert axes.get_ylim()[0] > 0.9
 
@@ -401,8 +404,8 @@ def test_a_collapsed_level_at_the_end_of_its_curve_stays_in_sight() -> None:
 def test_the_papers_curve_stands_behind_ours() -> None:
     axes = Figure().subplots()
     x = np.array([100.0, 80.0, 64.0])
-    ours = plots.Series("ticket", x, x, x - 1, x + 1, plots.family_look("ticket"))
-    plots.draw_bars(axes, [plots.Series("paper", x, x, x - 2, x + 2, plots.PAPER), ours])
+    ours = Series("ticket", x, x, x - 1, x + 1, looks.family_look("ticket"))
+    panels.draw_bars(axes, [Series("paper", x, x, x - 2, x + 2, looks.PAPER), ours])
     paper, ticket = (container.lines[0] for container in axes.containers)
     assert paper.get_zorder() < ticket.get_zorder()
     assert to_hex(paper.get_color()) == to_hex("0.6")
@@ -410,7 +413,7 @@ def test_the_papers_curve_stands_behind_ours() -> None:
 
 
 def test_quantities_in_words() -> None:
-    assert plots.said("test_accuracy_at_30000") == "test accuracy at iteration 30,000"
-    assert plots.said("val_accuracy_at_101") == "validation accuracy at iteration 101"
-    assert plots.said("test_accuracy_at_early_stop") == "test accuracy at early stop"
-    assert plots.said("seconds") == "seconds"
+    assert captions.quantity_label("test_accuracy_at_30000") == "test accuracy at iteration 30,000"
+    assert captions.quantity_label("val_accuracy_at_101") == "validation accuracy at iteration 101"
+    assert captions.quantity_label("test_accuracy_at_early_stop") == "test accuracy at early stop"
+    assert captions.quantity_label("seconds") == "seconds"

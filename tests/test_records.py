@@ -19,7 +19,7 @@ from rich.console import Console
 
 from lth import config
 from lth.errors import UsageError
-from lth.results import records
+from lth.results import records, statistics, tables, terminal
 
 REPORTED = ["test_accuracy_at_101", "val_accuracy_at_101"]
 
@@ -103,7 +103,7 @@ def run(tmp_path: Path) -> Path:
 
 
 def test_rows_stand_by_trial_level_branch_and_iteration(run: Path) -> None:
-    assert records.write(run) == 6 + 16
+    assert tables.write(run) == 6 + 16
     with (run / "summary.csv").open(newline="") as file:
         header, *rows = csv.reader(file)
     assert header == [*records.PLACE, *records.RESULTS, *REPORTED, *records.EFFORT]
@@ -140,14 +140,14 @@ def test_numbers_pass_through_as_they_are_written(tmp_path: Path) -> None:
     numbers = {"final_train_accuracy": 1.0, "val_loss_at_early_stop": 5e-324, "density": 0.1 + 0.2, "seconds": 1e22}
     rows = {(1, 0, "ticket"): training(0, **numbers, val_accuracy_at_early_stop=None)}
     run = make_run(tmp_path / "run", rows, CURVE + "201,1e-05,1.0,0.30000000000000004,1.0\n")
-    records.write(run)
+    tables.write(run)
     row = next(csv.DictReader((run / "summary.csv").read_text().splitlines()))
     assert [row[name] for name in numbers] == ["1.0", "5e-324", "0.30000000000000004", "1e+22"]
     assert row["val_accuracy_at_early_stop"] == row["val_accuracy_at_101"] == ""
     assert "files" not in row
     last = (run / "curves.csv").read_text().splitlines()[-1]
     assert last == "1,0,ticket,0.30000000000000004,201,1e-05,1.0,0.30000000000000004,1.0"
-    loaded = records.load(run)
+    loaded = tables.load(run)
     assert loaded.summary["val_loss_at_early_stop"][0] == 5e-324
     assert loaded.curves["test_loss"].iloc[-1] == 0.1 + 0.2
 
@@ -157,62 +157,62 @@ def test_evaluations_are_sorted_by_number(tmp_path: Path) -> None:
     run = make_run(
         tmp_path / "run", {(1, 0, "ticket"): training(0)}, "\n".join([header, second, "21,1,1,,", first, ""])
     )
-    assert records.load(run).curves["iteration"].tolist() == [1, 21, 101]
+    assert tables.load(run).curves["iteration"].tolist() == [1, 21, 101]
 
 
 def test_made_again_the_tables_are_the_same_bytes(run: Path, tmp_path: Path) -> None:
-    records.write(run)
+    tables.write(run)
     first = [(run / name).read_bytes() for name in ("summary.csv", "curves.csv")]
     before = sorted(run.iterdir())
-    records.write(run)
+    tables.write(run)
     assert sorted(run.iterdir()) == before  # nothing is left beside
     for path in before[:-1]:
         if path.suffix == ".csv":
             path.unlink()
     moved = shutil.copytree(run, tmp_path / "elsewhere")
-    records.load(moved)
+    tables.load(moved)
     assert [(moved / name).read_bytes() for name in ("summary.csv", "curves.csv")] == first
 
 
 def test_unfinished_and_foreign_folders_are_passed_over(run: Path) -> None:
-    count = records.write(run)
+    count = tables.write(run)
     for name in ("trial-1/.level-03", "trial-1/level-02/.reinit-1", ".trial-3/level-00", "trial-1/level-02/Notes"):
         shutil.copytree(run / "trial-1/level-10", run / name)
     (run / "trial-2/level-03").mkdir()
-    assert records.write(run) == count
+    assert tables.write(run) == count
 
 
 def test_continued_training_stands_beside_the_tickets(tmp_path: Path) -> None:
     rows = {(1, level, label): training(level) for level in (0, 1) for label in ("ticket", "continued")[: level + 1]}
-    summary = records.load(make_run(tmp_path / "run", rows, strategy="continued")).summary
+    summary = tables.load(make_run(tmp_path / "run", rows, strategy="continued")).summary
     assert list(summary["branch"]) == ["ticket", "ticket", "continued"]
 
 
 def test_a_training_that_ends_while_tables_are_made_is_in_them(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = records.load(run).summary
+    whole = tables.load(run).summary
     last = max(run.glob("trial-1/level-*"))
     last.rename(run / "later")
-    records.write(run)
-    make, calls = records.tables, []
+    tables.write(run)
+    make, calls = tables.texts, []
 
     def slow(*given: Any) -> dict[str, str]:
         calls.append(1)
         made = make(*given)
         if len(calls) == 1:
             (run / "later").rename(last)
-            records.write(run)  # as a run does that ends now
+            tables.write(run)  # as a run does that ends now
         return made
 
-    monkeypatch.setattr(records, "tables", slow)
+    monkeypatch.setattr(tables, "texts", slow)
     (run / "summary.csv").write_text((run / "summary.csv").read_text().replace(",done,", ",gone,", 1))
-    assert len(records.load(run).summary) == len(whole)
+    assert len(tables.load(run).summary) == len(whole)
     assert (run / "summary.csv").read_text().count("\n") == len(whole) + 1
 
 
 def test_collect_reads_without_writing(run: Path) -> None:
-    collected = records.collect(run)
+    collected = tables.collect(run)
     assert not list(run.glob("*.csv"))
-    loaded = records.load(run)
+    loaded = tables.load(run)
     pd.testing.assert_frame_equal(collected.summary, loaded.summary)
     pd.testing.assert_frame_equal(collected.curves, loaded.curves)
     assert loaded.experiment.name == "lenet"
@@ -220,26 +220,26 @@ def test_collect_reads_without_writing(run: Path) -> None:
 
 
 def test_three_files_are_enough_and_curves_may_be_packed(run: Path, tmp_path: Path) -> None:
-    whole = records.load(run)
+    whole = tables.load(run)
     folder = tmp_path / "results"
     folder.mkdir()
     for name in ("experiment.toml", "summary.csv"):
         shutil.copy(run / name, folder)
     (folder / "curves.csv.gz").write_bytes(gzip.compress((run / "curves.csv").read_bytes()))
     (folder / "environment.json").write_text('{"threads": 2}')
-    read = records.load(folder)
+    read = tables.load(folder)
     pd.testing.assert_frame_equal(read.curves, whole.curves)
     assert read.environment == {"threads": 2}
-    assert records.write(folder) == 0
+    assert tables.write(folder) == 0
     assert not (folder / "curves.csv").exists()
 
 
 def test_tables_grow_with_the_run_and_never_lose_rows(run: Path) -> None:
-    assert len(records.load(run).summary) == 22
+    assert len(tables.load(run).summary) == 22
     shutil.copytree(run / "trial-1/level-00", run / "trial-3/level-00")
-    assert len(records.load(run).summary) == 23
+    assert len(tables.load(run).summary) == 23
     shutil.rmtree(run / "trial-10")  # as where someone keeps the tables and a few tickets
-    assert len(records.load(run).summary) == 23
+    assert len(tables.load(run).summary) == 23
 
 
 def test_rebuilding_is_cheap(tmp_path: Path) -> None:
@@ -247,7 +247,7 @@ def test_rebuilding_is_cheap(tmp_path: Path) -> None:
     labels = ["ticket", *(f"reinit-{n}" for n in range(1, 20))]
     rows = {(1, level, label): training(level) for level in range(5) for label in labels}
     run = make_run(tmp_path / "run", rows, CURVE.splitlines(keepends=True)[0] + lines)
-    code = "import sys, time; from lth import records; t = time.process_time(); records.write(sys.argv[1])\n"
+    code = "import sys, time; from lth.results import tables; t = time.process_time(); tables.write(sys.argv[1])\n"
     code += "print(time.process_time() - t); assert 'torch' not in sys.modules"
     out = subprocess.run([sys.executable, "-c", code, str(run)], capture_output=True, text=True, check=True)
     assert float(out.stdout) < 10 * 100 / 3000  # ten seconds for 3,000 trainings
@@ -271,12 +271,12 @@ def test_rebuilding_is_cheap(tmp_path: Path) -> None:
     ],
 )
 def test_damaged_files_are_named_with_what_to_do(run: Path, name: str, text: str | tuple | None, said: str) -> None:
-    records.write(run)
+    tables.write(run)
     old = (run / name).read_text() if (run / name).exists() else ""
     text = old[:-3] if text is None else old.replace(*text, 1) if isinstance(text, tuple) else text
     (run / name).write_text(text)
     with pytest.raises(UsageError) as error:
-        records.load(run)
+        tables.load(run)
     assert said in str(error.value)
     assert str(run / name) in str(error.value)
 
@@ -293,22 +293,22 @@ def test_damaged_files_are_named_with_what_to_do(run: Path, name: str, text: str
 def test_tables_that_are_not_what_the_trainings_make_are_made_again(
     run: Path, name: str, old: str, new: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    records.write(run)
+    tables.write(run)
     right = (run / name).read_text()
     assert old in right
     (run / name).write_text(right.replace(old, new, 1))
-    found = records.load(run)
+    found = tables.load(run)
     assert (run / name).read_text() == right
     assert f"{run / name} was not what the trainings' own files make" in caplog.text
-    pd.testing.assert_frame_equal(found.summary, records.collect(run).summary)
+    pd.testing.assert_frame_equal(found.summary, tables.collect(run).summary)
 
 
 def test_tables_of_other_trainings_are_refused(run: Path) -> None:
-    records.write(run)
+    tables.write(run)
     text = (run / "summary.csv").read_text()
     (run / "summary.csv").write_text(text.replace("\n1,0,ticket", "\n7,0,ticket", 1))
     with pytest.raises(UsageError, match=r"summary.csv is damaged: its rows are of other trainings"):
-        records.load(run)
+        tables.load(run)
 
 
 @pytest.mark.parametrize(
@@ -327,36 +327,36 @@ def test_a_damaged_training_is_named(run: Path, name: str, text: str | None) -> 
     path = run / "trial-2/level-10" / name
     path.unlink() if text is None else path.write_text(text)
     with pytest.raises(UsageError, match=r"level-10.* is damaged: .*`lth repair .*/run` says what can be done"):
-        records.load(run)
+        tables.load(run)
     assert not (run / "curves.csv").exists()
     assert not [path for path in run.iterdir() if path.name.startswith(".")]
 
 
 def test_a_packed_table_that_is_cut_off(run: Path) -> None:
-    records.write(run)
+    tables.write(run)
     packed = gzip.compress((run / "curves.csv").read_bytes())
     (run / "curves.csv").unlink()
     (run / "curves.csv.gz").write_bytes(packed[: len(packed) // 2])
     with pytest.raises(UsageError, match=r"curves.csv.gz is damaged"):
-        records.load(run)
+        tables.load(run)
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"nowhere is no run's folder: it does not exist"):
-        records.load(tmp_path / "nowhere")
+        tables.load(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"holds no experiment.toml"):
-        records.load(tmp_path)
+        tables.load(tmp_path)
 
 
 def test_a_run_of_which_nothing_is_finished(tmp_path: Path) -> None:
-    run = records.load(make_run(tmp_path / "run", {}))
+    run = tables.load(make_run(tmp_path / "run", {}))
     assert run.summary.empty and list(run.curves.columns) == list(records.CURVES)
-    assert records.headline_table(run) == []
-    assert records.winning_level(run.summary) is None
+    assert terminal.headline_table(run) == []
+    assert statistics.winning_level(run.summary) is None
     assert "nothing trained yet" in rendered(run)
     (run.folder / "summary.csv").write_text(",".join(records.summary_columns(run.experiment)) + "\n")
     with pytest.raises(UsageError, match=r"curves.csv is missing.*copy the folder again"):
-        records.load(run.folder)
+        tables.load(run.folder)
 
 
 # -------------------------------------------------------------------------------------------------- means and winning
@@ -374,7 +374,7 @@ def test_a_run_of_which_nothing_is_finished(tmp_path: Path) -> None:
     ],
 )
 def test_family(label: str, name: str) -> None:
-    assert records.family(label) == name
+    assert statistics.family(label) == name
 
 
 def test_aggregate_counts_every_training_and_leaves_out_what_has_no_value() -> None:
@@ -389,7 +389,7 @@ def test_aggregate_counts_every_training_and_leaves_out_what_has_no_value() -> N
         (1, 1, "ticket"): training(1, final_test_accuracy=0.7, early_stop_iteration=101),
         (2, 1, "ticket"): training(1, final_test_accuracy=0.5, early_stop_iteration=301),
     }
-    found = records.aggregate(table(rows), "final_test_accuracy")
+    found = statistics.aggregate(table(rows), "final_test_accuracy")
     assert list(found.columns) == ["family", "level", "mean", "min", "max", "n", "density", "weights"]
     assert found[["family", "level", "min", "max", "n"]].values.tolist() == [
         ["ticket", 1, 0.5, 0.7, 2],
@@ -398,7 +398,7 @@ def test_aggregate_counts_every_training_and_leaves_out_what_has_no_value() -> N
     ]
     assert found["mean"].tolist() == pytest.approx([0.6, 0.6, 0.7])
     assert found["density"].tolist() == pytest.approx([0.8] * 3)
-    early_stop = records.aggregate(table(rows), "early_stop_iteration", by=["branch", "level"])
+    early_stop = statistics.aggregate(table(rows), "early_stop_iteration", by=["branch", "level"])
     assert early_stop[["branch", "mean", "n"]].values.tolist() == [
         ["ticket", 201, 2],
         ["continued", 4001, 1],
@@ -406,14 +406,14 @@ def test_aggregate_counts_every_training_and_leaves_out_what_has_no_value() -> N
         ["reinit-2", 4001, 2],
         ["reinit-10", 4001, 1],
     ]
-    assert records.aggregate(table(rows).iloc[:0], "final_test_accuracy").empty
+    assert statistics.aggregate(table(rows).iloc[:0], "final_test_accuracy").empty
     with pytest.raises(UsageError, match=r"no column 'final_test'.*final_test_accuracy"):
-        records.aggregate(table(rows), "final_test")
+        statistics.aggregate(table(rows), "final_test")
 
 
 def test_a_mean_lies_between_minimum_and_maximum() -> None:
     rows = {(trial, 0, "ticket"): training(0, final_test_accuracy=0.1) for trial in range(1, 7)}
-    found = records.aggregate(table(rows), "final_test_accuracy")
+    found = statistics.aggregate(table(rows), "final_test_accuracy")
     assert found["min"][0] <= found["mean"][0] <= found["max"][0]
 
 
@@ -452,20 +452,27 @@ DENSE = [(4001, 0.98), (3001, 0.97)]
     ],
 )
 def test_winning_level(levels: list, winning: int | None) -> None:
-    assert records.winning_level(tickets(*levels)) == winning
+    assert statistics.winning_level(tickets(*levels)) == winning
+
+
+def test_winning_index_needs_no_table() -> None:
+    rows = [(1, 0.8, [(-100.0, 0.01)]), (2, 0.64, [(0.0, -1e-12)]), (3, 0.5, [(1.0, 0.1)])]
+    assert statistics.winning_index(rows) == 2
+    assert statistics.winning_index([(4, 0.3, [(0, 0)]), (3, 0.3, [(0, 0)])]) == 3
+    assert statistics.winning_index([]) is None
 
 
 def test_only_tickets_that_did_not_diverge_win() -> None:
     better = {"early_stop_iteration": 101, "test_accuracy_at_early_stop": 1.0}
     rows = {(1, 0, "ticket"): training(0), (1, 1, "reinit-1"): training(1, **better)}
-    assert records.winning_level(table(rows)) is None
-    assert records.winning_level(table(rows | {(1, 1, "ticket"): training(1, **better, status="diverged")})) is None
-    assert records.winning_level(table(rows | {(1, 1, "ticket"): training(1, **better)})) == 1
+    assert statistics.winning_level(table(rows)) is None
+    assert statistics.winning_level(table(rows | {(1, 1, "ticket"): training(1, **better, status="diverged")})) is None
+    assert statistics.winning_level(table(rows | {(1, 1, "ticket"): training(1, **better)})) == 1
 
 
 def test_the_smallest_density_wins_whatever_its_level() -> None:
     rows = {(1, level, "ticket"): training(level, density=d) for level, d in enumerate([1.0, 0.1, 0.5])}
-    assert records.winning_level(table(rows)) == 1
+    assert statistics.winning_level(table(rows)) == 1
 
 
 # ---------------------------------------------------------------------------------------------------------- headline
@@ -481,17 +488,17 @@ def headline_run(folder: Path, trials: int = 3, reinits: int = 2, **settings) ->
             )
             for n in range(1, reinits + 1) if level else ():
                 rows[trial, level, f"reinit-{n}"] = training(level, early_stop_iteration=40001 + n)
-    return records.load(make_run(folder, rows, **settings))
+    return tables.load(make_run(folder, rows, **settings))
 
 
 def test_headline_table(tmp_path: Path) -> None:
     run = headline_run(tmp_path / "run")
-    rows = records.headline_table(run)
+    rows = terminal.headline_table(run)
     assert [row.level for row in rows] == [0, 1, 2, 3]
     assert [row.winning for row in rows] == [False, False, True, False]
     assert [row.weights for row in rows] == [266200, 212960, 170368, 136294]
     assert rows[2].percent == pytest.approx(64)
-    assert rows[2].early_stop["ticket"] == records.Stat(25201, 25101, 25301, 3)
+    assert rows[2].early_stop["ticket"] == terminal.Stat(25201, 25101, 25301, 3)
     assert rows[2].accuracy["ticket"] == pytest.approx((0.978, 0.977, 0.979, 3))
     assert rows[2].early_stop["reinit"] == (40002.5, 40002, 40003, 6)
     assert list(rows[0].early_stop) == ["ticket"]
@@ -501,7 +508,7 @@ def test_headline_table(tmp_path: Path) -> None:
 def rendered(run: records.Records, width: int = 80) -> str:
     console = Console(width=width, color_system=None)
     with console.capture() as capture:
-        for table in records.render_tables(run, console):
+        for table in terminal.render_tables(run, console):
             console.print(table)
     return capture.get()
 
@@ -525,7 +532,7 @@ def test_of_many_branches_each_has_a_table_where_the_terminal_is_narrow(tmp_path
         for level in (0, 1)
         for branch in ("ticket", *(["reinit-1", "random-mask-1"] if level else []))
     }
-    run = records.load(make_run(tmp_path / "run", rows))
+    run = tables.load(make_run(tmp_path / "run", rows))
     narrow, wide = rendered(run), rendered(run, 200)
     assert max(map(len, narrow.splitlines())) <= 80
     assert [text.count("left %") for text in (narrow, wide)] == [2, 1]
@@ -538,9 +545,9 @@ def test_of_many_branches_each_has_a_table_where_the_terminal_is_narrow(tmp_path
 def test_the_table_says_what_diverged(tmp_path: Path) -> None:
     better = {"when": 100, "accuracy": 0.9}
     rows = {(trial, 0, "ticket"): training(0, **better) for trial in (1, 2)}
-    assert "diverged" not in rendered(records.load(make_run(tmp_path / "whole", rows)))
+    assert "diverged" not in rendered(tables.load(make_run(tmp_path / "whole", rows)))
     rows |= {(trial, 1, "ticket"): training(1, **better, status="diverged") for trial in (1, 2)}
-    assert "left out: 2 trainings that diverged" in rendered(records.load(make_run(tmp_path / "lost", rows)))
+    assert "left out: 2 trainings that diverged" in rendered(tables.load(make_run(tmp_path / "lost", rows)))
 
 
 def test_the_table_of_tickets_alone_has_a_line_a_level(tmp_path: Path) -> None:
@@ -555,7 +562,7 @@ def test_the_table_of_tickets_alone_has_a_line_a_level(tmp_path: Path) -> None:
 
 def test_the_table_of_a_run_whose_trials_diverged(tmp_path: Path) -> None:
     failed = training(0, status="diverged", early_stop_iteration=None, test_accuracy_at_early_stop=None)
-    run = records.load(make_run(tmp_path / "run", {(1, 0, "ticket"): failed}))
-    (row,) = records.headline_table(run)
+    run = tables.load(make_run(tmp_path / "run", {(1, 0, "ticket"): failed}))
+    (row,) = terminal.headline_table(run)
     assert (row.n, row.early_stop, row.winning) == (0, {}, False)
     assert "no level is" in rendered(run)

@@ -20,10 +20,12 @@ from typer.testing import CliRunner
 from lth.cli import app
 from lth.errors import UsageError
 from lth.measures import anatomy
-from lth.report import charts, page, words
+from lth.measures import tables as measures
+from lth.measures.ticket_anatomy import Anatomy, dissect
+from lth.report import charts, page, sections, words
 from lth.report.beside import Beside, Claim, beside
 from lth.report.charts import Line
-from lth.results import records
+from lth.results import tables
 from lth.results.records import Records
 from test_plots import curve
 from test_records import make_run, training
@@ -48,7 +50,7 @@ def a_run(
     for place, change in changes.items():
         rows[place] = rows.get(place, training(place[1])) | change
     branches = [{"name": "reinit"}] if any(place[2] == "reinit-1" for place in rows) else []
-    return records.load(make_run(folder, rows, curve(), **{"branch": branches} | settings))
+    return tables.load(make_run(folder, rows, curve(), **{"branch": branches} | settings))
 
 
 # ------------------------------------------------------------------------------------------------------------- words
@@ -124,14 +126,14 @@ def test_controls_stand_beside_the_winning_level(tmp_path: Path) -> None:
     [(0.0041, "0.4 points more"), (-0.0004, "0.04 points less"), (2e-5, "as accurate as"), (0.1, "10.0 ")],
 )
 def test_sizes_of_differences(gain: float, said: str) -> None:
-    assert words.accuracy_said(gain).startswith(said)
+    assert words.format_accuracy(gain).startswith(said)
 
 
 @pytest.mark.parametrize(
     ("ratio", "said"), [(1.31, "1.3 times sooner"), (0.5, "2.0 times later"), (1.02, "1.02 times sooner")]
 )
 def test_sizes_of_ratios(ratio: float, said: str) -> None:
-    assert words.sooner_said(ratio) == said
+    assert words.format_sooner(ratio) == said
 
 
 # ------------------------------------------------------------------------------------------------------------ charts
@@ -221,7 +223,7 @@ def test_nothing_hostile_becomes_an_element(tmp_path: Path) -> None:
     claim = Claim(*[HOSTILE] * 4, "agrees")
     line = Line(HOSTILE, [100.0], [0.9], [0.9], [0.9])
     paper = Beside({0: [claim]}, {"test_accuracy_at_early_stop": [line]}, {0: HOSTILE})
-    html = page.main([records.load(r.folder) for r in runs], "</main>", paper)
+    html = page.main([tables.load(r.folder) for r in runs], "</main>", paper)
     parsed = Parsed(html)
     assert "img" not in [tag for tag, _ in parsed.tags] and len(parsed.scripts) == 1
     assert not [name for _, attributes in parsed.tags for name in attributes if name.startswith("on")]
@@ -274,7 +276,7 @@ def test_a_run_of_the_papers_stands_beside_the_paper(run: Records, tmp_path: Pat
 def test_settings_are_complete_and_differences_marked(tmp_path: Path) -> None:
     levels = {0: ([900], [0.9]), 1: ([800], [0.9])}
     runs = [a_run(tmp_path / f"{seed}", levels, {(1, 1, "reinit-1"): {}}, seed=seed) for seed in (1, 2)]
-    told = page.settings(runs[0].experiment)
+    told = sections.settings(runs[0].experiment)
     assert told["recipe.optimizer"] == "adam" and told["branch.reinit.count"] == "1" and told["seed"] == "1"
     html = page.main(runs)
     assert re.findall('<tr class="differs"><th scope="row"><code>(.*?)</code>', html) == ["seed"]
@@ -282,7 +284,7 @@ def test_settings_are_complete_and_differences_marked(tmp_path: Path) -> None:
 
 
 def test_tables_alone_are_enough(run: Records, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.results.plots.draw", lambda runs, folder: [])
+    monkeypatch.setattr("lth.results.plots.draw", lambda runs, folder, *more: [])
     bare = tmp_path / "results"
     bare.mkdir()
     for name in ("experiment.toml", "summary.csv", "curves.csv"):
@@ -306,22 +308,23 @@ def test_a_large_run_makes_a_page_below_8_mb(tmp_path: Path) -> None:
     folder = make_run(tmp_path / "run", rows, text, branch=[{"name": "reinit", "count": 2}, {"name": "random-mask"}])
     shapes = {"fc1.weight": (300, 784), "fc2.weight": (100, 300), "output.weight": (10, 100)}
     start = {name: rng.normal(size=shape) for name, shape in shapes.items()}
-    for trial, level, label in places:
-        if label == "ticket":
-            write_inside(folder / f"trial-{trial}/level-{level:02d}", start, 0.8**level, rng)
-    html = page.render([records.load(folder)])
+    at = [(trial, level) for trial, level, label in places if label == "ticket"]
+    rows_of = lambda place: anatomy.to_rows(place, inside(start, 0.8 ** place[1], rng))
+    measures.write(
+        "anatomy", folder, measures.joined(None, [row for place in at for row in rows_of(place)], anatomy.COLUMNS)
+    )
+    html = page.render([tables.load(folder)])
     assert 5e6 < len(html.encode()) < 8e6
 
 
-def write_inside(folder: Path, start: dict[str, np.ndarray], density: float, rng: np.random.Generator) -> None:
+def inside(start: dict[str, np.ndarray], density: float, rng: np.random.Generator) -> Anatomy:
     mask = {name: rng.random(layer.shape) < density for name, layer in start.items()}
-    for name, content in anatomy.files(mask, start, (1, 28, 28)).items():
-        (folder / name).write_bytes(content)
+    return dissect(mask, start, (1, 28, 28))
 
 
 def test_the_charts_are_ones_that_plotly_knows() -> None:
     """The page's script names attributes of traces; the library's own schema has them."""
-    script = page._part("page.js")
+    script = page.script()
     for trace, names in {"Scatter": ["error_y", "hoverinfo", "fillcolor"], "Heatmap": ["colorscale", "xgap"]}.items():
         for name in names:
             assert name in script and name in getattr(plotly.graph_objects, trace)()
@@ -339,8 +342,8 @@ def test_options_that_would_do_nothing_are_refused(run: Records) -> None:
         assert isinstance(done.exception, UsageError) and said in str(done.exception)
 
 
-def test_reports_never_import_torch_and_the_step_imports_no_charts() -> None:
+def test_reports_never_import_torch_and_a_training_imports_no_charts() -> None:
     code = "import lth.report.page, lth.report.serve, lth.report.events, sys; assert 'torch' not in sys.modules"
-    light = "import lth.measures.anatomy, sys; assert not {'torch', 'matplotlib', 'plotly', 'pandas'} & {*sys.modules}"
+    light = "import lth.execution.job, sys; assert not {'matplotlib', 'plotly', 'pandas'} & {*sys.modules}"
     for line in (code, light):
         subprocess.run([sys.executable, "-c", line], check=True)

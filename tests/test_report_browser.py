@@ -14,10 +14,13 @@ import pytest
 import browser
 from browser import Browser
 from lth.measures import anatomy
+from lth.measures import tables as measures
+from lth.measures.ticket_anatomy import dissect
 from lth.report import page, serve
 from lth.report.beside import Beside
 from lth.report.charts import Line
-from lth.results import records
+from lth.results import tables
+from lth.storage import layout
 from test_plots import curve
 from test_records import density_of, make_run, training
 
@@ -44,8 +47,8 @@ def store(folder: Path, trial: int, level: int, label: str) -> None:
     if label == "ticket":
         start = {name: np.random.default_rng(trial).normal(size=shape) for name, shape in SHAPES.items()}
         mask = {name: rng.random(shape) < density_of(level) for name, shape in SHAPES.items()}
-        for name, content in anatomy.files(mask, start, (1, 6, 6)).items():
-            (path / name).write_bytes(content)
+        rows = anatomy.to_rows((trial, level), dissect(mask, start, (1, 6, 6)))
+        measures.write("anatomy", folder, measures.joined(measures.read("anatomy", folder), rows, anatomy.COLUMNS))
     (path / "curve.csv").write_text(curve(offset=0.01 * level + 0.001 * trial))
     (path / "summary.json").write_text(json.dumps(training(level, **changes)))
 
@@ -63,7 +66,7 @@ def a_run(folder: Path, **settings: Any) -> Path:
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = a_run(tmp_path_factory.mktemp("page") / "run")
-    page.write([records.load(folder)], folder / page.FILE)
+    page.write([tables.load(folder)], folder / layout.REPORT)
     return folder
 
 
@@ -78,7 +81,7 @@ def shown(window: Browser, folder: Path) -> Iterator[Browser]:
     """The page of a run without anything wrong: whatever a test does to it, the console stays empty."""
     window.screen()
     window.console()
-    window.open(folder / page.FILE)
+    window.open(folder / layout.REPORT)
     yield window
     assert window.console() == []
 
@@ -89,9 +92,9 @@ def text(window: Browser, selector: str) -> str:
 
 def test_no_request_leaves_the_page(window: Browser, folder: Path) -> None:
     window.requests()
-    window.open(folder / page.FILE)
+    window.open(folder / layout.REPORT)
     asked = window.requests()
-    assert (folder / page.FILE).as_uri() in asked
+    assert (folder / layout.REPORT).as_uri() in asked
     assert [address for address in asked if not address.startswith(("file:///", "data:"))] == []
 
 
@@ -170,21 +173,18 @@ def test_the_slider_goes_through_the_levels(shown: Browser, folder: Path) -> Non
     assert text(shown, "#level-said").startswith("Level 0: 100% of the weights (1,760)")
     for _ in range(3):
         shown.press("ArrowRight", 39)
-    (trial,) = folder.glob("trial-1/level-03/pixels.csv")
-    assert np.array_equal(
-        shown.run("return document.querySelector('#chart-pixels .plot').data[0].z"), pd.read_csv(trial).to_numpy()
-    )
-    layers = pd.read_csv(trial.with_name("layers.csv"))
+    ticket = anatomy.read(folder)[1, 3]
+    drawn = shown.run("return document.querySelector('#chart-pixels .plot').data[0].z")
+    assert np.array_equal(drawn, np.array(ticket.pixels))
     assert text(shown, "#level-said").startswith("Level 3: ")
     assert shown.run("return document.querySelector('#level').getAttribute('aria-valuetext')") == text(
         shown, "#level-said"
     )
     said = text(shown, "#layers")
-    for _, layer in layers.iterrows():
-        assert f"{layer['alive']:,} of {layer['weights']:,}" in said
-        assert f"{layer['dead_units']} of {layer['units']}" in said
-    starts = pd.read_csv(trial.with_name("starts.csv")).set_index(["layer", "weights"]).iloc[:, 1:]
-    alive = starts.loc[("fc1.weight", "alive")]
+    for layer in ticket.layers:
+        assert f"{layer.alive:,} of {layer.weights:,}" in said
+        assert f"{layer.dead_units} of {layer.units}" in said
+    alive = np.array(ticket.layers[0].alive_starts)
     assert np.allclose(dict(shown.run(Y, "#chart-starts .plot"))["survivors"], alive / alive.sum())
     shown.run("document.querySelector('#table-pixels').open = true")
     shown.wait("return document.querySelectorAll('#table-pixels td').length === 6 * 7")
@@ -197,8 +197,7 @@ def test_another_trial_and_layer_can_be_looked_into(shown: Browser, folder: Path
             "s.dispatchEvent(new Event('change'))", name, value,
         )  # fmt: skip
     level = int(shown.run("return document.querySelector('#level').value"))
-    inside = anatomy.read(folder / f"trial-2/level-{level:02d}")
-    assert inside
+    inside = anatomy.read(folder)[2, level]
     assert f"{inside.layers[0].alive:,} of" in text(shown, "#layers")
     counts = np.array(inside.layers[2].alive_starts)
     assert np.allclose(dict(shown.run(Y, "#chart-starts .plot"))["survivors"], counts / counts.sum())
@@ -207,7 +206,7 @@ def test_another_trial_and_layer_can_be_looked_into(shown: Browser, folder: Path
 @pytest.mark.parametrize("width", [320, 390, 768])
 def test_it_fits_narrow_screens(shown: Browser, folder: Path, width: int) -> None:
     shown.screen(width, 800)
-    shown.open(folder / page.FILE)
+    shown.open(folder / layout.REPORT)
     assert shown.run("return [innerWidth, document.documentElement.scrollWidth]") == [width, width]
     beyond = """
         const inside = (e) => e.closest(".scroll, .plot, [hidden]") || !e.getClientRects().length;
@@ -279,7 +278,7 @@ def test_outliers_are_cut_and_said_but_never_a_whole_curve(window: Browser, tmp_
     rows = {place: training(place[1], test_accuracy_at_early_stop=value) for place, value in accuracy.items()}
     run = make_run(tmp_path / "run", rows, curve(), branch=[{"name": "reinit", "levels": [1, 2]}])
     window.screen()
-    window.open(page.write([records.load(run)], tmp_path / "page.html"))
+    window.open(page.write([tables.load(run)], tmp_path / "page.html"))
     bottom = window.run("return document.querySelector('#chart-accuracy .plot')._fullLayout.yaxis.range[0]")
     assert bottom < 0.2 if low else 0.9 < bottom < 0.95
     assert ("lowest mean is 40.00%" in text(window, "#chart-accuracy .note")) is not low
@@ -287,7 +286,7 @@ def test_outliers_are_cut_and_said_but_never_a_whole_curve(window: Browser, tmp_
 
 def test_hostile_names_are_shown_and_nothing_more(window: Browser, tmp_path: Path) -> None:
     hostile = [
-        records.load(
+        tables.load(
             a_run(tmp_path / f"<img src=x onerror=window.hacked=1>{n}", about=HOSTILE, data={"name": f"./{HOSTILE}"})
         )
         for n in (1, 2)

@@ -132,11 +132,11 @@ def test_event_files_hold_the_curves(tiny: dict[str, Any], tmp_path: Path, monke
     pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    from lth.results import records
+    from lth.results import tables
 
     lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, levels=0)
     lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, levels=1, branches="reinit:1", log="tensorboard")
-    curves = records.load(tmp_path / "run").curves
+    curves = tables.load(tmp_path / "run").curves
     for name, level, branch in (("level-00/ticket", 0, "ticket"), ("level-01/reinit-1", 1, "reinit-1")):
         read = EventAccumulator(str(tmp_path / "run/tensorboard/trial-1" / name))
         read.Reload()

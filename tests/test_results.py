@@ -19,7 +19,7 @@ from lth import config, plan
 from lth.cli import app
 from lth.config import Experiment
 from lth.execution import figures
-from lth.results import records
+from lth.results import records, tables
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -159,4 +159,4 @@ def test_a_folder_is_enough_for_a_report(tmp_path: Path) -> None:
     done = CliRunner().invoke(app, ["report", str(RESULTS / name), "--out", str(tmp_path)])
     assert done.exit_code == 0, done.output
     assert (tmp_path / "report.html").stat().st_size > 100_000
-    assert records.load(RESULTS / name).experiment == RUNS[name].experiment
+    assert tables.load(RESULTS / name).experiment == RUNS[name].experiment

@@ -11,7 +11,7 @@ from rich.console import Console
 from lth import config
 from lth.errors import UsageError
 from lth.execution import running
-from lth.results import records
+from lth.results import tables
 
 QUIET = Console(quiet=True)
 
@@ -49,7 +49,7 @@ def test_a_sweep_runs_each_and_lays_them_over_each_other(tiny: dict[str, Any], t
     options: dict[str, Any] = {"levels": 1, "engine": "torch", "workers": 1, "console": QUIET, "pictures": False}
     found = running.sweep(tiny, ["recipe.lr=[0.01,0.02]", "seed=3"], out=tmp_path, **options)
     assert [run.folder.name for run in found] == ["tiny-lr0.01", "tiny-lr0.02"]
-    assert [records.load(run.folder).experiment.recipe.lr for run in found] == [0.01, 0.02]
+    assert [tables.load(run.folder).experiment.recipe.lr for run in found] == [0.01, 0.02]
     assert (tmp_path / "tiny-lr" / "report.html").exists()
     assert (tmp_path / "tiny-lr" / "figures" / "overview.png").exists()
     again = running.sweep(

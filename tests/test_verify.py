@@ -19,14 +19,21 @@ from typer.testing import CliRunner
 
 from lth import config
 from lth.cli import app
-from lth.papers import curves, measure, verify
-from lth.papers.measure import Check, Term
+from lth.papers import card as cards
+from lth.papers import intervals, judging, lottery_ticket, serialize, terminal, trials, wording
+from lth.papers.agreement import Agreement
+from lth.papers.behind import behind
+from lth.papers.card import Card
+from lth.papers.claims import Check, Term
+from lth.papers.curves import by_density
+from lth.papers.scores import Score
 from lth.papers.setups import Setup, experiment, setup
-from lth.papers.verify import Card, Score
+from lth.papers.statements import Count
 from lth.results import records
 from lth.results.records import Records, summary_columns
 from test_paper import ladder
 
+PAPER = lottery_ticket.paper()
 ES, TEST, LAST = "early_stop_iteration", "test_accuracy_at_early_stop", "final_test_accuracy"
 Place = tuple[int, str]  # level and label
 Values = dict[Place, dict[str, float]]
@@ -35,7 +42,7 @@ PRESETS = [name for name in config.presets() if name not in ("lenet-fashion", "c
 
 def papers_values(of: Setup) -> Values:
     """What the paper plots of an experiment: by level and branch, its means, of as many columns as there are."""
-    known = curves.by_density() | curves.by_density(curves.BY_TEST) | curves.by_density()  # the main figures' first
+    known = by_density(PAPER) | by_density(PAPER, PAPER.by_test) | by_density(PAPER)  # the main figures' first
     values: Values = {}
     for key, curve in known.items():
         if key.setup == of:
@@ -88,7 +95,7 @@ def papers_run(preset: str, trials: int = 3, **changes: Any) -> Records:
 
 
 def scores(run: Records, *beside: Records) -> dict[str, Score]:
-    return {score.claim.id: score for score in verify.card(run, beside).scores}
+    return {score.claim.id: score for score in cards.card(run, beside).scores}
 
 
 def verdicts(run: Records) -> dict[str, str]:
@@ -100,7 +107,7 @@ def verdicts(run: Records) -> dict[str, str]:
 
 @pytest.mark.parametrize("preset", PRESETS)
 def test_the_papers_own_values_agree_with_the_paper(preset: str) -> None:
-    card = verify.card(papers_run(preset))
+    card = cards.card(papers_run(preset))
     assert card.scores and card.curves
     for score in card.scores:
         elsewhere = any(
@@ -113,7 +120,7 @@ def test_the_papers_own_values_agree_with_the_paper(preset: str) -> None:
 
 
 def test_a_lenet_run_has_all_that_the_paper_says_of_it() -> None:
-    card = verify.card(papers_run("lenet"))
+    card = cards.card(papers_run("lenet"))
     assert len(card.scores) == 25
     assert [s.claim.id for s in card.scores if s.verdict != "agrees"] == [
         "C2.14",
@@ -277,7 +284,7 @@ def test_a_mean_over_levels_is_of_trials_that_have_all_of_them() -> None:
 def test_students_t() -> None:
     """Against the integral of its density, by Simpson's rule."""
     for freedom in (1, 2, 4, 9, 29, 30, 31, 60, 400):
-        t = measure.student(freedom)
+        t = intervals.student(freedom)
         constant = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
         x = np.linspace(0, t, 20_001)
         y = constant * (1 + x**2 / freedom) ** (-(freedom + 1) / 2)
@@ -287,25 +294,25 @@ def test_students_t() -> None:
 
 def test_differences_are_paired_and_quotients_are_of_means() -> None:
     a, b = np.array([2.0, 4.0, 9.0]), np.array([1.0, 2.0, 3.0])
-    points = measure.over_trials("points", a, b)
+    points = intervals.over_trials("points", a, b)
     assert (points.mean, points.min, points.max, points.n) == (3.0, 1.0, 6.0, 3)
     assert points.half == pytest.approx(4.3027 * math.sqrt(7) / math.sqrt(3), rel=1e-4)
-    times = measure.over_trials("times", a, b)
+    times = intervals.over_trials("times", a, b)
     assert (times.mean, times.min, times.max) == (2.5, 2.0, 3.0)
     assert times.half == pytest.approx(4.3027 * np.std([-0.25, -0.5, 0.75], ddof=1) / math.sqrt(3), rel=1e-4)
-    earlier = measure.over_trials("earlier", a, b)
+    earlier = intervals.over_trials("earlier", a, b)
     assert (earlier.mean, earlier.half) == pytest.approx((-1.5, times.half))
-    alone = measure.over_trials("accuracy", np.array([0.5]))
-    assert alone.n == 1 and math.isnan(alone.low) and measure.measured_said("accuracy", alone) == "50.00% (n = 1)"
+    alone = intervals.over_trials("accuracy", np.array([0.5]))
+    assert alone.n == 1 and math.isnan(alone.low) and wording.format_measured("accuracy", alone) == "50.00% (n = 1)"
 
 
 def test_branches_are_averaged_within_a_trial_before_they_count() -> None:
     values = {(0, "ticket"): {TEST: 0.97}, (7, "ticket"): {TEST: 0.98}}
     values |= {(7, f"reinit-{n}"): {TEST: 0.97 + 0.001 * n} for n in (1, 2, 3)}
     run = make(Setup("lenet"), values, 2, branch=[{"name": "reinit", "count": 3}])
-    table = measure.trials(run, verify.fit(run.experiment, verify.known_setups()))
-    found = measure.measure(table, Check("points", Term("ticket", 7, TEST), Term("reinit", 7, TEST), ("near",)))
-    assert isinstance(found, measure.Measured)
+    table = trials.trials(run, PAPER)
+    found = judging.measure(table, Check("points", Term("ticket", 7, TEST), Term("reinit", 7, TEST), ("near",)))
+    assert isinstance(found, intervals.Measured)
     assert (found.n, found.mean) == (2, pytest.approx(0.008))
 
 
@@ -317,14 +324,14 @@ def test_branches_are_averaged_within_a_trial_before_they_count() -> None:
     ],
 )  # fmt: skip
 def test_numbers_in_words(kind: Any, value: float, said: str) -> None:
-    assert measure.value_said(kind, value) == said
+    assert wording.format_value(kind, value) == said
 
 
 # -------------------------------------------------------------------------------------------------------------- curves
 
 
-def against(run: Records, role: str = "ticket", column: str = ES) -> verify.Against:
-    (found,) = (e for e in verify.card(run).curves if (e.curve.role, e.curve.column) == (role, column))
+def against(run: Records, role: str = "ticket", column: str = ES) -> Agreement:
+    (found,) = (e for e in cards.card(run).curves if (e.curve.role, e.curve.column) == (role, column))
     return found
 
 
@@ -350,7 +357,7 @@ def test_the_largest_departure_is_of_levels_and_signed() -> None:
 
 def test_a_curve_counts_the_levels_that_both_have() -> None:
     values = {place: own for place, own in papers_values(Setup("lenet")).items() if place[0] <= 4}
-    card = verify.card(make(Setup("lenet"), values))
+    card = cards.card(make(Setup("lenet"), values))
     assert {len(e.levels) for e in card.curves if e.curve.role == "ticket"} == {5}
     assert {len(e.levels) for e in card.curves if e.curve.role == "reinit"} == {4}
 
@@ -359,7 +366,7 @@ def test_noise_on_the_tickets_start_is_no_reinit() -> None:
     values = {place: own for place, own in papers_values(Setup("lenet")).items() if place[1] == "ticket"}
     values |= {(level, "sampled-1"): dict(values[level, "ticket"]) for level in range(1, 19)}
     values |= {(level, "noise-0.7-1"): dict(values[level, "ticket"]) for level in range(1, 19)}
-    card = verify.card(make(Setup("lenet"), values))
+    card = cards.card(make(Setup("lenet"), values))
     assert {e.curve.role for e in card.curves} == {"ticket"}
     assert next(s for s in card.scores if s.claim.id == "C2.9").verdict == "not enough data"
     assert "nothing here of: random-mask, reinit" in " ".join(card.notes)
@@ -377,7 +384,7 @@ def at_length(preset: str, iterations: int, **changes: Any) -> Records:
 def test_what_is_kept_of_a_run_changes_no_verdict() -> None:
     kept = [papers_run("lenet", store={"keep": keep}) for keep in ("all", "last", "tickets")]
     assert verdicts(kept[0]) == verdicts(kept[1]) == verdicts(kept[2]) and "agrees" in verdicts(kept[0]).values()
-    assert all("store.keep" not in " ".join(verify.card(run).notes) for run in kept)
+    assert all("store.keep" not in " ".join(cards.card(run).notes) for run in kept)
 
 
 def test_of_runs_of_one_experiment_the_largest_speaks_whatever_their_order() -> None:
@@ -388,13 +395,13 @@ def test_of_runs_of_one_experiment_the_largest_speaks_whatever_their_order() -> 
     expected = scores(oneshot, whole)["C2.14"]
     assert expected.verdict == "agrees"
     for beside in ((whole, few), (few, whole), (whole, nothing), (nothing, whole, shorter), (whole, shorter, few)):
-        told = {score.claim.id: score for score in verify.card(oneshot, [oneshot, *beside]).scores}
+        told = {score.claim.id: score for score in cards.card(oneshot, [oneshot, *beside]).scores}
         assert told["C2.14"] == expected
 
 
 def test_a_shorter_run_is_compared_at_early_stop_alone() -> None:
     """The paper's early stops of Conv-2's tickets all come before 15,000 iterations; those of its reinits do not."""
-    card = verify.card(at_length("conv2", 15_000))
+    card = cards.card(at_length("conv2", 15_000))
     found = {score.claim.id: score for score in card.scores}
     assert {"C3.1", "C3.4", "C3.7", "CA.1"} <= {id for id, score in found.items() if score.verdict == "agrees"}
     assert found["C3.7b"].missing == "trainings of 20,000 iterations; these have 15,000"
@@ -418,9 +425,9 @@ def test_a_training_that_ends_before_its_early_stop_has_none() -> None:
     missing = "longer trainings of ticket: 6,000 iterations may end before early stop"
     assert found["C2.2"].missing == found["C2.3"].missing == missing
     assert found["C2.1"].verdict == "agrees"
-    assert "no level at which a curve" not in " ".join(verify.card(run).notes)
+    assert "no level at which a curve" not in " ".join(cards.card(run).notes)
     shortest = experiment(Setup("lenet")).recipe.model_dump() | {"iterations": 500}
-    notes = verify.card(make(Setup("lenet"), papers_values(Setup("lenet")), recipe=shortest)).notes
+    notes = cards.card(make(Setup("lenet"), papers_values(Setup("lenet")), recipe=shortest)).notes
     assert "There is no level at which a curve can be compared." in notes
     assert 9 in against(run).left_out and 15 in against(run).left_out and 7 in against(run).levels
 
@@ -433,7 +440,7 @@ def test_a_least_loss_in_the_last_tenth_of_a_training_may_not_be_the_least_of_a_
     values[6, "reinit-1"][ES] = float(last)
     recipe = experiment(Setup("conv2")).recipe.model_dump() | {"iterations": 6_000}
     run = make(Setup("conv2"), values, recipe=recipe)
-    (reinit,) = (e for e in verify.card(run).curves if (e.curve.role, e.curve.column) == ("reinit", ES))
+    (reinit,) = (e for e in cards.card(run).curves if (e.curve.role, e.curve.column) == ("reinit", ES))
     assert (6 in reinit.levels, reinit.left_out) == ((True, ()) if told else (False, (6,)))
     missing = "longer trainings of reinit: 6,000 iterations may end before early stop"
     assert scores(run)["C3.7c"].missing == ("" if told else missing)
@@ -447,8 +454,8 @@ def test_what_ended_before_its_early_stop_is_a_bound_by_the_run_itself() -> None
 
     def told(*late: Place) -> dict[str, tuple[str, bool | None]]:
         changed = {place: own | {ES: 19_000.0} if place in late else own for place, own in values.items()}
-        card = verify.card(make(Setup("conv2"), changed, spread=spread))
-        return {f"{s.a} over {s.b}": (s.bound, s.differ) for s in card.own if s.column == ES}
+        card = cards.card(make(Setup("conv2"), changed, spread=spread))
+        return {f"{s.a} over {s.b}": (s.bound, s.differ) for s in card.statements if s.column == ES}
 
     assert told((8, "reinit-1")) == {
         "ticket over dense": ("", True),
@@ -473,12 +480,12 @@ def test_a_branch_of_another_length_is_compared_at_its_early_stops() -> None:
     for length, whole, left_out in ((6_000, 9, ()), (4_700, 8, (9,))):
         run = make(Setup("conv2"), values, recipe=recipe, branch=[reinit | {"iterations": length}])
         run.summary.loc[run.summary["branch"].str.startswith("reinit"), "iterations"] = length
-        (entry,) = (e for e in verify.card(run).curves if (e.curve.role, e.curve.column) == ("reinit", ES))
+        (entry,) = (e for e in cards.card(run).curves if (e.curve.role, e.curve.column) == ("reinit", ES))
         assert (entry.levels, entry.left_out, entry.share) == (tuple(range(1, whole + 1)), left_out, 1)
-        (behind,) = (c for c in curves.behind(run.experiment, ES) if c.role == "reinit")
-        assert max(behind.level) == (10 if length == 6_000 else 8)
-        assert not [c for c in curves.behind(run.experiment, LAST) if c.role == "reinit"]
-        assert all("early_stop" in e.curve.column for e in verify.card(run).curves)
+        (grey,) = (c for c in behind(PAPER, run.experiment, ES) if c.role == "reinit")
+        assert max(grey.level) == (10 if length == 6_000 else 8)
+        assert not [c for c in behind(PAPER, run.experiment, LAST) if c.role == "reinit"]
+        assert all("early_stop" in e.curve.column for e in cards.card(run).curves)
 
 
 def test_the_last_iteration_of_a_branch_of_another_length_is_not_compared() -> None:
@@ -488,13 +495,13 @@ def test_the_last_iteration_of_a_branch_of_another_length_is_not_compared() -> N
     run.summary.loc[run.summary["branch"].str.startswith("reinit"), "iterations"] = 30_000
     assert scores(run)["CD.1"].missing == "trainings of reinit that are as long as the tickets'"
     assert scores(run)["C2.8"].verdict == "agrees"
-    assert not [e for e in verify.card(run).curves if (e.curve.role, e.curve.column) == ("reinit", LAST)]
+    assert not [e for e in cards.card(run).curves if (e.curve.role, e.curve.column) == ("reinit", LAST)]
 
 
 def test_a_scaled_run_with_a_schedule_is_not_compared() -> None:
     run = make(Setup("resnet18"), papers_values(Setup("resnet18")))
     scaled = config.resolve(run.experiment.model_dump(), scale=0.1)
-    card = verify.card(Records(run.folder, scaled, run.summary, run.curves))
+    card = cards.card(Records(run.folder, scaled, run.summary, run.curves))
     assert {score.verdict for score in card.scores} == {"not enough data"} and not card.curves
     assert "as the learning rate changes on the way, nothing can be compared" in " ".join(card.notes)
     assert "at scale 0.1" in " ".join(card.notes)
@@ -503,11 +510,11 @@ def test_a_scaled_run_with_a_schedule_is_not_compared() -> None:
 def test_another_experiment_speaks_for_itself() -> None:
     run = papers_run("lenet", seed=3)
     other = config.resolve(run.experiment.model_dump(), ["recipe.lr=0.001"])
-    card = verify.card(Records(run.folder, other, run.summary, run.curves))
-    assert not card.scores and not card.curves and card.own
+    card = cards.card(Records(run.folder, other, run.summary, run.curves))
+    assert not card.scores and not card.curves and card.statements
     assert "The nearest, `lth run lenet`, differs in recipe.lr (0.0012 there, 0.001 here)" in card.notes[0]
     fashion = config.resolve("lenet-fashion", levels=run.experiment.levels)
-    card = verify.card(Records(run.folder, fashion, run.summary, run.curves))
+    card = cards.card(Records(run.folder, fashion, run.summary, run.curves))
     assert "The paper has no experiment on this network and dataset" in card.notes[0]
     assert "Judged by" not in card.method and "Student" in card.method
 
@@ -519,17 +526,17 @@ def test_own_statements_at_the_winning_level() -> None:
     values = {(0, "ticket"): {ES: 5000.0, TEST: 0.97}, (1, "ticket"): {ES: 4000.0, TEST: 0.98}}
     values |= {(2, "ticket"): {ES: 9000.0, TEST: 0.96}, (1, "reinit-1"): {ES: 8000.0, TEST: 0.95}}
     spread = lambda trial, level, label, column: (0.02 if label == "reinit-1" and column == TEST else 0) * (trial - 2)
-    card = verify.card(make(Setup("lenet"), values, spread=spread))
+    card = cards.card(make(Setup("lenet"), values, spread=spread))
     assert card.winning.startswith("Winning level: 1, with 80% of the weights")
-    own = {(s.a, s.b, s.column): s for s in card.own}
-    assert {s.level for s in card.own} == {1}
+    own = {(s.a, s.b, s.column): s for s in card.statements}
+    assert {s.level for s in card.statements} == {1}
     better, sooner = own["ticket", "dense", TEST], own["ticket", "dense", ES]
     assert better.differ and better.run.mean == pytest.approx(0.01) and better.run.n == 3
     assert sooner.differ and sooner.run.mean == 0.8 and sooner.verdict == "differ beyond the spread of trials"
     assert own["reinit", "dense", TEST].differ is False and own["ticket", "reinit", TEST].differ is False
     assert own["ticket", "reinit", ES].run.mean == 0.5
-    assert card.counts[0] == verify.Count("ticket", "dense", 1, 1, 2)
-    assert card.counts[1] == verify.Count("reinit", "dense", 0, 0, 1)
+    assert card.counts[0] == Count("ticket", "dense", 1, 1, 2)
+    assert card.counts[1] == Count("reinit", "dense", 0, 0, 1)
 
 
 def test_the_trials_of_a_winning_level_are_those_that_were_compared() -> None:
@@ -537,7 +544,7 @@ def test_the_trials_of_a_winning_level_are_those_that_were_compared() -> None:
     run = make(Setup("lenet"), values, 5)
     lost = (run.summary["level"] == 1) & (run.summary["trial"] > 2)
     run.summary.loc[lost, "status"] = "diverged"
-    card = verify.card(run)
+    card = cards.card(run)
     assert card.winning.endswith("(mean (min-max) of 2 trials).")
     assert "Left out: 3 trainings that diverged, of which no number is." in card.notes
 
@@ -554,8 +561,8 @@ def test_the_trials_of_a_winning_level_are_those_that_were_compared() -> None:
 )
 def test_a_claim_of_a_side_differs_on_the_other(figure: float, run: float, verdict: str) -> None:
     check = Check("points", Term("reinit", 7, TEST), Term("ticket", 0, TEST), ("near", "side"))
-    found = measure.Measured(run, run - 0.0001, run + 0.0001, run, run, 5)
-    assert measure.worst([measure.by_rule(rule, check, figure, found, 0.003) for rule in check.rules]) == verdict
+    found = intervals.Measured(run, run - 0.0001, run + 0.0001, run, run, 5)
+    assert judging.worst([judging.by_rule(rule, check, figure, found, 0.003) for rule in check.rules]) == verdict
 
 
 def test_a_mask_that_gains_by_new_weights_contradicts_the_paper() -> None:
@@ -566,15 +573,15 @@ def test_a_mask_that_gains_by_new_weights_contradicts_the_paper() -> None:
 
 def test_one_trial_tells_no_difference() -> None:
     values = {(0, "ticket"): {ES: 5000.0, TEST: 0.97}, (1, "ticket"): {ES: 6000.0, TEST: 0.98}}
-    card = verify.card(make(Setup("lenet"), values, 1))
+    card = cards.card(make(Setup("lenet"), values, 1))
     assert card.winning.startswith("No level is, on average, both as early")
-    assert {s.verdict for s in card.own} == {"one trial: no interval"} and not card.counts
-    assert {s.level for s in card.own} == {1}
+    assert {s.verdict for s in card.statements} == {"one trial: no interval"} and not card.counts
+    assert {s.level for s in card.statements} == {1}
 
 
 def test_nothing_trained_makes_a_card() -> None:
-    card = verify.card(make(Setup("lenet"), {}, 2, levels=3))
-    assert card.winning == "Nothing is trained yet." and not card.own and not card.curves
+    card = cards.card(make(Setup("lenet"), {}, 2, levels=3))
+    assert card.winning == "Nothing is trained yet." and not card.statements and not card.curves
     assert {score.verdict for score in card.scores} == {"not enough data"}
     assert printed(card)
 
@@ -584,7 +591,7 @@ def test_nothing_trained_makes_a_card() -> None:
 
 def printed(card: Card, width: int = 100) -> str:
     console = Console(width=width, record=True, file=open("/dev/null", "w"))  # noqa: SIM115, PTH123
-    console.print(verify.render(card))
+    console.print(terminal.render(card))
     console.file.close()
     return console.export_text()
 
@@ -644,7 +651,7 @@ def test_json_stands_alone(folder: Path) -> None:
 
 def test_every_card_can_be_written() -> None:
     for run in (at_length("conv2", 15_000), papers_run("lenet", 1), make(Setup("lenet"), {}, levels=2)):
-        found = json.loads(json.dumps(verify.as_json(verify.card(run)), allow_nan=False))
+        found = json.loads(json.dumps(serialize.as_json(cards.card(run)), allow_nan=False))
         assert found["run"] == run.experiment.name and found["claims"] and found["notes"]
 
 
@@ -660,7 +667,7 @@ def test_what_is_no_run_ends_with_2(tmp_path: Path, folder: Path) -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_card_fits_its_terminal(width: int) -> None:
-    text = printed(verify.card(papers_run("conv2-dropout")), width)
+    text = printed(cards.card(papers_run("conv2-dropout")), width)
     assert max(map(len, text.splitlines())) <= width
     assert "agrees" in text and "points" in text
 

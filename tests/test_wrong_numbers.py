@@ -19,7 +19,7 @@ from lth.models import build
 from lth.models.init import draw
 from lth.randomness import generator
 from lth.report import words
-from lth.results import records
+from lth.results import captions, records, statistics, tables
 from lth.storage import atomic, layout, runs
 from lth.storage.tensors import save_tensors
 from lth.training.loop import train
@@ -32,8 +32,8 @@ ENGINES = [
 
 @pytest.fixture(autouse=True)
 def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.results.plots.draw", lambda found, folder: [])
-    monkeypatch.setattr("lth.report.page.write", lambda found, path: path)
+    monkeypatch.setattr("lth.results.plots.draw", lambda runs, folder, *more: [])
+    monkeypatch.setattr("lth.report.page.write", lambda runs, path, *more: path)
 
 
 def started(tables: dict[str, Any], out: Path, engine: str, spoilt: float) -> str:
@@ -58,7 +58,7 @@ def test_a_loss_that_is_no_number_ends_its_trunk_and_the_others_go_on(
 ) -> None:
     tiny |= {"trials": 3, "branch": [{"name": "reinit"}]}
     said = started(tiny, tmp_path / "run", engine, spoilt)
-    table = records.load(tmp_path / "run").summary
+    table = tables.load(tmp_path / "run").summary
     status = dict(zip(zip(table["trial"], table["level"], table["branch"], strict=True), table["status"], strict=True))
     assert {place: status[place] for place in status if place[0] == 1} == {(1, 0, "ticket"): "diverged"}
     others = {
@@ -75,7 +75,7 @@ def test_a_training_that_diverges_on_the_way_says_when(engine: str, tiny: dict[s
     tiny["recipe"] |= {"optimizer": "sgd", "lr": 1e30}
     text = io.StringIO()
     lth.run(tiny, out=tmp_path / "run", engine=engine, workers=1, console=Console(file=text, width=200))
-    table = records.load(tmp_path / "run").summary
+    table = tables.load(tmp_path / "run").summary
     assert list(table["status"]) == ["diverged"] and list(table["iterations"]) < [40]
     assert "diverged: its loss is no number at iteration " in text.getvalue()
 
@@ -124,19 +124,19 @@ def test_a_level_at_chance_is_pointed_out(tiny: dict[str, Any], tmp_path: Path) 
     text = io.StringIO()
     lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, console=Console(file=text, width=200))
     assert "all tickets of levels 0, 1, 2; nothing is learned there" in " ".join(text.getvalue().split())
-    found = records.load(tmp_path / "run")
-    assert records.at_chance(found) == [0, 1, 2]
+    found = tables.load(tmp_path / "run")
+    assert statistics.at_chance(found) == [0, 1, 2]
     assert any(line.startswith("At chance (about ") for line in words.state(found))
 
 
 def test_what_learns_is_not_at_chance(tiny: dict[str, Any], tmp_path: Path) -> None:
     tiny["recipe"]["iterations"] = 300
     lth.run(tiny | {"levels": 1}, out=tmp_path / "run", engine="torch", workers=1, console=Console(quiet=True))
-    found = records.load(tmp_path / "run")
+    found = tables.load(tmp_path / "run")
     assert found.environment and found.environment["data"]["test_examples"] == 100
-    assert records.at_chance(found) == [] and records.at_chance_said(found) == []
+    assert statistics.at_chance(found) == [] and captions.format_at_chance(found) == []
     one_good = found.summary.assign(test_accuracy_at_early_stop=[0.2, 0.9])
-    assert records.at_chance(records.Records(found.folder, found.experiment, one_good, found.curves)) == []
-    assert records.at_chance(
+    assert statistics.at_chance(records.Records(found.folder, found.experiment, one_good, found.curves)) == []
+    assert statistics.at_chance(
         records.Records(found.folder, found.experiment, one_good, found.curves, found.environment)
     ) == [0]

@@ -102,10 +102,10 @@ def report(
     """Figures and report.html, from what is stored so far."""
     from rich.console import Console
 
-    from lth.report import page
+    from lth.report import publish
     from lth.report import serve as server
-    from lth.results import plots, records
-    from lth.storage import atomic
+    from lth.results import tables, terminal
+    from lth.storage import atomic, layout
 
     if port is not None and not serve:
         raise UsageError("--port is for --serve: give both")
@@ -114,13 +114,14 @@ def report(
     if serve:
         server.serve(runs, port or 0, typer.echo)
         return
-    loaded = [records.load(folder) for folder in runs]
-    atomic.make_folder(out or runs[0] / "figures")
+    records = [tables.load(folder) for folder in runs]
+    figures = out or runs[0] / layout.FIGURES
+    atomic.make_folder(figures)
     console = Console()
-    for run_ in loaded:
-        for table in records.render_tables(run_, console):
+    for run_ in records:
+        for table in terminal.render_tables(run_, console):
             console.print(table)
-    for path in [*plots.draw(loaded, out or runs[0] / "figures"), page.write(loaded, (out or runs[0]) / page.FILE)]:
+    for path in publish.publish(records, figures, (out or runs[0]) / layout.REPORT):
         typer.echo(path)
 
 
@@ -132,19 +133,37 @@ def verify(
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="JSON alone, instead of tables")] = False,
 ) -> None:
-    """The score card: the paper's claims and curves against this run, and what it says by itself."""
+    """The score card: the papers' claims and curves against this run, and what it shows by itself."""
     import json
 
     from rich.console import Console
 
-    from lth.papers import verify as paper
-    from lth.results import records
+    from lth.papers import serialize, terminal
+    from lth.papers.card import card
+    from lth.results import tables
 
-    card = paper.card(records.load(run), [records.load(other) for other in beside or ()])
+    scored = card(tables.load(run), [tables.load(other) for other in beside or ()])
     if as_json:
-        typer.echo(json.dumps(paper.as_json(card), indent=2, ensure_ascii=False, allow_nan=False))
+        typer.echo(json.dumps(serialize.as_json(scored), indent=2, ensure_ascii=False, allow_nan=False))
     else:
-        Console().print(paper.render(card))
+        Console().print(terminal.render(scored))
+
+
+@app.command()
+def measure(
+    name: Annotated[str, typer.Argument(metavar="NAME", help="of `lth list measures`")],
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
+    options: Annotated[
+        list[str] | None, typer.Argument(metavar="[option=value ...]", help="such as levels=[4,8] trials=1")
+    ] = None,
+) -> None:
+    """Compute a measure from stored trainings, into RUN/measures/NAME.csv."""
+    from lth.measures import tables
+
+    path = tables.compute(name, run, **dict(map(config.parse_override, options or ())))
+    if path is None:
+        raise UsageError(f"{run} holds no tickets that {name} could be computed of")
+    typer.echo(path)
 
 
 @app.command()

@@ -66,6 +66,17 @@ class Control(Entry):
 
 
 @dataclass(frozen=True)
+class Measure(Entry):
+    """A measure: a function from a run's folder, its experiment and the table stored so far to the whole table.
+
+    `options` are its further keyword parameters. `draw` makes figures by name from a run.
+    """
+
+    options: tuple[str, ...] = ()
+    draw: str = ""
+
+
+@dataclass(frozen=True)
 class Network(Entry):
     """A model and the keys of [model] that it takes, beside its name."""
 
@@ -195,7 +206,20 @@ SCHEDULES: dict[str, RecipePart] = {
     "cosine": RecipePart("half a cosine from the full rate to 0", "lth.training.schedule:cosine"),
     "linear": RecipePart("a straight line from the full rate to 0", "lth.training.schedule:linear"),
 }
-MEASURES: dict[str, Entry] = {}
+MEASURES: dict[str, Measure] = {
+    "anatomy": Measure(
+        "what is inside each ticket: weights, dead units, connections of pixels, first values of survivors, by layer",
+        "lth.measures.anatomy:compute",
+        options=("trials", "levels"),
+        draw="lth.measures.figures:layers",
+    ),
+    "movement": Measure(
+        "how far weights move from their start while the unpruned network trains, in a ticket and out of it",
+        "lth.measures.weight_movement:compute",
+        options=("trials", "levels"),
+        draw="lth.measures.figures:movement",
+    ),
+}
 EXECUTORS: dict[str, Entry] = {
     "local": Entry(
         "this machine: threads for the native engine, processes for torch on a CPU, one process per GPU",

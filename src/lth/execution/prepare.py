@@ -17,7 +17,7 @@ from lth.execution.environment import check_same_data, data_facts
 from lth.execution.estimates import Sizes, relative, work
 from lth.execution.executors import Executor
 from lth.plan import Training, trainings
-from lth.results import records
+from lth.results import tables
 from lth.storage import integrity, layout, runs
 from lth.storage.retention import Keeping
 
@@ -103,13 +103,13 @@ def refuse_lost_rows(folder: Path, asked: Experiment) -> None:
 
     Beside packed curves, which no run writes but results are kept with, not even those may be that will be.
     """
-    lost = records.unbacked(folder)
+    lost = tables.unbacked(folder)
     if lost and not (folder / layout.PACKED_CURVES).exists():
         lost -= {training.id for training in trainings(asked)}
     if lost:
         raise UsageError(
-            f"the tables of {folder} have rows of {records.said(lost)} that it does not hold, and a run would write "
-            "over them; give another --out, or move them away"
+            f"the tables of {folder} have rows of {tables.format_trainings(lost)} that it does not hold, and a run "
+            "would write over them; give another --out, or move them away"
         )
 
 

@@ -15,7 +15,7 @@ from lth import plan
 from lth.config import Experiment
 from lth.errors import UsageError
 from lth.execution.environment import environment
-from lth.results import records
+from lth.results import tables, trainings
 from lth.storage import atomic, checksums, documents, integrity, layout, outcomes, runs
 
 UNKNOWN = "; by which examples they were made is lost, and the next run takes its own for these"
@@ -74,9 +74,9 @@ def faults_of(folder: Path, experiment: Experiment) -> dict[str, str]:
     for path in layout.starts(folder):
         if fault := checksums.tensors_fault(path.read_bytes()):
             found[path.relative_to(folder).as_posix()] = fault
-    trainings = integrity.on_disk(folder)
-    found |= {name: fault for name in trainings if (fault := integrity.fault_of(folder, name, digest_of))}
-    whole = {name: outcomes.outcome(folder, name) or {} for name in trainings if name not in found}
+    stored = integrity.on_disk(folder)
+    found |= {name: fault for name in stored if (fault := integrity.fault_of(folder, name, digest_of))}
+    whole = {name: outcomes.outcome(folder, name) or {} for name in stored if name not in found}
     return found | {n: f for n, f in integrity.strangers(folder, whole).items() if n not in found}
 
 
@@ -110,10 +110,10 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) ->
             f"make {folder / layout.ENVIRONMENT} again from the trainings: {fault}{'' if known else UNKNOWN}", write
         )
     at_fault = tables_at_fault(folder, experiment, faults)
-    lost = records.unbacked(folder) if at_fault else set()
+    lost = tables.unbacked(folder) if at_fault else set()
     for name in (layout.CURVES_TABLE, layout.SUMMARY_TABLE):
         if lost and (folder / name).exists():
-            what = f"it has rows of {records.said(lost)} that the folder does not hold"
+            what = f"it has rows of {tables.format_trainings(lost)} that the folder does not hold"
             yield Work(f"set aside {folder / name}: {what}", aside(folder, name))
     for name in at_fault:
         yield Work(f"make {folder / name} again from the trainings", lambda: None)  # when the rest is done
@@ -210,7 +210,7 @@ def tables_at_fault(folder: Path, experiment: Experiment, faults: Mapping[str, s
 
 def stale_tables(folder: Path, experiment: Experiment) -> dict[str, bytes]:
     """The tables whose files are not what the trainings make, with what they should be."""
-    made = {name: text.encode() for name, text in records.tables(experiment, records.trainings(folder)).items()}
+    made = {name: text.encode() for name, text in tables.texts(experiment, trainings.finished(folder)).items()}
     return {
         n: content for n, content in made.items() if not (folder / n).exists() or (folder / n).read_bytes() != content
     }

@@ -25,7 +25,7 @@ from lth.execution.prepare import Prepared, Wanted, check_disk, prepare, survey
 from lth.execution.progress import Display
 from lth.execution.schedule import execute
 from lth.plan import trainings
-from lth.results import records
+from lth.results import tables, terminal
 from lth.storage import atomic, documents, integrity, layout, outcomes, runs
 
 if TYPE_CHECKING:
@@ -45,13 +45,13 @@ class Run:
 
     @property
     def summary(self) -> pd.DataFrame:
-        """summary.csv: a row a training."""
-        return records.load(self.folder).summary
+        """summary.csv: one row per training."""
+        return tables.load(self.folder).summary
 
     @property
     def curves(self) -> pd.DataFrame:
-        """curves.csv: a row an evaluation."""
-        return records.load(self.folder).curves
+        """curves.csv: one row per evaluation."""
+        return tables.load(self.folder).curves
 
 
 def run(
@@ -285,25 +285,23 @@ def watched(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 def show_results(folder: Path, console: Console) -> None:
     """The table, and the paths of the figures and the report."""
-    from lth.report import page
-    from lth.results import plots
+    from lth.report import publish
 
-    found = records.load(folder)
-    if len(found.summary):
-        for table in records.render_tables(found, console):
+    records = tables.load(folder)
+    if len(records.summary):
+        for table in terminal.render_tables(records, console):
             console.print(table)
-        for path in [*plots.draw([found], folder / "figures"), page.write([found], folder / page.FILE)]:
+        for path in publish.publish([records], folder / layout.FIGURES, folder / layout.REPORT):
             console.print(str(path), highlight=False, soft_wrap=True)
 
 
 def show_overlaid(folders: Iterable[Path], out: Path, console: Console) -> None:
     """Figures and the report of several runs over each other, into `out`."""
-    from lth.report import page
-    from lth.results import plots
+    from lth.report import publish
 
-    found = [records.load(folder) for folder in folders]
-    atomic.make_folder(out / "figures")
-    for path in [*plots.draw(found, out / "figures"), page.write(found, out / page.FILE)]:
+    records = [tables.load(folder) for folder in folders]
+    atomic.make_folder(out / layout.FIGURES)
+    for path in publish.publish(records, out / layout.FIGURES, out / layout.REPORT):
         console.print(str(path), highlight=False, soft_wrap=True)
 
 

@@ -19,7 +19,7 @@ from lth.errors import LthError
 from lth.execution.executors import Workers
 from lth.execution.progress import Display
 from lth.plan import Training
-from lth.results import records
+from lth.results import tables
 from lth.storage.retention import Keeping
 
 AHEAD = 4096  # trainings read from the plan and not yet done, at least
@@ -191,7 +191,7 @@ class Tables:
     def _write(self) -> None:
         began = time.monotonic()
         try:
-            records.write(self.folder)
+            tables.write(self.folder)
         except LthError as error:
             self.failure = error
         now = time.monotonic()
@@ -201,4 +201,4 @@ class Tables:
         """Write them a last time."""
         if self.writing:
             self.writing.join()
-        records.write(self.folder)
+        tables.write(self.folder)

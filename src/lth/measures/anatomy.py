@@ -1,199 +1,161 @@
-"""What is inside a ticket, as four small CSVs beside the training's summary, so that reports need no tensors.
+"""What is inside the tickets of a run, by layer, so that reports and figures need no tensors.
 
-layers.csv   a row a counted layer, in the network's order. `shape` as in 300x784; `weights` counted, `alive` of them;
-             `units` (rows, or channels out) and `dead_units`, which no surviving weight enters; `inputs` (columns, or
-             channels in) and `unread_inputs`, which no surviving weight leaves.
-pixels.csv   where the inputs are images: how many weights of the first layer survive, by the pixel that they read, all
-             channels together; for a convolution by their place in the kernel. A row a row of pixels; the header is the
-             column's first pixel, for images of more than 64 pixels a side are summed in square blocks.
-starts.csv   two rows a layer, `all` and `alive`: how many weights have their start in each of 40 equal bins from -limit
-             to limit, the largest absolute value in the layer; the bins are numbered from 1.
-degrees.csv  two rows a layer: of how many units what share of the weights survives that enter them (`incoming`), and of
-             how many of the layer's inputs that leave them (`outgoing`), in 40 equal bins from 0 to 1.
+The table has one row per trial, level and layer, in the network's order:
 
-Only the trunk's tickets have them: a branch wears the ticket's own mask, or a random one, and draws its weights anew.
-All counts are whole and made on the CPU, so equal tickets give equal bytes.
+ticket                    the beginning of the checksum of the ticket's file
+shape, weights, alive     as in 300x784; counted weights, and those that survive
+units, dead_units         rows, or channels out; those that no surviving weight enters
+inputs, unread_inputs     columns, or channels in; those that no surviving weight leaves
+limit, all_starts, alive_starts    the largest absolute first value of the layer; how many weights, and survivors, have
+                          their first value in each of 40 equal bins from -limit to limit
+incoming, outgoing        how many units, and inputs, keep which share of their weights, in 40 equal bins from 0 to 1
+block, pixels             of the first layer, if inputs are images: its surviving weights by the pixel that they read,
+                          all channels together, or by their place in the kernel of a convolution; images of more than
+                          64 pixels a side are summed in squares of `block` pixels
+
+Numbers in one cell are separated by blanks, rows of pixels by slashes. Only the tickets of the trunk are measured: a
+branch has the ticket's mask, or a random one, and draws its own weights.
 """
 
 from __future__ import annotations
 
-import csv
-import io
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from math import prod
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
+import pandas as pd
 
-from lth.errors import UsageError
-from lth.storage import documents, layout, outcomes
+from lth.config import Experiment
+from lth.measures import beside, tables
+from lth.measures.histograms import BINS
+from lth.measures.ticket_anatomy import Anatomy, Counts, Layer, dissect
+from lth.measures.tickets import Numbers, identity, tickets, trunk
+from lth.plan import training_id
+from lth.results.records import Place
+from lth.storage import layout, outcomes
 
-LAYERS, PIXELS, STARTS, DEGREES = layout.ANATOMY
-COLUMNS = ("layer", "shape", "weights", "alive", "units", "dead_units", "inputs", "unread_inputs")
-BINS = 40
-MOST_PIXELS = 64  # a side
+COUNTS = ("weights", "alive", "units", "dead_units", "inputs", "unread_inputs")
+HISTOGRAMS = ("all_starts", "alive_starts", "incoming", "outgoing")
+COLUMNS = ("trial", "level", "ticket", "layer", "shape", *COUNTS, "limit", *HISTOGRAMS, "block", "pixels")
 
-
-@dataclass(frozen=True)
-class Layer:
-    """One row of layers.csv, with its histograms of starts where these are stored."""
-
-    layer: str
-    shape: str
-    weights: int
-    alive: int
-    units: int
-    dead_units: int
-    inputs: int
-    unread_inputs: int
-    limit: float = 0.0
-    all_starts: tuple[int, ...] = ()
-    alive_starts: tuple[int, ...] = ()
+At = tuple[int, int]  # trial, level
 
 
-@dataclass(frozen=True)
-class Anatomy:
-    """One ticket: its layers, and the map of its first, `block` pixels a side of a cell; empty where there is none."""
-
-    layers: tuple[Layer, ...]
-    pixels: tuple[tuple[int, ...], ...]
-    block: int
-
-
-# -------------------------------------------------------------------------------------------------------------- writing
-
-
-def files(mask: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray], shape: Sequence[int]) -> dict[str, bytes]:
-    """The files of a ticket: bool masks of its layers, their starts before masking, the shape of one input."""
-    found = {
-        LAYERS: _csv(COLUMNS, (_layer_row(name, layer) for name, layer in mask.items())),
-        STARTS: _csv(
-            ("layer", "weights", "limit", *range(1, BINS + 1)),
-            (row for name, layer in mask.items() for row in _start_rows(name, layer, start[name])),
-        ),
-        DEGREES: _csv(
-            ("layer", "which", "limit", *range(1, BINS + 1)),
-            (row for name, layer in mask.items() for row in _degree_rows(name, layer)),
-        ),
-    }
-    grid = pixel_map(next(iter(mask.values())), shape) if mask else None
-    if grid is not None:
-        block = -(-max(grid.shape) // MOST_PIXELS)
-        coarse = _in_blocks(grid, block)
-        found[PIXELS] = _csv(range(0, grid.shape[1], block), coarse.tolist())
-    return found
+def compute(
+    folder: Path,
+    experiment: Experiment,
+    stored: pd.DataFrame | None = None,
+    trials: Numbers = None,
+    levels: Numbers = None,
+) -> pd.DataFrame:
+    """The rows of `stored`, and those of further tickets of `trials` and `levels` (default: all)."""
+    table = _valid(folder, stored)
+    measured = set() if table is None else _places(table)
+    rows: list[dict[str, Any]] = []
+    for place, path in trunk(folder).items():
+        if (at := place[:2]) not in measured and (anatomy := beside.read(path)):
+            rows += to_rows(at, anatomy, identity(folder, place))
+            measured.add(at)
+    for place in tickets(folder, trials, levels):
+        if (at := place[:2]) not in measured:
+            rows += to_rows(at, _of_ticket(folder, place), identity(folder, place))
+    return table if table is not None and not rows else tables.joined(table, rows, COLUMNS)
 
 
-def pixel_map(first: np.ndarray, shape: Sequence[int]) -> np.ndarray | None:
-    """Surviving weights of the first layer by pixel (height, width), or by place in the kernel; None without images."""
-    if len(shape) != 3:
+def read(folder: Path) -> dict[At, Anatomy]:
+    """The stored anatomy of a run's tickets, by trial and level, also as version 0.1 stored it; computes none."""
+    table = _valid(folder, tables.read("anatomy", folder))
+    anatomies = {} if table is None else of_table(table, folder)
+    for path in folder.glob(f"trial-*/level-*/{beside.LAYERS}"):
+        if (at := beside.place_of(path)) and at not in anatomies and (anatomy := beside.read(path.parent)):
+            anatomies[at] = anatomy
+    return dict(sorted(anatomies.items()))
+
+
+def _valid(folder: Path, stored: pd.DataFrame | None) -> pd.DataFrame | None:
+    """The rows of a stored table but those of other tickets than the folder holds by now."""
+    if stored is None:
         return None
-    if first.ndim == 4:
-        return first.sum(axis=(0, 1))
-    if first.ndim == 2 and first.shape[1] == prod(shape):
-        return first.reshape(-1, *shape).sum(axis=(0, 1))
-    return None
+    tables.check_columns(stored, "anatomy", folder, COLUMNS)
+    known = {place[:2]: identity(folder, place) for place in trunk(folder)}
+    pairs = zip(_pairs(stored), stored["ticket"], strict=True)
+    return stored.loc[[known.get(at, ticket) in ("", ticket) for at, ticket in pairs]].reset_index(drop=True)
 
 
-def _in_blocks(grid: np.ndarray, block: int) -> np.ndarray:
-    rows, columns = (-size % block for size in grid.shape)
-    padded = np.pad(grid, ((0, rows), (0, columns)))
-    return padded.reshape(padded.shape[0] // block, block, -1, block).sum(axis=(1, 3))
+def _of_ticket(folder: Path, place: Place) -> Anatomy:
+    """The anatomy of a stored ticket, from its tensors."""
+    from lth.storage.tensors import load_tensors
+    from lth.tickets.ticket import Ticket
+
+    ticket = Ticket.load(folder / training_id(*place) / layout.TICKET)
+    start = load_tensors(outcomes.read_file(folder, layout.start_name(place.trial)))
+    mask, values = ({name: tensors[name].numpy() for name in ticket.mask} for tensors in (ticket.mask, start))
+    return dissect(mask, values, ticket.origin.get("inputs", ()))
 
 
-def _layer_row(name: str, layer: np.ndarray) -> list[Any]:
-    by_unit = layer.reshape(layer.shape[0], layer.shape[1], -1)
-    entered, left = by_unit.any(axis=(1, 2)), by_unit.any(axis=(0, 2))
-    shape = "x".join(map(str, layer.shape))
-    dead, unread = (used.size - int(used.sum()) for used in (entered, left))
-    return [name, shape, layer.size, int(layer.sum()), entered.size, dead, left.size, unread]
+# ---------------------------------------------------------------------------------------------------------------- rows
 
 
-def _start_rows(name: str, layer: np.ndarray, start: np.ndarray) -> list[list[Any]]:
-    finite = np.isfinite(start)
-    values = start.astype(np.float64)
-    limit = float(np.abs(values[finite]).max(initial=0.0))
-    edges = np.linspace(-1, 1, BINS + 1) * (limit or 1.0)
-    counts = {"all": np.histogram(values[finite], edges)[0], "alive": np.histogram(values[finite & layer], edges)[0]}
-    return [[name, which, limit, *count.tolist()] for which, count in counts.items()]
-
-
-def _degree_rows(name: str, layer: np.ndarray) -> list[list[Any]]:
-    by_unit = layer.reshape(layer.shape[0], layer.shape[1], -1)
-    shares = {"incoming": by_unit.mean(axis=(1, 2)), "outgoing": by_unit.mean(axis=(0, 2))}
-    return [[name, which, 1.0, *np.histogram(share, BINS, (0, 1))[0].tolist()] for which, share in shares.items()]
-
-
-def _csv(header: Iterable[Any], rows: Iterable[Iterable[Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(header)
-    writer.writerows(rows)
-    return text.getvalue().encode()
-
-
-# -------------------------------------------------------------------------------------------------------------- reading
-
-
-def read(folder: Path) -> Anatomy | None:
-    """What the CSVs in a training's folder hold; None where there are none. Raises UsageError naming a damaged one."""
-    told = documents.read_json(folder / layout.SUMMARY) or {}
-    rows = _rows(folder / LAYERS, told)
-    if not rows:
-        return None
-    grid = _rows(folder / PIXELS, told)
-    histograms = _rows(folder / STARTS, told)[1:]
-    try:
-        starts = {(row[0], row[1]): tuple(map(int, row[3:])) for row in histograms}
-        limits = {row[0]: float(row[2]) for row in histograms}
-        layers = tuple(
-            Layer(
-                row[0],
-                row[1],
-                *_whole(row[2:], len(COLUMNS) - 2),
-                limit=limits.get(row[0], 0.0),
-                all_starts=starts.get((row[0], "all"), ()),
-                alive_starts=starts.get((row[0], "alive"), ()),
-            )
-            for row in rows[1:]
-        )
-        block = int(grid[0][1]) if grid and len(grid[0]) > 1 else 1
-        pixels = tuple(tuple(map(int, row)) for row in grid[1:])
-        if len({len(row) for row in grid}) > 1:
-            raise ValueError("rows of pixels differ in length")
-        return Anatomy(layers, pixels, block)
-    except (ValueError, TypeError, KeyError, IndexError) as error:
-        raise UsageError(
-            f"{folder} holds a damaged {LAYERS}, {PIXELS} or {STARTS}: {error}; copy it again, or delete these three"
-        ) from None
-
-
-def histograms(folder: Path, file: str) -> dict[tuple[str, str], tuple[float, np.ndarray]]:
-    """By (layer, which) of starts.csv or degrees.csv, the limit and the counts in its bins; empty without the file."""
-    rows = _rows(folder / file, documents.read_json(folder / layout.SUMMARY) or {})[1:]
-    try:
-        return {(row[0], row[1]): (float(row[2]), np.array(_whole(row[3:], BINS))) for row in rows}
-    except (ValueError, IndexError) as error:
-        raise UsageError(f"{folder / file} is damaged: {error}; copy it again, or delete it") from None
-
-
-def _whole(texts: Sequence[str], count: int) -> tuple[int, ...]:
-    if len(texts) != count:
-        raise ValueError(f"a row has {count} counts")
-    return tuple(map(int, texts))
-
-
-def _rows(path: Path, summary: Mapping[str, Any]) -> list[list[str]]:
-    try:
-        content = path.read_bytes()
-        fault = outcomes.file_fault(content, summary, path.name)
-        rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
-    except FileNotFoundError:
-        return []
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise UsageError(f"{path} cannot be read: {error}; copy it again, or delete it") from None
-    if fault:
-        raise UsageError(f"{path} is damaged: {fault}; copy it again, or delete it")
+def to_rows(at: At, anatomy: Anatomy, ticket: str = "") -> list[dict[str, Any]]:
+    """The rows of a ticket."""
+    rows = [_row(layer) | {"trial": at[0], "level": at[1], "ticket": ticket} for layer in anatomy.layers]
+    if anatomy.pixels:
+        rows[0] |= {"block": str(anatomy.block), "pixels": "/".join(map(_joined, anatomy.pixels))}
     return rows
+
+
+def _row(layer: Layer) -> dict[str, Any]:
+    plain = {name: getattr(layer, name) for name in ("layer", "shape", *COUNTS, "limit")}
+    return plain | {name: _joined(getattr(layer, name)) for name in HISTOGRAMS} | {"block": "", "pixels": ""}
+
+
+def _joined(counts: Counts) -> str:
+    return " ".join(map(str, counts))
+
+
+def of_table(table: pd.DataFrame, folder: Path) -> dict[At, Anatomy]:
+    """The anatomy of each ticket in a table. Raises UsageError if the table is damaged."""
+    rows: dict[At, list[Mapping[str, Any]]] = {}
+    try:
+        for at, row in zip(_pairs(table), table.to_dict("records"), strict=True):
+            rows.setdefault(at, []).append({str(key): value for key, value in row.items()})
+        return {at: _of_rows(layers) for at, layers in rows.items()}
+    except (ValueError, TypeError) as error:
+        raise tables.damaged(layout.measure_path(folder, "anatomy"), error) from None
+
+
+def _of_rows(rows: Sequence[Mapping[str, Any]]) -> Anatomy:
+    block, pixels = str(rows[0]["block"]), str(rows[0]["pixels"])
+    grid = tuple(map(_split, pixels.split("/"))) if pixels else ()
+    if len({len(row) for row in grid}) > 1:
+        raise ValueError("rows of pixels differ in length")
+    return Anatomy(tuple(map(_layer, rows)), grid, int(float(block)) if block else 1)
+
+
+def _layer(row: Mapping[str, Any]) -> Layer:
+    weights, alive, units, dead, inputs, unread = (int(row[name]) for name in COUNTS)
+    starts, survivors, incoming, outgoing = histograms = [_split(row[name]) for name in HISTOGRAMS]
+    if any(len(histogram) not in (0, BINS) for histogram in histograms):
+        raise ValueError(f"a histogram has {BINS} counts")
+    counts = Layer(row["layer"], row["shape"], weights, alive, units, dead, inputs, unread)
+    return replace(
+        counts,
+        limit=float(row["limit"]),
+        all_starts=starts,
+        alive_starts=survivors,
+        incoming=incoming,
+        outgoing=outgoing,
+    )
+
+
+def _split(text: Any) -> Counts:
+    return tuple(map(int, str(text).split()))
+
+
+def _pairs(table: pd.DataFrame) -> list[At]:
+    return list(zip(map(int, table["trial"]), map(int, table["level"]), strict=True))
+
+
+def _places(table: pd.DataFrame) -> set[At]:
+    return set(_pairs(table))

@@ -1,17 +1,17 @@
-"""The paper's experiments, each a preset and what is changed in it; and which of them a run repeats."""
+"""The experiments of a paper, each a preset and what is changed in it, and which of them a run repeats."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, reduce
 from typing import Any, NamedTuple
 
 from lth import config
 from lth.config import Branch, Experiment, sigma_in
 
-# What may differ between the paper's experiment and a run that repeats it: names and amounts, the grid of evaluations,
-# how it is computed, and what is kept of it. All else makes another experiment.
+# The keys that may differ between a paper's experiment and a run that repeats it: names and amounts, the grid of
+# evaluations, how the run is computed, and what is stored of it. Any other key makes another experiment.
 FREE = {
     *("name", "about", "seed", "trials", "levels", "branch", "scale", "store.keep", "files"),
     *("recipe.eval_every", "recipe.test_every", "recipe.report_at", "recipe.train_accuracy"),
@@ -22,30 +22,32 @@ SCHEDULE = ("recipe.warmup", "recipe.drops")
 
 
 class Setup(NamedTuple):
-    """A preset and what is changed in it."""
+    """A preset and the settings that are changed in it."""
 
     preset: str
     settings: tuple[tuple[str, Any], ...] = ()
 
     @property
-    def said(self) -> str:
+    def text(self) -> str:
+        """The preset and its settings as one types them."""
         return " ".join([self.preset, *(config.to_setting(*setting) for setting in self.settings)])
 
     @property
     def command(self) -> str:
-        """What to type for it."""
-        return f"lth run {self.said}"
+        """The command that runs it."""
+        return f"lth run {self.text}"
 
 
 def setup(preset: str, settings: Mapping[str, Any] | None = None) -> Setup:
-    """A setup, without those settings that the preset has already: so equal experiments are equal setups."""
-    own = _flat(experiment(Setup(preset)))
-    changed = {key: value for key, value in (settings or {}).items() if own.get(key) != value}
+    """A setup without the settings that the preset has already, so that equal experiments are equal setups."""
+    defaults = _flat(experiment(Setup(preset)))
+    changed = {key: value for key, value in (settings or {}).items() if defaults.get(key) != value}
     return Setup(preset, tuple(sorted(changed.items())))
 
 
 @cache
 def experiment(of: Setup) -> Experiment:
+    """The resolved experiment of a setup."""
     return config.resolve(of.preset, dict(of.settings))
 
 
@@ -55,51 +57,45 @@ def _settings(of: Setup) -> dict[str, Any]:
 
 
 def _flat(experiment: Experiment) -> dict[str, Any]:
-    """All that makes an experiment what it is, by key; what is said in two ways, said in one."""
-    found: dict[str, Any] = {}
-    known = config.keys()
-    for key in known:
-        value: Any = experiment
-        for part in key.split("."):
-            value = getattr(value, part)
-        if key not in FREE:
-            found[key] = value
+    """The settings that define an experiment, by key, each in one form."""
+    keys = {*config.keys()} - FREE
+    settings: dict[str, Any] = {key: reduce(getattr, key.split("."), experiment) for key in keys}
     prune = experiment.prune
-    found["prune.groups"] = tuple(sorted(prune.pruned))
-    found["prune.conv_rate"] = prune.rate if prune.conv_rate is None else prune.conv_rate
+    settings["prune.groups"] = tuple(sorted(prune.pruned))
+    settings["prune.conv_rate"] = prune.rate if prune.conv_rate is None else prune.conv_rate
     if experiment.model.name == "lenet":  # which has no convolutions
-        del found["prune.conv_rate"]
+        del settings["prune.conv_rate"]
     if prune.rates or prune.densities:
-        del found["prune.rate"]
-    return found
+        del settings["prune.rate"]
+    return settings
 
 
 def differences(run: Experiment, of: Setup) -> dict[str, tuple[Any, Any]]:
-    """By key, what the paper's experiment has and what the run has in its place."""
+    """The settings that differ, by key: the paper's value and the run's."""
     return _differing(_settings(of), _flat(run))
 
 
 def _differing(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, tuple[Any, Any]]:
-    found = {}
+    differing = {}
     for key in sorted({*theirs, *ours}):
         a, b = theirs.get(key), ours.get(key)
-        if key in LADDERS and a and b:  # one of them may go further down
+        if key in LADDERS and a and b:  # one of the two may have more levels
             a, b = a[: len(b)], b[: len(a)]
         if a != b:
-            found[key] = (a, b)
-    return found
+            differing[key] = (a, b)
+    return differing
 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a run stands to the paper: which setup it repeats, and whether at another length.
+    """How a run relates to a paper: the setup that it repeats, and whether at another length.
 
-    Without a setup it repeats none; `differs` says by what it misses the nearest, `nearest`.
+    A run that repeats no setup has `nearest`, the setup that differs in the fewest keys, and `differs`, these keys.
     """
 
     setup: Setup | None = None
     iterations: tuple[int, int] | None = None  # the paper's and the run's, where these differ
-    scheduled: bool = False  # the learning rate changes on the way, so that a shorter training is no part of a longer
+    scheduled: bool = False  # the learning rate changes, so that a short training is not the beginning of a longer one
     nearest: Setup | None = None
     differs: Mapping[str, tuple[Any, Any]] | None = None
 
@@ -109,20 +105,20 @@ class Fit:
 
 
 def fit(run: Experiment, setups: Iterable[Setup]) -> Fit:
-    """Which of `setups` a run repeats: itself, else at another length (`--scale` or recipe.iterations)."""
+    """The one of `setups` that a run repeats, exactly or at another length (`--scale` or recipe.iterations)."""
     alike = [of for of in dict.fromkeys(setups) if _same_task(run, of)]
     ours = _flat(run)
-    found = {of: _differing(_settings(of), ours) for of in alike}
-    for of, differs in found.items():
+    differing = {of: _differing(_settings(of), ours) for of in alike}
+    for of, differs in differing.items():
         if not differs:
             return Fit(of)
-    for of, differs in found.items():
+    for of, differs in differing.items():
         if "recipe.iterations" in differs and {*differs} <= {"recipe.iterations", *SCHEDULE} and _in_step(run, of):
             scheduled = bool(run.recipe.warmup or run.recipe.drops or any(key in differs for key in SCHEDULE))
             return Fit(of, differs["recipe.iterations"], scheduled)
-    apart = lambda of: len({*found[of]} - ({*SCHEDULE} if _in_step(run, of) else set()))  # a scaled schedule is none
-    nearest = min(found, key=apart, default=None)
-    return Fit(nearest=nearest, differs=found[nearest] if nearest else None)
+    same = lambda of: {*SCHEDULE} if _in_step(run, of) else set()  # a scaled schedule is no difference
+    nearest = min(differing, key=lambda of: len({*differing[of]} - same(of)), default=None)
+    return Fit(nearest=nearest, differs=differing[nearest] if nearest else None)
 
 
 def _same_task(run: Experiment, of: Setup) -> bool:
@@ -131,7 +127,7 @@ def _same_task(run: Experiment, of: Setup) -> bool:
 
 
 def _in_step(run: Experiment, of: Setup) -> bool:
-    """Whether warmup and drops are the paper's, or scaled as the iterations are (rounded)."""
+    """Whether warmup and drops are the paper's, or scaled with the iterations (and rounded)."""
     theirs = experiment(of).recipe
     scale = run.recipe.iterations / theirs.iterations
     ours = (run.recipe.warmup, *run.recipe.drops)
@@ -144,19 +140,19 @@ def _in_step(run: Experiment, of: Setup) -> bool:
 
 
 def rules(role: str) -> tuple[str, str, float | None]:
-    """The mask rule, start rule and sigma by which a branch plays a role: `reinit`, `random-mask`, `noise-0.5`, ..."""
+    """The mask rule, start rule and sigma of a role: `reinit`, `random-mask`, `noise-0.5`, ..."""
     sigma = sigma_in(role)
     control = config.BRANCHES["noise" if sigma is not None else role]
     return control.mask, control.start, sigma
 
 
 def plays(branch: Branch, role: str) -> bool:
-    """Whether a branch is what the paper calls `role`, whatever its name: noise on the ticket's start is no reinit."""
+    """Whether a branch plays a role, by its rules and not by its name: noise on the ticket's start is no reinit."""
     return (branch.mask, branch.start, branch.sigma) == rules(role)
 
 
 def role_of(run: Experiment, name: str, roles: Iterable[str]) -> str | None:
-    """The role that the branch `name` of a run plays, however long its trainings are."""
+    """The role of the branch `name` of a run, whatever the length of its trainings; None if it plays none of them."""
     if name == "ticket":
         return "ticket"
     for branch in run.branch:

@@ -1,11 +1,14 @@
-"""What stands beside a run's own numbers: the score card and the paper's curves. The one place where they come in."""
+"""What papers have on runs: the score card and the curves behind theirs."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from lth.papers import curves, verify
+from lth.papers.behind import behind_runs
+from lth.papers.card import card
+from lth.papers.curves import Curve
+from lth.papers.scores import Score
 from lth.report.charts import Line
 from lth.results.records import Records
 
@@ -14,7 +17,7 @@ VERDICTS = ("agrees", "differs", "not enough data")
 
 @dataclass(frozen=True)
 class Claim:
-    """A row of a score card: what the paper's text says, its figure, this run, and the verdict."""
+    """A row of a score card: the paper's text, its figure, this run, and the verdict."""
 
     id: str
     text: str
@@ -25,9 +28,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Beside:
-    """What the page shows of the paper: by the run's place on it `cards`, the claims, and `notes`, how they are judged.
+    """What the page shows of papers: the claims (`cards`) and how they are judged (`notes`) of each run, by its index.
 
-    `lines`: by column of summary.csv, curves drawn in grey.
+    `lines`: the curves that are drawn in grey, by column of summary.csv.
     """
 
     cards: Mapping[int, Sequence[Claim]] = field(default_factory=dict)
@@ -36,22 +39,21 @@ class Beside:
 
 
 def beside(runs: Sequence[Records]) -> Beside:
-    """What the paper has to say to these runs; nothing where it has nothing."""
-    cards = {i: card for i, run in enumerate(runs) if (card := verify.card(run, runs)).measured}
+    """What papers have on these runs."""
+    cards = {i: scored for i, run in enumerate(runs) if (scored := card(run, runs)).measured}
     columns = dict.fromkeys(str(column) for run in runs for column in run.summary)
-    lines = {column: [_line(*found) for found in curves.behind_runs(runs, column)] for column in columns}
+    lines = {column: [_line(*pair) for pair in behind_runs(runs, column)] for column in columns}
     return Beside(
-        {i: [_claim(score) for score in card.scores] for i, card in cards.items()},
-        {column: found for column, found in lines.items() if found},
-        {i: " ".join([*card.notes, card.method]) for i, card in cards.items()},
+        {i: [_claim(score) for score in scored.scores] for i, scored in cards.items()},
+        {column: curves for column, curves in lines.items() if curves},
+        {i: " ".join([*scored.notes, scored.method]) for i, scored in cards.items()},
     )
 
 
-def _claim(score: verify.Score) -> Claim:
+def _claim(score: Score) -> Claim:
     run = f"{score.run}; missing: {score.missing}" if score.missing else score.run
-    text = f"{score.claim.text} ({verify.place(score.claim)})"
-    return Claim(score.claim.id, text, score.figure, run, score.verdict)
+    return Claim(score.claim.id, score.text, score.figure, run, score.verdict)
 
 
-def _line(label: str, curve: curves.Curve) -> Line:
+def _line(label: str, curve: Curve) -> Line:
     return Line(label, [*curve.x], [*curve.mean], [*curve.low], [*curve.high], level=[*curve.level], family=curve.role)

@@ -1,7 +1,7 @@
-"""A run's tables -> the values of the charts, as plain lists and dicts that the page hands to its script.
+"""The tables of runs -> the values of charts, as plain lists and dicts for the page's script.
 
-Against density: the same means, minima and maxima as in the figures, of every training. By iteration: means over
-trials, thinned, for no screen shows five hundred points of a curve.
+Against density: the same means, minima and maxima as in the figures. By iteration: means over trials, thinned to what a
+screen can show.
 """
 
 from __future__ import annotations
@@ -13,8 +13,11 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
-from lth.results.plots import FAMILIES, pick_levels, run_names, said
-from lth.results.records import PLACE, Records, aggregate, branch_order, family, winning_level
+from lth.results.captions import quantity_label, run_names
+from lth.results.looks import FAMILIES
+from lth.results.records import PLACE, Records
+from lth.results.series import pick_levels
+from lth.results.statistics import aggregate, branch_order, family, winning_level
 
 MOST_POINTS = 120  # of a curve by iteration
 BY_ITERATION = ("val_loss", "test_loss", "val_accuracy", "test_accuracy")
@@ -84,7 +87,7 @@ CHARTS = (
 
 def label(quantity: str) -> str:
     """A quantity in words."""
-    return LABELS.get(quantity) or said(quantity)
+    return LABELS.get(quantity) or quantity_label(quantity)
 
 
 def kind(quantity: str) -> str:
@@ -105,7 +108,7 @@ def by_density(runs: Sequence[Records]) -> list[tuple[Chart, dict[str, list[Line
     for chart in CHARTS:
         quantities = chart.quantities + (further if chart.id == "accuracy" else ())
         lines = {quantity: overlaid(runs, summaries, quantity) for quantity in quantities}
-        if lines := {quantity: found for quantity, found in lines.items() if found}:
+        if lines := {quantity: some for quantity, some in lines.items() if some}:
             drawn.append((chart, lines))
     return drawn
 
@@ -150,14 +153,14 @@ def looks(runs: Sequence[Records]) -> dict[str, dict[str, Any]]:
     names = sorted({family(b) for run in runs for b in run.summary["branch"].unique()}, key=branch_order)
     order = [name for name in FAMILIES if name in names] + [name for name in names if name not in FAMILIES]
     fixed = {name: FAMILIES.index(name) if name in FAMILIES else len(FAMILIES) + order.index(name) for name in order}
-    found = {}
+    series = {}
     for i, (run, run_name) in enumerate(zip(runs, run_names(runs), strict=True)):
         present = {family(b) for b in run.summary["branch"].unique()}
         for name in (name for name in order if name in present):
             colour = fixed[name] if len(runs) == 1 else i
             shown = name if len(runs) == 1 else f"{run_name}: {name}"
-            found[f"{i}/{name}"] = {"name": shown, "colour": colour, "line": fixed[name]}
-    return found
+            series[f"{i}/{name}"] = {"name": shown, "colour": colour, "line": fixed[name]}
+    return series
 
 
 def data_by_density(runs: Sequence[Records], paper: Mapping[str, Sequence[Line]]) -> list[dict[str, Any]]:
@@ -169,10 +172,10 @@ def data_by_density(runs: Sequence[Records], paper: Mapping[str, Sequence[Line]]
                 quantity: {
                     "label": label(quantity),
                     "kind": kind(quantity),
-                    "lines": [asdict(line) for line in found],
+                    "lines": [asdict(line) for line in drawn],
                     "paper": [asdict(line) for line in paper.get(quantity, ())],
                 }
-                for quantity, found in lines.items()
+                for quantity, drawn in lines.items()
             },
         }
         for chart, lines in by_density(runs)
@@ -184,24 +187,24 @@ def data_by_density(runs: Sequence[Records], paper: Mapping[str, Sequence[Line]]
 
 def data_by_iteration(runs: Sequence[Records]) -> list[dict[str, Any]]:
     """The curves of each run and branch as the script reads them: iterations, and each level's means over trials."""
-    found = []
+    parts = []
     for i, run in enumerate(runs):
         lost = run.summary.loc[run.summary["status"] == "diverged", list(PLACE)].assign(lost=True)
         curves = run.curves.merge(lost, "left", list(PLACE))
         curves = curves.loc[curves["lost"].isna()]
         families = curves["branch"].map({b: family(b) for b in curves["branch"].unique()})
         for name in sorted(families.unique(), key=branch_order):
-            found += _curves(i, str(name), curves.loc[families == name], winning_level(run.summary))
-    return found
+            parts += _curves(i, str(name), curves.loc[families == name], winning_level(run.summary))
+    return parts
 
 
 def _curves(run: int, branch: str, curves: pd.DataFrame, winning: int | None) -> list[dict[str, Any]]:
     """One branch of one run: thinned iterations and, by quantity, a list a level, null where not evaluated."""
     shown = thinned(np.unique(curves["iteration"])).tolist()
-    kept = curves.loc[curves["iteration"].isin(shown)]
-    levels = sorted(int(level) for level in kept["level"].unique())
-    groups = kept.groupby(["level", "iteration"])[list(BY_ITERATION)].agg(["mean", "min", "max"])
-    densities = kept.groupby("level")["density"].mean()
+    points = curves.loc[curves["iteration"].isin(shown)]
+    levels = sorted(int(level) for level in points["level"].unique())
+    groups = points.groupby(["level", "iteration"])[list(BY_ITERATION)].agg(["mean", "min", "max"])
+    densities = points.groupby("level")["density"].mean()
     quantities: dict[str, Any] = {}
     for quantity in BY_ITERATION:
         table = groups[quantity].unstack("iteration").reindex(levels)

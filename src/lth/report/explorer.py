@@ -1,36 +1,36 @@
-"""The small CSVs of a run's tickets -> the values of the ticket explorer."""
+"""The anatomy of a run's tickets -> the values of the ticket explorer."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Sequence
-from pathlib import Path
+from collections.abc import Mapping, Sequence
 from typing import Any
 
-from lth.measures import anatomy
-from lth.results.records import Records, winning_level
+from lth.measures.ticket_anatomy import Anatomy
+from lth.results.records import Records
+from lth.results.statistics import winning_level
+
+Tickets = Mapping[tuple[int, int], Anatomy]  # by trial and level
 
 
-def data(runs: Sequence[Records]) -> list[dict[str, Any]]:
-    """Each run's trials that have something to show, as the script reads them."""
+def data(runs: Sequence[Records], tickets: Sequence[Tickets]) -> list[dict[str, Any]]:
+    """The trials of each run that have an anatomy, as the script reads them."""
     return [
         {"run": i, "winning": winning_level(run.summary), "trials": trials}
-        for i, run in enumerate(runs)
-        if (trials := of_run(run.folder))
+        for i, (run, anatomies) in enumerate(zip(runs, tickets, strict=True))
+        if (trials := trials_of(anatomies))
     ]
 
 
-def of_run(folder: Path) -> list[dict[str, Any]]:
-    found: dict[int, dict[int, anatomy.Anatomy]] = {}
-    for path in folder.glob(f"trial-*/level-*/{anatomy.LAYERS}"):
-        match = re.fullmatch(r"trial-(\d+)/level-(\d+)", path.parent.relative_to(folder).as_posix())
-        if match and (inside := anatomy.read(path.parent)):
-            found.setdefault(int(match[1]), {})[int(match[2])] = inside
-    return [_trial(number, dict(sorted(levels.items()))) for number, levels in sorted(found.items())]
+def trials_of(anatomies: Tickets) -> list[dict[str, Any]]:
+    """Each trial with its levels, in order."""
+    trials: dict[int, dict[int, Anatomy]] = {}
+    for (trial, level), anatomy in sorted(anatomies.items()):
+        trials.setdefault(trial, {})[level] = anatomy
+    return [_trial(number, levels) for number, levels in trials.items()]
 
 
-def _trial(number: int, levels: dict[int, anatomy.Anatomy]) -> dict[str, Any]:
-    """A trial: what all its levels share (layers, the distribution of all starts), and each level's own."""
+def _trial(number: int, levels: dict[int, Anatomy]) -> dict[str, Any]:
+    """A trial: what its levels share (layers, the distribution of all first values), and each level."""
     first = next(iter(levels.values()))
     return {
         "trial": number,
@@ -47,7 +47,7 @@ def _trial(number: int, levels: dict[int, anatomy.Anatomy]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _level(level: int, inside: anatomy.Anatomy) -> dict[str, Any]:
+def _level(level: int, inside: Anatomy) -> dict[str, Any]:
     alive, counted = (sum(getattr(layer, what) for layer in inside.layers) for what in ("alive", "weights"))
     return {
         "level": level,

@@ -11,13 +11,19 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import TYPE_CHECKING
 from urllib.parse import parse_qs, urlsplit
 
 from lth.errors import LthError, UsageError
+from lth.measures import anatomy, tables
 from lth.report import page, words
-from lth.results import records
+from lth.report.explorer import Tickets
+from lth.results import tables as results
 from lth.results.records import Records
 from lth.storage import layout, runs
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 HOST = "127.0.0.1"
 SHARE = 20  # an update costs at most one part in so many of the time
@@ -25,7 +31,7 @@ LINGER = 4.0  # seconds that a browser has to fetch the last state
 
 
 class Live:
-    """What the server shows of `folders`: renewed when a browser asks, something is new, and it is not too soon."""
+    """The state of `folders` that the server shows: renewed if a browser asks and something is new, not too often."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = list(folders)
@@ -33,7 +39,8 @@ class Live:
         self.seen = threading.Event()  # a browser has the last state
         self.asked = 0.0
         self._lock = threading.Lock()
-        self._due, self._stamp, self._said, self._runs = 0.0, "", "", list[Records]()
+        self._due, self._stamp, self._line, self._runs = 0.0, "", "", list[Records]()
+        self._anatomy: dict[Path, DataFrame] = {}  # computed so far; a running run stores none
 
     def state(self, seen: str = "") -> dict[str, object]:
         """For `state.json`: the version to be had, a line about it, and whether it is the last."""
@@ -43,15 +50,27 @@ class Live:
             self._update(ended)
             if ended and seen == self._stamp:
                 self.seen.set()
-            return {"version": self._stamp, "said": self._said, "ended": ended}
+            return {"version": self._stamp, "said": self._line, "ended": ended}
 
     def html(self, whole: bool) -> str:
         with self._lock:
             self._update(self.ended)
             began = time.monotonic()
-            made = page.render(self._runs, True, self._stamp) if whole else page.main(self._runs, self._stamp)
+            tickets = [self._tickets(run) for run in self._runs]
+            if whole:
+                made = page.render(self._runs, True, self._stamp, tickets)
+            else:
+                made = page.main(self._runs, self._stamp, tickets=tickets)
             self._due += SHARE * (time.monotonic() - began)
             return made
+
+    def _tickets(self, run: Records) -> Tickets:
+        """The anatomy of a run's tickets; of new ones it is computed here, and not stored."""
+        known = self._anatomy.get(run.folder)
+        known = tables.read("anatomy", run.folder) if known is None else known
+        table = anatomy.compute(run.folder, run.experiment, known)
+        self._anatomy[run.folder] = table
+        return anatomy.of_table(table, run.folder)
 
     def _update(self, at_once: bool) -> None:
         stamp = "/".join(stamp_of(folder) for folder in self.folders)
@@ -60,23 +79,24 @@ class Live:
             self._runs = [current(folder) for folder in self.folders]
             self._stamp = stamp
             self._due = began + max(1.0, SHARE * (time.monotonic() - began))
-        self._said = said(self._runs, self.ended)
+        self._line = format_progress(self._runs, self.ended)
 
 
 def stamp_of(folder: Path) -> str:
     """Changes when a training of the run is stored, or its tables are."""
     stored = sum(1 for pattern in ("level-*", "level-*/*") for _ in folder.glob(f"trial-*/{pattern}/{layout.SUMMARY}"))
-    tables = folder / "summary.csv"
-    return f"{stored}" if stored or not tables.exists() else f"t{tables.stat().st_mtime_ns}"
+    table = folder / layout.SUMMARY_TABLE
+    return f"{stored}" if stored or not table.exists() else f"t{table.stat().st_mtime_ns}"
 
 
 def current(folder: Path) -> Records:
     """A run's tables at this moment; nothing is written where another process may be writing."""
-    found = records.collect(folder)
-    return found if len(found.summary) or not (folder / "summary.csv").exists() else records.load(folder)
+    records = results.collect(folder)
+    return records if len(records.summary) or not (folder / layout.SUMMARY_TABLE).exists() else results.load(folder)
 
 
-def said(runs: Sequence[Records], ended: bool) -> str:
+def format_progress(runs: Sequence[Records], ended: bool) -> str:
+    """How much is stored, in a line."""
     done, expected = map(sum, zip(*(words.progress(run) for run in runs), strict=True))
     what = f"{done} of {expected} trainings are stored"
     return f"The run has ended: {what}. This page stays as it is." if ended else f"Live: {what}."

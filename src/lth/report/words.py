@@ -1,4 +1,4 @@
-"""What a run's tables say, in sentences: honest also where no level wins, a trial stands alone, or much is missing."""
+"""The tables of a run in sentences, also if no level wins, there is one trial alone, or much is missing."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ import numpy as np
 import pandas as pd
 
 from lth.plan import plan
-from lth.results.plots import percent_said
-from lth.results.records import Records, at_chance_said, branch_order, family, winning_level
+from lth.results.captions import format_at_chance, format_percent
+from lth.results.records import Records
+from lth.results.statistics import branch_order, family, winning_level
 
 EQUAL_ACCURACY = 5e-5  # fractions nearer than half of the last digit that a sentence shows are the same
 EQUAL_TIME = 0.005
@@ -41,56 +42,56 @@ class Pairs:
 
 def headline(run: Records) -> str:
     """The main finding in a sentence."""
-    found = pairs(run.summary)
+    levels = pairs(run.summary)
     winning = winning_level(run.summary)
     if not len(run.summary):
         return "Nothing is trained yet."
-    if winning is not None and winning in found:
-        pair = found[winning]
-        return f"At {percent_said(pair.percent)}% of the weights the ticket {compared(pair)}; n = {pair.n}."
-    if not found:
+    if winning is not None and winning in levels:
+        pair = levels[winning]
+        return f"At {format_percent(pair.percent)}% of the weights the ticket {compared(pair)}; n = {pair.n}."
+    if not levels:
         return "No ticket can be compared with the network it was cut from yet: no trial has both, trained to the end."
-    best = max(found.values(), key=lambda pair: (round(pair.gain, 6), pair.level))
+    best = max(levels.values(), key=lambda pair: (round(pair.gain, 6), pair.level))
     return (
         "At no level is the ticket, on average, both as early and as accurate as the network it was cut from. "
-        f"Where most accurate, at {percent_said(best.percent)}% of the weights, it {compared(best)}; n = {best.n}."
+        f"Where most accurate, at {format_percent(best.percent)}% of the weights, it {compared(best)}; n = {best.n}."
     )
 
 
 def remarks(run: Records) -> list[str]:
     """What a reader of the headline has to know beside it, a sentence each."""
-    found = pairs(run.summary)
+    levels = pairs(run.summary)
     winning = winning_level(run.summary)
-    said = []
-    if winning is not None and winning in found:
-        said.append(WINNING)
-        said += _in_how_many(found[winning]) + _controls(run.summary, winning)
-    elif found and max(pair.n for pair in found.values()) == 1:
-        said.append(ALONE)
-    return said + state(run)
+    sentences = []
+    if winning is not None and winning in levels:
+        sentences.append(WINNING)
+        sentences += _in_how_many(levels[winning]) + _controls(run.summary, winning)
+    elif levels and max(pair.n for pair in levels.values()) == 1:
+        sentences.append(ALONE)
+    return sentences + state(run)
 
 
 def state(run: Records) -> list[str]:
     """What is missing, left out, or smaller than the experiment in full."""
     stored, expected = progress(run)
-    said = []
+    sentences = []
     if stored < expected:
-        said.append(f"Unfinished: {stored} of {expected} trainings are stored; all numbers are of these.")
-    for status, told in (
+        sentences.append(f"Unfinished: {stored} of {expected} trainings are stored; all numbers are of these.")
+    for status, text in (
         ("diverged", "diverged; means leave {them} out."),
         ("collapsed", "collapsed: a layer has no weight left."),
     ):
         if count := list(run.summary["status"]).count(status):
             them = "them" if count > 1 else "it"
-            said.append(f"{count} of {stored} trainings {told.format(them=them)}")
-    said += [f"{line[0].upper()}{line[1:]}." for line in at_chance_said(run)]
+            sentences.append(f"{count} of {stored} trainings {text.format(them=them)}")
+    sentences += [f"{line[0].upper()}{line[1:]}." for line in format_at_chance(run)]
     if run.experiment.scale != 1:
-        said.append(f"A smaller version: all iterations are scaled by {run.experiment.scale:g}.")
-    return said
+        sentences.append(f"A smaller version: all iterations are scaled by {run.experiment.scale:g}.")
+    return sentences
 
 
 WINNING = "This is the winning level: the smallest density at which the ticket is neither later nor less accurate."
-ALONE = "One trial alone: what is chance and what is not cannot be told."
+ALONE = "One trial alone: what is chance and what is not cannot be text."
 
 
 def _in_how_many(pair: Pairs) -> list[str]:
@@ -106,29 +107,29 @@ def _controls(summary: pd.DataFrame, level: int) -> list[str]:
     rows = summary.loc[(summary["level"] == level) & (summary["status"] != "diverged")]
     rows = rows.loc[rows["test_accuracy_at_early_stop"].notna()]
     tickets = rows.loc[rows["branch"] == "ticket"].set_index("trial")["test_accuracy_at_early_stop"]
-    said = []
+    sentences = []
     for name in sorted({family(label) for label in rows["branch"]} - {"ticket"}, key=branch_order):
-        own = rows.loc[(rows["branch"].map(family) == name) & rows["trial"].isin(tickets.index)]
-        if len(own):
-            means = own.groupby("trial")["test_accuracy_at_early_stop"].mean()
+        trainings = rows.loc[(rows["branch"].map(family) == name) & rows["trial"].isin(tickets.index)]
+        if len(trainings):
+            means = trainings.groupby("trial")["test_accuracy_at_early_stop"].mean()
             gain = float(np.mean(means - tickets.loc[means.index]))
-            said.append(f"At the same level, {name} is {accuracy_said(gain)} the ticket; n = {len(own)}.")
-    return said
+            sentences.append(f"At the same level, {name} is {format_accuracy(gain)} the ticket; n = {len(trainings)}.")
+    return sentences
 
 
 def pairs(summary: pd.DataFrame) -> dict[int, Pairs]:
     """Each level above 0 that can be compared with level 0: trials that have both of them, neither diverged."""
     columns = ["early_stop_iteration", "test_accuracy_at_early_stop"]
-    kept = summary.loc[(summary["branch"] == "ticket") & (summary["status"] != "diverged")].dropna(subset=columns)
-    dense = kept.loc[kept["level"] == 0].set_index("trial")
-    found = {}
-    compared_ = kept.loc[(kept["level"] > 0) & kept["trial"].isin(dense.index)]
+    tickets = summary.loc[(summary["branch"] == "ticket") & (summary["status"] != "diverged")].dropna(subset=columns)
+    dense = tickets.loc[tickets["level"] == 0].set_index("trial")
+    pairs_by_level = {}
+    compared_ = tickets.loc[(tickets["level"] > 0) & tickets["trial"].isin(dense.index)]
     for level in map(int, np.unique(compared_["level"])):
         rows = compared_.loc[compared_["level"] == level]
         first = dense.loc[rows["trial"]]
         early_stop, accuracy = (tuple(zip(first[c].tolist(), rows[c].tolist(), strict=True)) for c in columns)
-        found[level] = Pairs(level, 100 * float(np.mean(rows["density"])), accuracy, early_stop)
-    return found
+        pairs_by_level[level] = Pairs(level, 100 * float(np.mean(rows["density"])), accuracy, early_stop)
+    return pairs_by_level
 
 
 def progress(run: Records) -> tuple[int, int]:
@@ -149,11 +150,11 @@ def progress(run: Records) -> tuple[int, int]:
 
 def compared(pair: Pairs) -> str:
     """The predicate: `is 0.4 points more accurate than ... and reaches its lowest validation loss 1.3 times sooner`."""
-    accuracy, time = accuracy_said(pair.gain), sooner_said(pair.sooner)
+    accuracy, time = format_accuracy(pair.gain), format_sooner(pair.sooner)
     return f"is {accuracy} the network it was cut from, and reaches its lowest validation loss {time}"
 
 
-def accuracy_said(gain: float) -> str:
+def format_accuracy(gain: float) -> str:
     """`0.4 points more accurate than`, for a gain that is a fraction."""
     if abs(gain) < EQUAL_ACCURACY:
         return "as accurate as"
@@ -162,7 +163,7 @@ def accuracy_said(gain: float) -> str:
     return f"{size} points {'more' if gain > 0 else 'less'} accurate than"
 
 
-def sooner_said(ratio: float) -> str:
+def format_sooner(ratio: float) -> str:
     """`1.3 times sooner`, for the ratio of level 0's early stop to the ticket's."""
     if abs(ratio - 1) < EQUAL_TIME:
         return "just as soon"

@@ -7,6 +7,7 @@
     trial-1/level-03/reinit-2/              a branch
     trial-1/.level-04.checkpoint            the middle of a training
     summary.csv, curves.csv                 tables of all trainings
+    measures/anatomy.csv                    what `lth measure` computed
     figures/, report.html, tensorboard/     what is made from the tables
     damaged/                                what `lth repair` set aside
 
@@ -28,8 +29,8 @@ TICKET, TRAINED, CURVE, SUMMARY = "ticket.safetensors", "trained.safetensors", "
 START = "start.safetensors"
 SUMMARY_TABLE, CURVES_TABLE = "summary.csv", "curves.csv"
 PACKED_CURVES = "curves.csv.gz"  # in place of curves.csv, where results are kept
-ANATOMY = ("layers.csv", "pixels.csv", "starts.csv", "degrees.csv")  # small tables that only reports read
-FIGURES, REPORT, TENSORBOARD = "figures", "report.html", "tensorboard"
+ANATOMY = ("layers.csv", "pixels.csv", "starts.csv", "degrees.csv")  # beside the tickets of version 0.1; now a measure
+FIGURES, REPORT, TENSORBOARD, MEASURES = "figures", "report.html", "tensorboard", "measures"
 ASIDE, LOCK, JOBS = "damaged", ".lock", ".slurm"
 CHECKPOINT, UNFINISHED = ".checkpoint", ".unfinished"
 
@@ -60,6 +61,16 @@ def training_folders(folder: Path) -> Iterator[tuple[str, Path]]:
     for name, path in sorted(found.items()):
         if re.fullmatch(r"trial-\d+/level-\d+(/[a-z][^/]*)?", name) and path.is_dir():
             yield name, path
+
+
+def measure_path(folder: Path, name: str) -> Path:
+    """The table of a measure."""
+    return folder / MEASURES / f"{name}.csv"
+
+
+def first_measure_path(folder: Path, name: str) -> Path:
+    """The table of a measure where version 0.1 wrote it."""
+    return folder / f"{name}.csv"
 
 
 def checkpoint_path(folder: Path, training_id: str) -> Path:

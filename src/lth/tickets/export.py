@@ -17,7 +17,7 @@ from lth.config import Model, nearest, shown
 from lth.errors import UsageError
 from lth.models import build
 from lth.plan import training_id
-from lth.results import records
+from lth.results import statistics, tables
 from lth.storage import atomic, layout
 from lth.storage.tensors import load_tensors
 from lth.tickets import compact as compacted
@@ -142,7 +142,7 @@ def _check(to: Path, weights: str | None, compact: bool) -> None:
 
 
 def _winning(folder: Path) -> int:
-    level = records.winning_level(records.load(folder).summary)
+    level = statistics.winning_level(tables.load(folder).summary)
     if level is None:
         raise UsageError(f"{folder} has no winning level: give --level")
     return level

@@ -1,0 +1,78 @@
+"""Sentences on a score card: what is compared with what, and what is not."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lth import config
+from lth.papers import setups
+from lth.papers.agreement import Agreement
+from lth.papers.curves import by_density
+from lth.papers.setups import Fit
+from lth.papers.trials import Trials
+from lth.results.captions import format_length
+from lth.results.statistics import branch_order
+
+
+def notes(run: Trials, drawn: Sequence[Agreement]) -> Iterator[str]:
+    """The notes on a comparison with a paper; `drawn` are the curves that are compared."""
+    if run.fit.setup is None:
+        yield _no_setup(run.fit)
+        return
+    yield f"Compared with the paper's experiment, `{run.fit.setup.command}`."
+    yield from _on_length(run, drawn)
+    grid, theirs = run.experiment.recipe.eval_every, setups.experiment(run.fit.setup).recipe.eval_every
+    if grid > theirs:
+        yield f"Evaluated every {grid:,} iterations, the paper's every {theirs:,}: early stops are as coarse."
+    if absent := _absent(run, {entry.curve.role for entry in drawn}):
+        yield f"Of the paper's curves there is nothing here of: {', '.join(absent)}."
+    if short := _left_out(drawn):
+        yield f"Left out of curves, as these trainings may have ended before their early stop: {'; '.join(short)}."
+
+
+def _no_setup(fit: Fit) -> str:
+    if fit.nearest is None or fit.differs is None:
+        return "The paper has no experiment on this network and dataset: there are only the run's own statements."
+    differs = [f"{key} ({_format(a)} there, {_format(b)} here)" for key, (a, b) in fit.differs.items()]
+    return (
+        f"This is none of the paper's experiments, so that nothing is compared with it. The nearest, "
+        f"`{fit.nearest.command}`, differs in {', '.join(differs)}."
+    )
+
+
+def _format(value: Any) -> str:
+    return "nothing" if value is None else config.to_setting("x", value).removeprefix("x=")
+
+
+def _on_length(run: Trials, drawn: Sequence[Agreement]) -> Iterator[str]:
+    """The notes on a run of another length than the paper's."""
+    if not run.fit.iterations:
+        return
+    theirs, _ = run.fit.iterations
+    length = f"Its trainings have {theirs:,} iterations, these {format_length(run.experiment)}: "
+    if run.fit.scheduled:
+        yield length + "as the learning rate changes on the way, nothing can be compared."
+    else:
+        yield length + (
+            "what is read at a fixed iteration cannot be compared, only what happens at early stop"
+            f"{', where that comes before their end' if run.fit.shorter else ''}; and masks come from networks "
+            "trained so long."
+        )
+    if len(run.table) and not drawn:
+        yield "There is no level at which a curve can be compared."
+
+
+def _absent(run: Trials, compared: set[str]) -> list[str]:
+    """The roles of the paper's curves that the run does not have."""
+    roles = {key.role: None for key in by_density(run.paper) if key.setup == run.fit.setup}
+    return [role for role in sorted(roles, key=branch_order) if role not in {*run.table["role"], *compared}]
+
+
+def _left_out(drawn: Sequence[Agreement]) -> list[str]:
+    """`reinit at level 9, 10`: the trainings that are left out of curves."""
+    levels: dict[str, set[int]] = {}
+    for entry in drawn:
+        levels.setdefault(entry.curve.role, set()).update(entry.left_out)
+    roles = sorted((role for role, at in levels.items() if at), key=branch_order)
+    return [f"{role} at level {', '.join(map(str, sorted(levels[role])))}" for role in roles]

@@ -1,0 +1,31 @@
+"""Pieces of HTML that sections are made of."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from html import escape
+
+
+def select(name: str, label: str, options: Sequence[tuple[str, str]]) -> str:
+    """A select element with a label, or one for screen readers alone; hidden while there is nothing to choose."""
+    inner = "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in options)
+    hidden = " hidden" if len(options) < 2 else ""
+    text = f'<span class="quiet small">{label}</span>' if label else ""
+    hint = "" if label else f' aria-label="{name}"'
+    return f'<label{hidden}>{text}<select data-pick="{name}"{hint}>{inner}</select></label>'
+
+
+def details(name: str, inner: str = "") -> str:
+    """The table behind a chart; the script fills an empty one."""
+    return f'<details id="{name}"><summary>Table</summary>{region(inner, "Table")}</details>'
+
+
+def region(inner: str, label: str) -> str:
+    """A part that scrolls, also by keyboard, if it is wider or longer than its place."""
+    return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{inner}</div>'
+
+
+def heads_row(names: Iterable[str], kind: str = "") -> str:
+    """The head of a table."""
+    cells = "".join(f'<th scope="col"{f" class={kind}" if kind else ""}>{escape(name)}</th>' for name in names)
+    return f"<thead><tr>{cells}</tr></thead>"

@@ -1,0 +1,22 @@
+"""Figures and the report of runs, from what is stored so far."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from lth.measures import tables
+from lth.papers import behind
+from lth.report import page
+from lth.results import plots
+from lth.results.records import Records
+
+
+def publish(runs: Sequence[Records], figures: Path, report: Path) -> list[Path]:
+    """Compute the anatomy of tickets that have none yet, draw all figures and write the page; the paths of both."""
+    for run in runs:
+        tables.compute("anatomy", run.folder)
+    measured = tables.figures(runs[0]) if len(runs) == 1 else {}
+    paths = plots.draw(runs, figures, behind.series, measured)
+    pictures = {path.stem: path.read_bytes() for path in paths if path.suffix == ".svg" and path.stem in measured}
+    return [*paths, page.write(runs, report, pictures)]

@@ -1,0 +1,101 @@
+"""Numbers and names of a run in words: for tables, captions, legends and reports."""
+
+from __future__ import annotations
+
+import textwrap
+from collections import Counter
+from collections.abc import Sequence
+
+from lth.config import Experiment
+from lth.results.records import Records
+from lth.results.statistics import at_chance
+
+QUANTITIES = {  # column -> label of its axis
+    "early_stop_iteration": "early-stop iteration",
+    "test_accuracy_at_early_stop": "test accuracy at early stop",
+    "final_test_accuracy": "test accuracy at the last iteration",
+    "train_accuracy_at_early_stop": "training accuracy at early stop",
+    "final_train_accuracy": "training accuracy at the last iteration",
+    "test_loss": "test loss",
+    "test_accuracy": "test accuracy",
+    "val_loss": "validation loss",
+    "val_accuracy": "validation accuracy",
+}
+
+
+def format_diverged(records: Records) -> list[str]:
+    """The number of trainings that diverged, if any did; means leave them out."""
+    count = len(records.summary.loc[records.summary["status"] == "diverged"])
+    return [f"{count} training{'s' * (count > 1)} that diverged"] if count else []
+
+
+def format_at_chance(records: Records) -> list[str]:
+    """A sentence on the levels whose tickets are all at chance, if there are any."""
+    levels = at_chance(records)
+    if not levels:
+        return []
+    chance = 100 * (records.environment or {})["data"]["chance"]
+    which = f"level{'s' * (len(levels) > 1)} {', '.join(map(str, levels))}"
+    return [f"at chance (about {chance:.0f}%): all tickets of {which}; nothing is learned there"]
+
+
+def format_trials(counts: Sequence[int]) -> str:
+    """The number of trials of a mean: `1 trial`, `mean (min-max) of 3 to 5 trials`."""
+    low, high = min(counts, default=0), max(counts, default=0)
+    if high < 2:
+        return "1 trial" if high else "nothing trained yet"
+    return f"mean (min-max) of {high if low == high else f'{low} to {high}'} trials"
+
+
+def format_length(experiment: Experiment) -> str:
+    """The length of the trainings, and of branches where it differs: `5,000 iterations (reinit 6,000)`."""
+    apart = [
+        f"{b.name} {b.iterations:,}"
+        for b in experiment.branch
+        if b.iterations not in (None, experiment.recipe.iterations)
+    ]
+    branches = f" ({', '.join(apart)})" if apart else ""
+    return f"{experiment.recipe.iterations:,} iterations{branches}{format_scale(experiment)}"
+
+
+def format_scale(experiment: Experiment) -> str:
+    """The end of a caption: the scale of a run whose iterations were scaled, else nothing."""
+    return "" if experiment.scale == 1 else f", at scale {experiment.scale:g} of the full iterations"
+
+
+def format_percent(percent: float) -> str:
+    """`100`, `51.3`, `0.99`, `0.041`."""
+    return f"{percent:.0f}" if percent > 99.95 else f"{percent:.1f}" if percent >= 0.95 else f"{percent:.2g}"
+
+
+def quantity_label(quantity: str) -> str:
+    """The name of a column in words."""
+    kind, _, iteration = quantity.partition("_accuracy_at_")
+    if iteration.isdigit():
+        return f"{'test' if kind == 'test' else 'validation'} accuracy at iteration {int(iteration):,}"
+    return QUANTITIES.get(quantity, quantity.replace("_", " "))
+
+
+def run_names(runs: Sequence[Records]) -> list[str]:
+    """A name for each run in a legend: the experiment's, or the folder's where several runs share that name."""
+    experiments = [run.experiment for run in runs]
+    folders = [run.folder.resolve().name for run in runs]
+    for names in ([e.name for e in experiments], [e.folder_name for e in experiments], folders):
+        if len({*names}) == len(names):
+            return names
+    return [str(r.folder) for r in runs]
+
+
+def caption_of(runs: Sequence[Records], width: float) -> str:
+    """Trials, length, scale and omissions of runs, in lines for a figure of `width` inches."""
+    lines: dict[str, list[str]] = {}
+    for run, name in zip(runs, run_names(runs), strict=True):
+        diverged = sum(run.summary["status"] == "diverged")
+        counted = (run.summary["branch"] == "ticket") & (run.summary["status"] != "diverged")
+        trials = format_trials(list(Counter(run.summary.loc[counted, "level"]).values()))
+        left_out = f"; diverged and left out: {diverged} of {len(run.summary)} trainings" if diverged else ""
+        lines.setdefault(f"{trials}, {format_length(run.experiment)}{left_out}", []).append(name)
+    return "\n".join(
+        textwrap.fill(f"{', '.join(names)}: {what}", int(13 * width), break_on_hyphens=False)
+        for what, names in lines.items()
+    )

@@ -1,0 +1,135 @@
+"""Panels of a figure: curves and axes drawn into matplotlib's Axes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
+
+from lth.results.captions import format_percent, quantity_label
+from lth.results.series import Series
+
+FONTS: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 11}
+FONTS |= dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), 9)
+PANEL = (4.3, 3.4)  # inches
+LABEL = 0.38  # inches between the labels of two ticks, at least
+
+
+def draw_bars(axes: Axes, series: Iterable[Series]) -> None:
+    """Draw curves with an error bar from minimum to maximum at each point, unless these are equal everywhere."""
+    for s in series:
+        look = {"marker": "o", "markersize": 4.5, "linewidth": 1.3, "capsize": 2, "elinewidth": 0.9, **s.look}
+        bars = None if np.array_equal(s.low, s.high) else np.stack([s.mean - s.low, s.high - s.mean])
+        axes.errorbar(s.x, s.mean, bars, label=s.label, **look)
+
+
+def draw_bands(axes: Axes, series: Sequence[Series]) -> None:
+    """Draw curves on a light band from minimum to maximum, with few markers, at other places for each curve."""
+    for i, s in enumerate(series):
+        markers = (
+            0.15 * i / len(series),
+            0.15,
+        )  # shares of the panel's diagonal: the first, the distance
+        look = {"linewidth": 1.3, "markersize": 4.5, "markevery": markers, **s.look}
+        (line,) = axes.plot(s.x, s.mean, label=s.label, **look)
+        if not np.array_equal(s.low, s.high):
+            axes.fill_between(s.x, s.low, s.high, color=line.get_color(), alpha=0.15, linewidth=0, zorder=1)
+
+
+def percent_axis(axes: Axes, percents: Iterable[float], log: bool = True) -> None:
+    """Make x the percent of weights remaining, falling to the right, with as many ticks at levels as have room."""
+    percents = np.unique([p for p in percents if p > 0])[::-1]
+    if not len(percents):
+        return
+    scale = np.log(percents) if log else percents
+    margin = 0.03 * max(scale[0] - scale[-1], 0.5 if log else 5)
+    ends = np.array([scale[0] + margin, scale[-1] - margin])
+    inches = axes.bbox.transformed(axes.figure.dpi_scale_trans.inverted()).width
+    ticks = percents[spaced(scale, (ends[0] - ends[1]) * LABEL / inches)]
+    axes.set_xscale("log" if log else "linear")
+    axes.set_xlim(*(np.exp(ends) if log else ends))
+    axes.xaxis.set_minor_locator(NullLocator())
+    axes.set_xticks(ticks, [format_percent(p) for p in ticks])
+    axes.set_xlabel("percent of weights remaining")
+
+
+def spaced(positions: np.ndarray, gap: float) -> list[int]:
+    """The indices of falling `positions` that are at least `gap` apart, beginning with the first."""
+    picked = [0]
+    for i, position in enumerate(positions):
+        if positions[picked[-1]] - position >= gap:
+            picked.append(i)
+    return picked
+
+
+def focus(axes: Axes, series: Sequence[Series]) -> None:
+    """Cut the y axis at the bottom if outlying means would compress all others, and note the lowest mean.
+
+    Means are outlying below Tukey's fence (the first quartile minus 1.5 interquartile ranges) and below the best
+    mean of every curve. The axis is cut only if showing them would make the panel more than half as high again.
+    """
+    means = np.concatenate([s.mean for s in series])
+    top, (first, third) = max(s.high.max() for s in series), np.quantile(means, [0.25, 0.75])
+    lowest = min(s.mean.max() for s in series)
+    fence = min(first - 1.5 * (third - first), lowest - 0.05 * (top - lowest))
+    if len(means) >= 12 and top > fence and top - means.min() > 1.5 * (top - fence):
+        axes.set_ylim(fence, top + 0.05 * (top - fence))
+        axes.text(0.02, 0.02, f"cut; lowest mean: {means.min():.3g}", transform=axes.transAxes, fontsize=8, color="0.3")
+
+
+def zoom(axes: Axes, series: Sequence[Series], until: float) -> None:
+    """Make x the iteration, up to `until`; the steep first moments of training are outside of the frame.
+
+    A curve that ends far from the others, such as one at chance, is outside too if it would take half of the panel.
+    """
+    last = max(s.x.max() for s in series)
+    until = min(last, until)
+    axes.set_xlim(0, 1.01 * until)
+    axes.set_xlabel("iteration" if until == last else f"iteration (of {last:,.0f})")
+    axes.xaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    seen = [s.mean[s.x <= until] for s in series if s.x[0] <= until]
+    later = np.concatenate([s.mean[(s.x > 0.04 * until) & (s.x <= until)] for s in series])
+    if len(later) > 2 * len(series):
+        first, ends = (np.array([means[at] for means in seen]) for at in (0, -1))
+        low, high, few, most = np.quantile(later, [0, 1, 0.05, 0.95])
+        if np.median(ends) < np.median(first):
+            bottom, top = low, min(max(most, *ends), 2 * most - low)
+        else:
+            bottom, top = max(min(few, *ends), 2 * few - high), high
+        room = 0.06 * (top - bottom or 0.1)
+        axes.set_ylim(bottom - room, top + room)
+
+
+def y_axis(axes: Axes, quantity: str) -> None:
+    """Label and limit the y axis by its quantity, a column of a table."""
+    axes.set_ylabel(quantity_label(quantity))
+    axes.grid(True, axis="y", color="0.9", linewidth=0.8)
+    axes.set_axisbelow(True)
+    axes.spines[["top", "right"]].set_visible(False)
+    if quantity.endswith("iteration"):
+        top = axes.dataLim.y1
+        axes.set_ylim(0, 1.05 * top if top > 0 else None)  # from 0, as trials may differ by a few iterations only
+        axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
+    elif "accuracy" in quantity and axes.get_ylim()[1] > 1:
+        bottom = axes.get_ylim()[0]
+        axes.set_ylim(bottom, 1 + 0.02 * (1 - bottom))  # no accuracy is above 1, only half a marker
+
+
+def write_caption(figure: Figure, caption: str) -> None:
+    figure.supxlabel(caption, x=0.01, ha="left", fontsize=8.5, color="0.25")
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write PATH.png and PATH.svg, without a date, so that equal figures are equal files."""
+    png, svg = path.with_name(path.name + ".png"), path.with_name(path.name + ".svg")
+    with mpl.rc_context({**FONTS, "svg.hashsalt": "lth"}):
+        figure.savefig(png, dpi=150)
+        figure.savefig(svg, metadata={"Date": None})
+    return [png, svg]

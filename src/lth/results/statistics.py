@@ -1,0 +1,119 @@
+"""Statistics over the trials of a run: means by branch and level, and the winning level."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Sequence
+from typing import TYPE_CHECKING
+
+from lth import config
+from lth.errors import UsageError
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+    from lth.results.records import Records
+
+
+def family(label: str) -> str:
+    """The branch of a label: `reinit` of `reinit-2`; `ticket` and `continued` are their own."""
+    name, dash, number = label.rpartition("-")
+    return name if dash and number.isdigit() else label
+
+
+def branch_order(label: str) -> tuple:
+    """A key that sorts labels, or branches, as people do: `ticket` first, `reinit-10` after `reinit-9`."""
+    parts = re.split(r"(\d+(?:\.\d+)?)", family(label))
+    natural = [float(part) if i % 2 else part for i, part in enumerate(parts)]
+    return label != "ticket", natural, int(label.removeprefix(family(label) + "-")) if label != family(label) else 0
+
+
+def aggregate(summary: pd.DataFrame, value: str, by: Sequence[str] = ("family", "level")) -> pd.DataFrame:
+    """Mean, min, max and n of the column `value` in each group of trainings, with the mean density and weights.
+
+    Every training of a branch counts by itself: 5 trials with 3 reinits each are n = 15. Diverged trainings and those
+    whose `value` is blank are left out, and n is the number of the others; a group without any has no row. `by` may
+    name `family`, which is not a column of summary.csv. Rows are sorted by `by`, families by `branch_order`.
+    """
+    if value not in summary:
+        raise UsageError(f"summary.csv has no column {value!r}{config.nearest(value, summary.columns)}")
+    valid = summary.loc[summary[value].notna() & (summary["status"] != "diverged")]
+    groups = valid.assign(family=[family(label) for label in valid["branch"]]).groupby(list(by))
+    table = groups[value].agg(["mean", "min", "max", "count"]).set_axis(["mean", "min", "max", "n"], axis=1)
+    # Rounding can put the mean of equal values outside of their range; error bars have no negative length.
+    table["mean"] = table["mean"].clip(table["min"], table["max"])
+    table[["density", "weights"]] = groups[["density", "weights"]].mean()
+    return table.reset_index().sort_values(list(by), key=_sorting, kind="stable", ignore_index=True)
+
+
+def _sorting(column: pd.Series) -> pd.Series:
+    if column.name not in ("family", "branch"):
+        return column
+    ranks = {name: rank for rank, name in enumerate(sorted(set(column), key=branch_order))}
+    return column.map(ranks)
+
+
+Comparison = tuple[float, float]  # of a ticket with level 0: how much later, and how much better
+ROUNDING = 1e-9  # sums of fractions such as 0.9793 differ in their last bits
+
+
+def winning_index(rows: Iterable[tuple[int, float, Sequence[Comparison]]]) -> int | None:
+    """The winning level among rows of (level, density, comparisons with level 0); None if no level wins.
+
+    The winning level is the level of smallest density at which tickets, on average, train no later and no worse than
+    level 0. A comparison is one ticket minus level 0 of the same trial: the difference of their early-stop iterations,
+    and of their accuracies (or of any score, higher is better). Level 0 itself is not among the rows. Two levels of
+    equal density: the lower one wins.
+    """
+    wins = [(density, level) for level, density, comparisons in rows if _no_later_and_no_worse(comparisons)]
+    return min(wins)[1] if wins else None
+
+
+def _no_later_and_no_worse(comparisons: Sequence[Comparison]) -> bool:
+    later, better = map(math.fsum, zip(*comparisons, strict=True))
+    return later <= 0 and better >= -ROUNDING
+
+
+def winning_level(summary: pd.DataFrame) -> int | None:
+    """The winning level of a run, by `winning_index`; None if no level wins.
+
+    A level is compared with level 0 over the trials that have both, neither of them diverged.
+    """
+    levels = beside_dense(summary)
+    densities = {level: math.fsum(row[0] for row in rows) / len(rows) for level, rows in levels.items()}
+    return winning_index((level, densities[level], [row[1:] for row in rows]) for level, rows in levels.items())
+
+
+def beside_dense(summary: pd.DataFrame) -> dict[int, list[tuple[float, float, float]]]:
+    """By level above 0, of each ticket: its density, and how much later and more accurate at early stop than level 0.
+
+    A level is compared with level 0 over those trials that have both of them, neither diverged.
+    """
+    columns = ["trial", "level", "density", "early_stop_iteration", "test_accuracy_at_early_stop"]
+    tickets = summary.loc[(summary["branch"] == "ticket") & (summary["status"] != "diverged"), columns]
+    rows = [row for row in tickets.itertuples(index=False, name=None) if not any(map(math.isnan, row))]
+    dense = {trial: (when, accuracy) for trial, level, _, when, accuracy in rows if level == 0}
+    levels: dict[int, list[tuple[float, float, float]]] = {}
+    for trial, level, density, when, accuracy in rows:
+        if level > 0 and trial in dense:
+            levels.setdefault(level, []).append((density, when - dense[trial][0], accuracy - dense[trial][1]))
+    return levels
+
+
+def at_chance(records: Records) -> list[int]:
+    """The levels at which no ticket is more accurate than a constant answer.
+
+    The margin is three standard deviations of that accuracy. Empty if the environment does not hold the accuracy of a
+    constant answer. Diverged trainings are left out.
+    """
+    facts = (records.environment or {}).get("data")
+    facts = facts if isinstance(facts, dict) else {}
+    chance, n = facts.get("chance"), facts.get("test_examples")
+    if not isinstance(chance, float) or not isinstance(n, int) or n < 1:
+        return []
+    most = chance + 3 * math.sqrt(chance * (1 - chance) / n)
+    summary = records.summary
+    tickets = summary.loc[(summary["branch"] == "ticket") & (summary["status"] != "diverged")]
+    best = tickets.groupby("level")["test_accuracy_at_early_stop"].max()
+    return [int(str(level)) for level, accuracy in best.items() if accuracy <= most]

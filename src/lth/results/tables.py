@@ -1,0 +1,217 @@
+"""The tables of a run: made of its trainings' files, written, checked and read.
+
+The tables are made of `summary.json` and `curve.csv` of each training as text: no number is parsed and printed again on
+its way. Everything that follows needs the tables and `experiment.toml` alone.
+"""
+
+from __future__ import annotations
+
+import csv
+import gzip
+import io
+import logging
+import os
+import zlib
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from itertools import chain
+from pathlib import Path
+from typing import IO, Any
+
+import pandas as pd
+
+from lth.config import Experiment
+from lth.errors import UsageError
+from lth.plan import digests, training_id
+from lth.results.records import CURVES, PLACE, TEXTS, Place, Records, summary_columns
+from lth.results.trainings import each_training, evaluations_of, finished, row_of
+from lth.storage import atomic, layout, runs
+
+# Before 3.1, pandas reads floats to the last bit only when told to; since then always, and the option is deprecated.
+PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
+EXACT: dict[str, Any] = {} if PANDAS >= (3, 1) else {"float_precision": "round_trip"}
+WHOLE_COPY = "copy the folder again, whole"
+log = logging.getLogger(__name__)
+
+
+def write(folder: str | Path) -> int:
+    """Make summary.csv and curves.csv again from the trainings' files; equal trainings give equal bytes.
+
+    Each table is written beside and then renamed. Returns the number of trainings; where there are none, such as in a
+    folder that holds the tables alone, nothing is touched.
+    """
+    folder = Path(folder)
+    experiment, trainings = _experiment(folder), each_training(folder)
+    first = next(trainings, None)
+    if first is None:
+        return 0
+    with (
+        atomic.replacing(folder / layout.CURVES_TABLE) as curves,
+        atomic.replacing(folder / layout.SUMMARY_TABLE) as summary,
+    ):
+        return _write_tables(experiment, chain([first], trainings), summary, curves)
+
+
+def _write_tables(
+    experiment: Experiment, trainings: Iterable[tuple[Place, Path]], summary: IO[str], curves: IO[str]
+) -> int:
+    """Write both tables, one training after the other, so that memory does not grow with their number; the number.
+
+    Raises UsageError naming a training that is damaged, or of another run.
+    """
+    columns, digest_of, count = summary_columns(experiment), digests(experiment), 0
+    writer = csv.writer(summary, lineterminator="\n")
+    writer.writerow(columns)
+    curves.write(",".join(CURVES) + "\n")
+    for place, path in trainings:
+        row = row_of(path, place, digest_of(training_id(*place)))
+        writer.writerow([row.get(name, "") for name in columns])
+        curves.write(evaluations_of(path / layout.CURVE, "{},{},{},{},".format(*place, row.get("density", "")), row))
+        count += 1
+    return count
+
+
+def texts(experiment: Experiment, trainings: Mapping[Place, Path]) -> dict[str, str]:
+    """The text of each table, by its file's name, made from `trainings`; without any, headers alone."""
+    summary, curves = io.StringIO(), io.StringIO()
+    _write_tables(experiment, trainings.items(), summary, curves)
+    return {layout.CURVES_TABLE: curves.getvalue(), layout.SUMMARY_TABLE: summary.getvalue()}
+
+
+def collect(folder: str | Path) -> Records:
+    """The tables made from the trainings' files at this moment; writes nothing."""
+    folder = Path(folder)
+    experiment = _experiment(folder)
+    made = texts(experiment, finished(folder))
+    return Records(
+        folder,
+        experiment,
+        _table(folder / layout.SUMMARY_TABLE, summary_columns(experiment), io.StringIO(made[layout.SUMMARY_TABLE])),
+        _table(folder / layout.CURVES_TABLE, CURVES, io.StringIO(made[layout.CURVES_TABLE])),
+        runs.read_environment(folder, experiment),
+    )
+
+
+def load(folder: str | Path) -> Records:
+    """The tables of a run, read from summary.csv and curves.csv or curves.csv.gz; empty if nothing is finished yet.
+
+    Tables that are missing, or that differ from what the trainings in the folder make, are made again first, but never
+    if a row would be lost. Raises UsageError if the folder is no run's, or naming a file that is missing or damaged.
+    """
+    folder = Path(folder)
+    experiment, trainings = _experiment(folder), finished(folder)
+    paths = (folder / layout.SUMMARY_TABLE, _curves_path(folder))
+    missing = [path for path in paths if not path.exists()]
+    if missing and not trainings:
+        if len(missing) == 1:
+            raise UsageError(f"{missing[0]} is missing, and {folder} holds no trainings to make it from: {WHOLE_COPY}")
+        return collect(folder)
+    if missing:
+        _make_missing(folder, missing[0], next((path for path in paths if path.exists()), None))
+    summary = _table(paths[0], summary_columns(experiment))
+    places = set(summary[list(PLACE)].itertuples(index=False, name=None))
+    if not missing and places <= set(trainings):
+        refresh(folder, experiment, trainings, complete=len(places) == len(trainings))
+        summary = _table(paths[0], summary_columns(experiment))
+    elif not places >= set(trainings):
+        raise _damaged_table(paths[0], "its rows are of other trainings than the folder holds")
+    curves = _table(_curves_path(folder), CURVES)
+    return Records(folder, experiment, summary, curves, runs.read_environment(folder, experiment))
+
+
+def _make_missing(folder: Path, missing: Path, other: Path | None) -> None:
+    """Make both tables, one of which is missing. Raises UsageError if the other one would lose rows."""
+    if other and (lost := unbacked(folder)):
+        raise UsageError(
+            f"{missing} is missing, and {other} has rows of {format_trainings(lost)} that {folder} does not hold, "
+            f"which would be lost if both were made again: {WHOLE_COPY}, or move {other} away"
+        )
+    write(folder)
+
+
+def refresh(folder: Path, experiment: Experiment, trainings: dict[Place, Path], complete: bool = True) -> None:
+    """Write the tables that differ from what `trainings` make; warn of each if they seemed `complete`."""
+    made = texts(experiment, trainings)
+    while (now := finished(folder)) != trainings:  # a run beside this may have written later tables than these
+        trainings, made = now, texts(experiment, now)
+    for name, text in made.items():
+        path, content = folder / name, text.encode()
+        if path.exists() and path.read_bytes() != content:
+            if complete:
+                log.warning("%s was not what the trainings' own files make; it is made again", path)
+            atomic.write_file(path, content)
+
+
+def unbacked(folder: Path) -> set[str]:
+    """The ids of trainings in a table that the folder does not hold: made again, the table would lose their rows."""
+    stored = {training_id(*place) for place in finished(folder)} if folder.is_dir() else set()
+    for path in (folder / layout.SUMMARY_TABLE, _curves_path(folder)):
+        try:
+            with gzip.open(path, "rt", newline="") if path.suffix == ".gz" else path.open(newline="") as file:
+                rows = {(row["trial"], row["level"], row["branch"]) for row in csv.DictReader(file)}
+            return {training_id(int(trial), int(level), branch) for trial, level, branch in rows} - stored
+        except (OSError, EOFError, zlib.error, ValueError, KeyError, TypeError, csv.Error):
+            continue  # missing or damaged
+    return set()
+
+
+def format_trainings(names: Collection[str]) -> str:
+    """`1 training`, `1,234 trainings`."""
+    return f"{len(names):,} training{'s' * (len(names) != 1)}"
+
+
+def _experiment(folder: Path) -> Experiment:
+    path = folder / layout.EXPERIMENT
+    if not path.is_file():
+        what = "holds no experiment.toml" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
+        raise UsageError(f"{folder} is no run's folder: it {what}; `lth run lenet` makes runs/lenet")
+    return runs.read_experiment(folder)
+
+
+def _curves_path(folder: Path) -> Path:
+    plain, packed = folder / layout.CURVES_TABLE, folder / layout.PACKED_CURVES
+    return packed if packed.exists() and not plain.exists() else plain
+
+
+def _table(path: Path, columns: Sequence[str], text: io.StringIO | None = None) -> pd.DataFrame:
+    """Read a table with all of `columns`, from `text` if given; numbers exact to the last bit."""
+    try:
+        if text is None and path.suffix == ".csv" and not _ends_whole(path):
+            raise ValueError("it is cut off in its last line")
+        table = pd.read_csv(text or path, dtype=dict.fromkeys(TEXTS, str), low_memory=False, **EXACT)
+    except (OSError, EOFError, ValueError, zlib.error) as error:
+        raise _damaged_table(path, error) from None
+    if missing := [name for name in columns if name not in table]:
+        raise _damaged_table(path, f"it has no column {', '.join(missing)}")
+    for name, column in table.items():
+        if name in columns and name not in TEXTS and len(table) and (fault := _fault(str(name), column)):
+            raise _damaged_table(path, f"column {name} {fault}")
+    of_a_row = [*PLACE, *({"iteration"} & {*columns})]
+    if (twice := table.duplicated(of_a_row)).any():
+        place = ", ".join(f"{name} {value}" for name, value in table.loc[twice, of_a_row].iloc[0].items())
+        raise _damaged_table(path, f"it has {place} twice")
+    if not len(table):  # pandas cannot infer its types
+        table = table.astype({name: int if name in PLACE else float for name in columns if name not in TEXTS})
+    return table.fillna({name: "" for name in TEXTS if name in columns})
+
+
+def _fault(name: str, column: pd.Series) -> str | None:
+    """The fault of a column of numbers: a place consists of whole numbers, and some columns have no blanks."""
+    if not pd.api.types.is_numeric_dtype(column):
+        return "holds what is no number"
+    if name in PLACE and not pd.api.types.is_integer_dtype(column):
+        return "holds what is no whole number"
+    return "has blanks" if name in ("density", "weights") and bool(column.isna().any()) else None
+
+
+def _ends_whole(path: Path) -> bool:
+    with path.open("rb") as file:
+        file.seek(-1, os.SEEK_END)
+        return file.read() == b"\n"
+
+
+def _damaged_table(path: Path, error: object) -> UsageError:
+    if finished(path.parent):
+        cure = f"delete it, and `lth report {layout.quoted(path.parent)}` makes it again from the trainings"
+    else:
+        cure = f"its folder holds no trainings to make it again from: {WHOLE_COPY}"
+    return UsageError(f"{path} is damaged: {error}; {cure}")

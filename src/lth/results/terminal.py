@@ -1,0 +1,112 @@
+"""The table at the end of a run, for a terminal."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+
+import numpy as np
+import pandas as pd
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from lth.results.captions import format_at_chance, format_diverged, format_scale, format_trials
+from lth.results.records import Records
+from lth.results.statistics import aggregate, branch_order, winning_level
+
+UNBOUNDED = 10_000  # columns: wider than any table
+
+
+class Stat(NamedTuple):
+    mean: float
+    min: float
+    max: float
+    n: int
+
+
+@dataclass(frozen=True)
+class Headline:
+    """A row of the table: the tickets of a level, and its branches beside them."""
+
+    level: int
+    percent: float  # of weights remaining
+    weights: int
+    early_stop: dict[str, Stat]  # branch -> early-stop iteration; "ticket" is one of them
+    accuracy: dict[str, Stat]  # branch -> test accuracy there
+    n: int  # tickets that the means are over
+    winning: bool
+
+
+def headline_table(records: Records) -> list[Headline]:
+    """A row for each level that has a ticket, from level 0 down; branches only where they have results."""
+    summary = records.summary
+    early_stop, accuracy = (_stats(summary, what) for what in ("early_stop_iteration", "test_accuracy_at_early_stop"))
+    winning = winning_level(summary)
+    rows = []
+    for level, tickets in summary[summary["branch"] == "ticket"].groupby("level"):
+        level = int(str(level))
+        at = early_stop.get(level, {})
+        n = at["ticket"].n if "ticket" in at else 0
+        percent, weights = 100 * float(np.mean(tickets["density"])), round(float(np.mean(tickets["weights"])))
+        rows.append(Headline(level, percent, weights, at, accuracy.get(level, {}), n, level == winning))
+    return rows
+
+
+def _stats(summary: pd.DataFrame, value: str) -> dict[int, dict[str, Stat]]:
+    stats: dict[int, dict[str, Stat]] = {}
+    table = aggregate(summary, value)
+    for row in table[["level", "family", "mean", "min", "max", "n"]].itertuples(index=False, name=None):
+        stats.setdefault(int(row[0]), {})[row[1]] = Stat(float(row[2]), float(row[3]), float(row[4]), int(row[5]))
+    return stats
+
+
+def render_tables(records: Records, console: Console) -> list[Table]:
+    """The table at the end of a run; 80 columns are enough for tickets and one branch.
+
+    If the branches do not fit side by side, there is one table for each, with the tickets.
+    """
+    rows = headline_table(records)
+    branches = sorted({name for row in rows for name in row.early_stop}, key=branch_order) or ["ticket"]
+    whole = _headline(rows, branches)
+    tables, controls = [whole], [name for name in branches if name != "ticket"]
+    if console.measure(whole, options=console.options.update_width(UNBOUNDED)).maximum > console.width and controls:
+        tables = [_headline(rows, [name for name in branches if name in ("ticket", control)]) for control in controls]
+    tables[-1].caption, tables[-1].caption_justify = _caption(records, rows), "left"
+    return tables
+
+
+def _headline(rows: Sequence[Headline], branches: Sequence[str]) -> Table:
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    headers = [f"{name}\n{what}" for name in branches for what in ("early stop", "accuracy %")]
+    for header in ("level", "left %", "weights", *headers):
+        table.add_column(header, justify="right", vertical="top", overflow="fold")
+    between = "\n" if len(branches) > 1 else "  "
+    for row in rows:
+        percent = f"{row.percent:.1f}" if row.percent >= 1 else f"{row.percent:.2f}"
+        cells: list[Text | str] = [f"{'* ' if row.winning else ''}{row.level}", percent, f"{row.weights:,}"]
+        for name in branches:
+            cells.append(_cell(row.early_stop.get(name), 1, ",.0f", between))
+            cells.append(_cell(row.accuracy.get(name), 100, ".2f", between))
+        table.add_row(*cells, style="bold" if row.winning else None)
+    return table
+
+
+def _cell(stat: Stat | None, unit: float, form: str, between: str) -> Text | str:
+    if stat is None:
+        return "-"
+    mean, low, high = (format(unit * number, form) for number in stat[:3])
+    return mean if stat.n == 1 else Text.assemble(mean, between, (f"{low}-{high}", "dim"))
+
+
+def _caption(records: Records, rows: Sequence[Headline]) -> str:
+    """What the means are over, and which level wins."""
+    winner = next((row for row in rows if row.winning), None)
+    verdict = "no level is as early and as accurate as level 0"
+    if winner:
+        verdict = f"* winning level: {winner.percent:.3g}% of the weights, no later, no less accurate"
+    what = f"{records.experiment.name}: {format_trials([row.n for row in rows])}{format_scale(records.experiment)}"
+    left_out = [f"left out: {text}" for text in format_diverged(records)]
+    return "\n".join([what, "accuracy on the test set at early stop", verdict, *left_out, *format_at_chance(records)])
