@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from lth import models, native
 from lth.config import Model, Recipe
 from lth.errors import UsageError
-from lth.execution.job import checkpoint_bytes, from_checkpoint_bytes
+from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.models import init
 from lth.pruning import masks
 from lth.training import native_engine

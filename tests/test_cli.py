@@ -328,7 +328,7 @@ def test_what_fails_while_working_is_a_line_and_exit_code_1(
     def fail(*args: Any) -> None:
         raise error
 
-    monkeypatch.setattr("lth.execution.job.check", fail)
+    monkeypatch.setattr("lth.execution.setup.check", fail)
     refused(cli("run", tiny_toml, *QUICK), said, code=1)
     assert not any(Path.cwd().iterdir())
 
@@ -338,7 +338,7 @@ def test_a_bug_is_not_hidden(said: str, tiny_toml: Path, cli: Cli, monkeypatch: 
     def fail(*args: Any) -> None:
         raise RuntimeError(said)
 
-    monkeypatch.setattr("lth.execution.job.check", fail)
+    monkeypatch.setattr("lth.execution.setup.check", fail)
     with pytest.raises(RuntimeError, match=said):
         cli("run", tiny_toml, *QUICK)
 

@@ -18,7 +18,7 @@ import lth
 from lth import config, models
 from lth.config import Model, Recipe
 from lth.errors import UsageError
-from lth.execution.job import choose
+from lth.execution.resources import choose
 from lth.pruning import masks
 from lth.randomness import generator
 from lth.training import learners, precision

@@ -135,7 +135,7 @@ def stored(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
     found: dict[str, str] = {}
     monkeypatch.setattr(outcomes, "status", lambda folder, name: found.get(name))
     monkeypatch.setattr(outcomes, "is_done", lambda folder, name: name in found)
-    monkeypatch.setattr(schedule.records, "write", lambda folder: 0)
+    monkeypatch.setattr(schedule.tables, "write", lambda folder: 0)
     return found
 
 
@@ -190,7 +190,7 @@ def test_a_failing_table_ends_the_run(stored: dict[str, str], monkeypatch: pytes
     def fail(folder: Path) -> int:
         raise LthError("no room for tables")
 
-    monkeypatch.setattr(schedule.records, "write", fail)
+    monkeypatch.setattr(schedule.tables, "write", fail)
     tables = schedule.Tables(Path("run"))
     tables.refresh()
     assert tables.writing is None  # it is not due
