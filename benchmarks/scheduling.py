@@ -39,7 +39,7 @@ from lth.execution.progress import Display
 from lth.plan import Training, digests, trainings
 from lth.results import records, tables
 from lth.storage import checksums, documents, integrity, layout, outcomes, runs
-from lth.storage.retention import Keeping
+from lth.storage.retention import Retention
 
 ENVIRONMENT = {"means": {"engine": "native", "precision": "float32"}}
 TENSORS = bytes(1000)  # in place of a ticket and of trained weights
@@ -124,7 +124,7 @@ def drive(experiment: Experiment, folder: Path, workers: int, seconds: float) ->
         runs.open_run(folder, experiment)
         integrity.refuse(folder, experiment, ENVIRONMENT)
         done = total = 0
-        keeping = Keeping(experiment, experiment, folder)
+        keeping = Retention(experiment, experiment, folder)
         for training in trainings(experiment):
             total += 1
             done += keeping.status(training.id) is not None

@@ -21,7 +21,7 @@ from lth.execution.progress import MOST_BARS, Display
 from lth.execution.schedule import Frontier, execute, to_do
 from lth.plan import Training, longest_chain, plan, trainings
 from lth.storage import outcomes
-from lth.storage.retention import Keeping
+from lth.storage.retention import Retention
 
 
 def experiment(trials: int, levels: int, branches: str = "reinit:1", **tables: Any) -> Any:
@@ -149,8 +149,8 @@ def display(total: int, out: io.StringIO | None = None, **options: Any) -> Displ
     )
 
 
-def keeping(given: Any) -> Keeping:
-    return Keeping(given, given, Path("run"))
+def keeping(given: Any) -> Retention:
+    return Retention(given, given, Path("run"))
 
 
 def test_everything_is_done_once_and_said(stored: dict[str, str]) -> None:

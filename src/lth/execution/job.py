@@ -66,7 +66,7 @@ def needed(training: Training, folder: Path) -> dict[str, bytes]:
     stored = {name: outcomes.read_file(folder, name) for name in needed_names(training, folder)}
     start = layout.start_name(training.trial)
     for need in training.needs if start in stored else ():
-        made_from = outcomes.told_of(outcomes.outcome(folder, need) or {}, "made_from")
+        made_from = outcomes.digests_in(outcomes.outcome(folder, need) or {}, "made_from")
         if made_from.get(start) not in (None, checksums.digest(stored[start])):
             raise damaged(folder, start, f"it is not the start that {need} was made from")
     return stored

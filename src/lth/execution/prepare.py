@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from lth.config import Experiment
-from lth.errors import UsageError
+from lth.errors import Damaged, UsageError
 from lth.execution.environment import check_same_data, data_facts
 from lth.execution.estimates import Sizes, relative, work
 from lth.execution.executors import Executor
 from lth.plan import Training, trainings
 from lth.results import tables
 from lth.storage import integrity, layout, runs
-from lth.storage.retention import Keeping
+from lth.storage.retention import Retention
 
 if TYPE_CHECKING:
     from lth.data import Data
@@ -56,8 +56,8 @@ class Prepared:
     notes: tuple[str, ...]  # lines for the person who waits
 
     @property
-    def retention(self) -> Keeping:
-        return Keeping(self.asked, self.whole, self.folder)
+    def retention(self) -> Retention:
+        return Retention(self.asked, self.whole, self.folder)
 
     @property
     def sizes(self) -> Sizes:
@@ -161,10 +161,8 @@ def stored_resources(stored: Mapping[str, Any], folder: Path) -> Resources:
         if not known or not all(type(n) is int and n > 0 for n in (resources.threads, resources.processes)):
             raise ValueError
     except (KeyError, TypeError, ValueError):
-        raise UsageError(
-            f"{folder / layout.ENVIRONMENT} is damaged: it does not say engine, device, precision and threads; "
-            f"{layout.mended_by(folder)}"
-        ) from None
+        fault = "it does not say engine, device, precision and threads"
+        raise Damaged(folder / layout.ENVIRONMENT, fault, layout.mended_by(folder)) from None
     return resources
 
 

@@ -84,7 +84,8 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) ->
     """All that is to be done, in order."""
     for name, fault in faults.items():
         yield Work(
-            f"set aside {folder / name}: {fault}{kept_said(name, faults, folder, experiment)}", aside(folder, name)
+            f"set aside {folder / name}: {fault}{format_dependents(name, faults, folder, experiment)}",
+            aside(folder, name),
         )
     if fault := integrity.given_fault(folder, experiment):
         yield Work(f"set aside {folder / layout.TICKET}: {fault}", aside(folder, layout.TICKET))
@@ -119,7 +120,7 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) ->
         yield Work(f"make {folder / name} again from the trainings", lambda: None)  # when the rest is done
 
 
-def kept_said(name: str, faults: Mapping[str, str], folder: Path, experiment: Experiment) -> str:
+def format_dependents(name: str, faults: Mapping[str, str], folder: Path, experiment: Experiment) -> str:
     """How many whole trainings were made from a damaged one: they stay, for it will have the same bits again."""
     needs = {t.id: (*t.needs, layout.start_name(t.trial)) for t in plan.plan(experiment)}
     made = [t for t in integrity.on_disk(folder) if name in needs.get(t, ()) and t not in faults]
@@ -130,7 +131,7 @@ def environment_fault(folder: Path, experiment: Experiment, summaries: integrity
     try:
         kept = runs.read_environment(folder, experiment)
     except UsageError as error:
-        return str(error).partition(" is damaged: ")[2].rpartition("; ")[0] or str(error)
+        return error.fault
     if kept is None:
         return "it is missing"
     means = kept.get("means")

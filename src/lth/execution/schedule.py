@@ -20,7 +20,7 @@ from lth.execution.executors import Workers
 from lth.execution.progress import Display
 from lth.plan import Training
 from lth.results import tables
-from lth.storage.retention import Keeping
+from lth.storage.retention import Retention
 
 AHEAD = 4096  # trainings read from the plan and not yet done, at least
 AHEAD_EACH = (
@@ -115,7 +115,7 @@ def to_do(plan: Iterable[Training], status: Callable[[str], str | None]) -> Iter
 
 def execute(
     plan: Iterable[Training],
-    keeping: Keeping,
+    keeping: Retention,
     workers: Workers,
     count: int,
     display: Display,

@@ -17,7 +17,7 @@ from lth.config import is_custom
 from lth.config.fields import plain
 from lth.config.registry import call, entry
 from lth.data.splits import pixels
-from lth.errors import UsageError
+from lth.errors import Damaged, UsageError
 from lth.execution.setup import Setup
 from lth.models import everywhere, groups, tied
 from lth.models.init import sigma_of
@@ -158,4 +158,4 @@ def read_stored(folder: Path, stored: Stored, name: str, reader: Callable[[bytes
 
 
 def damaged(folder: Path, name: str, fault: object) -> UsageError:
-    return UsageError(f"{folder / name} is damaged: {fault}; {layout.mended_by(folder)}")
+    return Damaged(folder / name, str(fault), layout.mended_by(folder))

@@ -16,7 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from lth.errors import UsageError
+from lth.errors import Damaged, UsageError
 from lth.measures.histograms import BINS
 from lth.measures.ticket_anatomy import Anatomy, Counts, Layer
 from lth.storage import documents, layout, outcomes
@@ -86,5 +86,5 @@ def _rows(path: Path, summary: Mapping[str, Any]) -> list[list[str]]:
     except (OSError, UnicodeDecodeError, csv.Error) as error:
         raise UsageError(f"{path} cannot be read: {error}; copy it again, or delete it") from None
     if fault:
-        raise UsageError(f"{path} is damaged: {fault}; copy it again, or delete it")
+        raise Damaged(path, fault, "copy it again, or delete it")
     return rows

@@ -10,7 +10,7 @@ import pandas as pd
 
 from lth.config import nearest
 from lth.config.registry import MEASURES, Measure
-from lth.errors import UsageError
+from lth.errors import Damaged, UsageError
 from lth.results.records import Records
 from lth.results.tables import EXACT
 from lth.storage import atomic, layout, runs
@@ -64,7 +64,7 @@ def write(name: str, folder: Path, table: pd.DataFrame) -> None:
 
 def damaged(path: Path, fault: object) -> UsageError:
     """The error of a damaged table."""
-    return UsageError(f"{path} is damaged: {fault}; delete it, and it is made again")
+    return Damaged(path, fault, "delete it, and it is made again")
 
 
 def joined(stored: pd.DataFrame | None, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:

@@ -38,7 +38,7 @@ def trunk(folder: Path) -> dict[Place, Path]:
 def identity(folder: Path, place: Place) -> str:
     """What identifies a stored ticket: the beginning of its checksum, empty if there is none."""
     summary = outcomes.outcome(folder, training_id(*place)) or {}
-    return outcomes.told_of(summary).get(layout.TICKET, "")[:16]
+    return outcomes.digests_in(summary).get(layout.TICKET, "")[:16]
 
 
 def _among(number: int, numbers: Numbers) -> bool:

@@ -20,7 +20,7 @@ from typing import IO, Any
 import pandas as pd
 
 from lth.config import Experiment
-from lth.errors import UsageError
+from lth.errors import Damaged, UsageError
 from lth.plan import digests, training_id
 from lth.results.records import CURVES, PLACE, TEXTS, Place, Records, summary_columns
 from lth.results.trainings import each_training, evaluations_of, finished, row_of
@@ -214,4 +214,4 @@ def _damaged_table(path: Path, error: object) -> UsageError:
         cure = f"delete it, and `lth report {layout.quoted(path.parent)}` makes it again from the trainings"
     else:
         cure = f"its folder holds no trainings to make it again from: {WHOLE_COPY}"
-    return UsageError(f"{path} is damaged: {error}; {cure}")
+    return Damaged(path, str(error), cure)

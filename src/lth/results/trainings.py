@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from lth.errors import UsageError
+from lth.errors import Damaged, UsageError
 from lth.results.records import EVALUATION, Place
 from lth.results.statistics import branch_order
 from lth.storage import checksums, layout, outcomes
@@ -59,7 +59,7 @@ def evaluations_of(path: Path, prefix: str, summary: dict[str, Any]) -> str:
         content = path.read_bytes()
         if fault := outcomes.file_fault(content, summary, path.name):
             raise ValueError(fault)
-        if path.name in outcomes.told_of(summary):  # as it was written, then: in order, and there are many
+        if path.name in outcomes.digests_in(summary):  # as it was written, then: in order, and there are many
             _, _, body = content.decode().partition("\n")
             return prefix + body[:-1].replace("\n", f"\n{prefix}") + "\n" if body else ""
         header, *lines = content.decode().splitlines()
@@ -74,4 +74,4 @@ def evaluations_of(path: Path, prefix: str, summary: dict[str, Any]) -> str:
 def _damaged(path: Path, error: object) -> UsageError:
     error = error.strerror if isinstance(error, OSError) else error
     run = next(parent.parent for parent in path.parents if parent.name.startswith("trial-"))
-    return UsageError(f"{path} is damaged: {error}; {layout.mended_by(run)}")
+    return Damaged(path, str(error), layout.mended_by(run))

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lth.errors import UsageError
+from lth.errors import Damaged, UsageError
 from lth.storage import checksums
 from lth.storage.atomic import write_file
 
@@ -22,11 +22,11 @@ def read_json(path: Path, instead: str = "copy it again, or give another --out")
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; {instead}") from None
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is damaged: {error}; {instead}") from None
+        raise Damaged(path, str(error), instead) from None
     if not isinstance(value, dict):
-        raise UsageError(f"{path} is damaged: it holds no JSON object; {instead}")
+        raise Damaged(path, "it holds no JSON object", instead)
     if fault := checksums.text_fault(content):
-        raise UsageError(f"{path} is damaged: {fault}; {instead}")
+        raise Damaged(path, fault, instead)
     return value
 
 

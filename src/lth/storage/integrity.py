@@ -98,14 +98,14 @@ def links_of(folder: Path, summaries: Summaries, find: Callable[[str], Mapping[s
     """
     starts: dict[str, str | None] = {}
     for name, summary in summaries.items():
-        for file, digest in outcomes.told_of(summary, "made_from").items():
+        for file, digest in outcomes.digests_in(summary, "made_from").items():
             source, _, own = file.rpartition("/")
             if own == layout.START:
                 if file not in starts:
                     starts[file] = start_digest(folder / file)
                 source, there = file, starts[file]
             elif found := find(source):
-                there = outcomes.told_of(found).get(own)
+                there = outcomes.digests_in(found).get(own)
             else:
                 continue
             if there is not None:
@@ -167,12 +167,12 @@ def fault_of(folder: Path, name: str, digest_of: Callable[[str], str | None]) ->
     try:
         summary = outcomes.outcome(folder, name, digest_of(name))
     except UsageError as error:
-        return _reason(error)
+        return error.fault
     if summary is None:
         return f"it has no {layout.SUMMARY}"
     if digest_of(name) is None and "training" in summary:
         return "the experiment has no such training"
-    for file, digest in outcomes.told_of(summary).items():
+    for file, digest in outcomes.digests_in(summary).items():
         try:
             content = (path / file).read_bytes()
         except FileNotFoundError:
@@ -184,11 +184,6 @@ def fault_of(folder: Path, name: str, digest_of: Callable[[str], str | None]) ->
             if file not in layout.ANATOMY and checksums.digest(content) != digest:
                 return f"{file} is not the file that {layout.SUMMARY} beside it tells of"
     return None
-
-
-def _reason(error: UsageError) -> str:
-    """`outcome`'s words without the path and the command."""
-    return str(error).partition(" is damaged: ")[2].rpartition("; ")[0] or str(error)
 
 
 def spoilt_extras(folder: Path, name: str) -> list[Path]:

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from lth.errors import UsageError
+from lth.errors import Damaged, UsageError
 from lth.storage import checksums, layout
 from lth.storage.atomic import failures_named, write_synced
 from lth.storage.documents import read_json
@@ -31,9 +31,9 @@ def outcome(folder: Path, training_id: str, digest: str | None = None) -> dict[s
     again = mended_by(folder)
     summary = read_json(path, again)
     if summary is not None and summary.get("status") not in STATUSES:
-        raise UsageError(f"{path} is damaged: it has no status; {again}")
+        raise Damaged(path, "it has no status", again)
     if summary and digest and summary.get("training", digest) != digest:
-        raise UsageError(f"{path} is damaged: it is of another training, or another run; {again}")
+        raise Damaged(path, "it is of another training, or another run", again)
     return summary
 
 
@@ -79,7 +79,7 @@ def read_file(folder: Path, name: str) -> bytes:
         raise UsageError(f"{path} cannot be read: {error.strerror}; {mended_by(folder)}") from None
     summary = outcome(folder, training_id) or {}
     if fault := file_fault(content, summary, file):
-        raise UsageError(f"{path} is damaged: {fault}; {mended_by(folder)}")
+        raise Damaged(path, fault, mended_by(folder))
     return content
 
 
@@ -90,12 +90,12 @@ def digests_of(files: Mapping[str, bytes]) -> dict[str, str]:
 
 def file_fault(content: bytes, summary: Mapping[str, Any], file: str) -> str | None:
     """What is wrong with a training's file, by its summary; None where that tells nothing of it."""
-    told = told_of(summary)
+    told = digests_in(summary)
     other = file in told and checksums.digest(content) != told[file]
     return f"it is not the file that {SUMMARY} beside it tells of" if other else None
 
 
-def told_of(summary: Mapping[str, Any], kind: str = "files") -> dict[str, str]:
+def digests_in(summary: Mapping[str, Any], kind: str = "files") -> dict[str, str]:
     """File -> digest, of the files beside a summary, or of those that the training was `made_from`."""
     told = summary.get(kind)
     return told if isinstance(told, dict) else {}

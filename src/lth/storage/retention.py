@@ -15,7 +15,7 @@ from lth.storage import outcomes
 
 
 @dataclass(frozen=True)
-class Keeping:
+class Retention:
     """Of a call of `lth run`: the experiment `asked` for, and the `whole` that its folder then holds."""
 
     asked: Experiment

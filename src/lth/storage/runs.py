@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from lth.config import Experiment, merge, resolve, to_toml
-from lth.errors import LthError, UsageError
+from lth.errors import Damaged, LthError, UsageError
 from lth.storage import checksums
 from lth.storage.atomic import failures_named, make_folder, write_file
 from lth.storage.documents import read_json
@@ -56,10 +56,11 @@ def read_experiment(folder: Path) -> Experiment:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     experiment = resolve(path)
     if fault:
-        raise UsageError(
-            f"{path} is damaged: {fault}; if you changed it yourself, remove its first line; else put a copy back, or "
-            f"write it again with what `lth show` prints for the command in {ENVIRONMENT}"
+        cure = (
+            "if you changed it yourself, remove its first line; else put a copy back, or write it again with what "
+            f"`lth show` prints for the command in {ENVIRONMENT}"
         )
+        raise Damaged(path, fault, cure)
     return experiment
 
 
@@ -69,7 +70,7 @@ def read_environment(folder: Path, experiment: Experiment) -> dict[str, Any] | N
     mend = f"`lth repair {quoted(folder)}` makes it again, or copy it again"
     environment = read_json(path, mend)
     if environment and environment.get("experiment", own := experiment.digest(0)) != own:
-        raise UsageError(f"{path} is damaged: it belongs to another run; {mend}")
+        raise Damaged(path, "it belongs to another run", mend)
     return environment
 
 
