@@ -64,7 +64,7 @@ def write(name: str, folder: Path, table: pd.DataFrame) -> None:
 
 def damaged(path: Path, fault: object) -> UsageError:
     """The error of a damaged table."""
-    return Damaged(path, fault, "delete it, and it is made again")
+    return Damaged(path, str(fault), "delete it, and it is made again")
 
 
 def joined(stored: pd.DataFrame | None, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
