@@ -127,13 +127,14 @@ def _same_task(run: Experiment, of: Setup) -> bool:
 
 
 def _in_step(run: Experiment, of: Setup) -> bool:
-    """Whether warmup and drops are the paper's, or scaled with the iterations (and rounded)."""
+    """Whether warmup and drops are the paper's up to the run's last iteration, or scaled with the iterations."""
     theirs = experiment(of).recipe
     scale = run.recipe.iterations / theirs.iterations
     ours = (run.recipe.warmup, *run.recipe.drops)
     wanted = (theirs.warmup, *theirs.drops)
     scaled = len(ours) == len(wanted) and all(abs(a - b * scale) <= 1 for a, b in zip(ours, wanted, strict=True))
-    return ours == wanted or scaled
+    until_the_end = (theirs.warmup, *(drop for drop in theirs.drops if drop < run.recipe.iterations))
+    return ours in (wanted, until_the_end) or scaled
 
 
 # ---------------------------------------------------------------------------------------------------------------- roles
