@@ -10,7 +10,9 @@ from dataclasses import dataclass
 from functools import cache
 
 from lth.config import CONTINUED, Experiment, Recipe
-from lth.config.registry import Rule, entry
+from lth.config.registry import ROLES, Rule, entry
+from lth.config.userfile import file_of, is_custom
+from lth.errors import UsageError
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,21 +63,22 @@ def digests(experiment: Experiment) -> Callable[[str], str | None]:
         trial, level = place(training_id)
         inside = 1 <= trial <= experiment.trials and level <= experiment.levels
         of_it = [t for t in _at_level(experiment, trial, level) if t.id == training_id] if inside else []
-        return _digest(of_it[0], of_level(level)) if of_it else None
+        return _digest(of_it[0], of_level(level), experiment.files) if of_it else None
 
     return found
 
 
 def digest(training: Training, experiment: Experiment) -> str:
     """A digest of all that a training is told to do, and what it needs: equal for equal ones of any two runs."""
-    return _digest(training, experiment.digest(training.level))
+    return _digest(training, experiment.digest(training.level), experiment.files)
 
 
-def _digest(training: Training, of_level: str) -> str:
+def _digest(training: Training, of_level: str, files: Mapping[str, str]) -> str:
     rules = (training.mask_rule, training.start_rule, training.sigma, training.recipe.iterations)
     words = [of_level, training.id, training.needs, *rules]
-    if training.begin:  # what version 0.1 could express keeps its digest
-        words.append({"begin": training.begin})
+    custom = {name: files.get(file_of(name)) for name in rules[:2] if is_custom(name)}
+    if added := {key: value for key, value in (("begin", training.begin), ("files", custom)) if value}:
+        words.append(added)  # what version 0.1 could express keeps its digest
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
 
@@ -128,9 +131,22 @@ def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Traini
 
 
 def _rule(kind: str, name: str, experiment: Experiment) -> Rule:
-    rule = entry(kind, name, experiment.files)
+    return _parsed_rule(kind, name, experiment.files.get(file_of(name))) if is_custom(name) else _entry(kind, name)
+
+
+def _entry(kind: str, name: str) -> Rule:
+    rule = entry(kind, name)
     assert isinstance(rule, Rule)
     return rule
+
+
+@cache
+def _parsed_rule(kind: str, name: str, sha256: str | None) -> Rule:
+    """The entry of a rule from a user's file. Where the file is gone, tables of its trainings can still be made."""
+    try:
+        return _entry(kind, name)
+    except UsageError:
+        return Rule("", name, ROLES, sha256=sha256)
 
 
 def _inputs(trial: int, of: Mapping[str, str], rules: Iterable[Rule]) -> dict[str, Artifact]:

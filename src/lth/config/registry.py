@@ -6,8 +6,7 @@ the work is named by a string, "package.module:name", and imported when it is fi
 
 from __future__ import annotations
 
-import inspect
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from importlib import import_module
 from typing import Any
@@ -305,19 +304,3 @@ def _custom(kind: str, name: str, sha256: str | None) -> Entry:
     if kind == "scores":
         return Score(about, name, tuple(p for p in signature.parameters if p in GIVEN[kind]), sha256=sha256)
     return Rule(about, name, tuple(p for p in signature.parameters if p in ROLES), control=True, sha256=sha256)
-
-
-def call(function: Callable[..., Any], suppliers: Mapping[str, Callable[[], Any]]) -> Any:
-    """Call a function with what its parameters name; each argument is made by its supplier, only when it is asked for.
-
-    Raises UsageError naming a parameter that nothing supplies.
-    """
-    parameters = inspect.signature(function).parameters
-    needed = [
-        name
-        for name, p in parameters.items()
-        if p.default is p.empty and p.kind not in (p.VAR_POSITIONAL, p.VAR_KEYWORD)
-    ]
-    if strange := [name for name in needed if name not in suppliers]:
-        raise UsageError(f"{function.__name__} asks for {', '.join(strange)}; it can ask for {', '.join(suppliers)}")
-    return function(**{name: suppliers[name]() for name in parameters if name in suppliers})

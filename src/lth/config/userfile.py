@@ -72,16 +72,20 @@ def function(name: str, sha256: str | None = None, key: str = "") -> Callable[..
     return module[wanted]
 
 
-def call(name: str, function: Callable[..., Any], known: Mapping[str, Any]) -> Any:
-    """What the function of `name` returns. It is given those values of `known` that it has parameters for.
+def call(name: str, function: Callable[..., Any], known: Mapping[str, Callable[[], Any]]) -> Any:
+    """What a function returns, given what its parameters name: `known` makes each value, only where it is asked for.
 
-    Raises UsageError where it requires another value, or fails.
+    `name` is the function's: where it is FILE.py:FUNCTION, whatever it raises becomes a UsageError that says where.
+    Raises UsageError where it requires another value.
     """
     wanted = inspect.signature(function).parameters
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
     check_parameters(name, [n for n, p in wanted.items() if p.default is p.empty and p.kind not in variadic], known)
+    values = {n: make() for n, make in known.items() if n in wanted}
+    if not is_custom(name):
+        return function(**values)
     with failures_named(name), importing(Path(file_of(name)).absolute().parent):
-        return function(**{n: value for n, value in known.items() if n in wanted})
+        return function(**values)
 
 
 def check_parameters(name: str, required: Iterable[str], known: Iterable[str]) -> None:

@@ -13,9 +13,10 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import cross_entropy
 
-from lth.config import is_custom
+from lth.config import Experiment, is_custom
 from lth.config.fields import plain
-from lth.config.registry import call, entry
+from lth.config.registry import entry
+from lth.config.userfile import call
 from lth.data.splits import pixels
 from lth.errors import Damaged, UsageError
 from lth.execution.setup import Setup
@@ -31,6 +32,7 @@ from lth.tickets.ticket import Ticket, from_bytes
 from lth.training.batches import batches
 
 Stored = Mapping[str, bytes]  # name below the run's folder -> content
+Suppliers = Mapping[str, Callable[[], Any]]  # parameter -> what makes its value
 
 
 def make_ticket(training: Training, setup: Setup, model: nn.Module, stored: Stored) -> Ticket:
@@ -49,15 +51,20 @@ def make_ticket(training: Training, setup: Setup, model: nn.Module, stored: Stor
     suppliers = context | {role: (lambda value=value: value) for role, value in given.items()}
     score = lambda weights, mask: _scores(training, setup, model, weights, mask)
     mask_suppliers = suppliers | {"scores": lambda: score, "generator": lambda: own_generator("mask")}
-    mask = call(entry("mask-rules", training.mask_rule, experiment.files).load(), mask_suppliers)
+    mask = _apply("mask-rules", training.mask_rule, experiment, mask_suppliers)
     start_suppliers = suppliers | {
         "mask": lambda: mask,
         "generator": lambda: own_generator("start"),
         "sigmas": lambda: _sigmas(training, setup, given["start"], mask),
     }
-    start = call(entry("start-rules", training.start_rule, experiment.files).load(), start_suppliers)
+    start = _apply("start-rules", training.start_rule, experiment, start_suppliers)
     start = {**start} | {name: start[first] for name, first in tied(model).items()}
     return Ticket(mask, masks.apply(everywhere(model, mask), start), origin_of(training, setup))
+
+
+def _apply(kind: str, name: str, experiment: Experiment, suppliers: Suppliers) -> Any:
+    """What the rule or score of a name returns; each argument is made only where the function asks for it."""
+    return call(name, entry(kind, name, experiment.files).load(), suppliers)
 
 
 def _given(training: Training, setup: Setup, model: nn.Module, stored: Stored) -> dict[str, Any]:
@@ -108,7 +115,7 @@ def _scores(training: Training, setup: Setup, model: nn.Module, weights: Weights
         "loss": lambda: cross_entropy,
         "generator": lambda: own_generator,
     }
-    return call(entry("scores", experiment.prune.score, experiment.files).load(), suppliers)
+    return _apply("scores", experiment.prune.score, experiment, suppliers)
 
 
 def _with_weights(model: nn.Module, weights: Weights, mask: Mask) -> nn.Module:

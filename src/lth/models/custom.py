@@ -13,11 +13,11 @@ def build(name: str, shape: tuple[int, ...], classes: int, sha256: str | None = 
     """The module that the function of `name` (FILE.py:FUNCTION) returns; it may draw from the global generator.
 
     The function is given `shape`, of an input without the batch, and `classes`, if it has parameters of these names.
-    `sha256` is of the file as the experiment was made with it: it is never another that is run.
+    `sha256` is of the file as the experiment was made with it; another file is never run.
     Raises UsageError where there is none, it fails, or what it returns does not take such inputs to [batch, classes].
     """
     make = userfile.function(name, sha256, key="model.name")
-    model = userfile.call(name, make, {"shape": shape, "classes": classes})
+    model = userfile.call(name, make, {"shape": lambda: shape, "classes": lambda: classes})
     if not isinstance(model, nn.Module):
         raise UsageError(f"{name} returned {type(model).__name__}, expected a torch.nn.Module")
     if extra := [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]:

@@ -16,6 +16,7 @@ from lth.pruning import masks
 from lth.pruning.allocation import Advice, Pools, descend, pools, removals
 from lth.pruning.rules import keep
 from lth.pruning.scores import magnitude
+from lth.results.statistics import winning_index
 from lth.tickets.hold import hold
 from lth.tickets.rates import layer_rates
 from lth.tickets.reset import EarlierOptimizers, fresh_optimizers, resetter
@@ -74,22 +75,19 @@ class Tickets:
 
 
 def _winning_level(rows: Sequence[Row]) -> int | None:
-    # the rule of lth.results.statistics
     dense, *pruned = rows
     if dense["status"] == "diverged":
         return None
-    won = [row for row in pruned if row["status"] != "diverged" and _no_later(row, dense) and _no_worse(row, dense)]
-    return min(won, key=lambda row: row["density"])["level"] if won else None
+    whole = [row for row in pruned if row["status"] != "diverged"]
+    return winning_index((row["level"], row["density"], [_beside(row, dense)]) for row in whole)
 
 
-def _no_worse(row: Row, dense: Row) -> bool:
-    return row["score"] >= dense["score"] - 1e-9  # the same accuracy can differ by rounding
-
-
-def _no_later(row: Row, dense: Row) -> bool:
+def _beside(row: Row, dense: Row) -> tuple[float, float]:
+    """How much later than level 0 a level stops early, where that is known, and how much better its score is."""
     if "early_stop_iteration" not in dense:
-        return True
-    return row.get("early_stop_iteration", math.inf) <= dense["early_stop_iteration"]
+        return 0.0, row["score"] - dense["score"]
+    later = row.get("early_stop_iteration", math.inf) - dense["early_stop_iteration"]
+    return later, row["score"] - dense["score"]
 
 
 def _table(rows: tuple[dict[str, Any], ...]) -> pd.DataFrame:
