@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
@@ -66,9 +66,12 @@ Levels = Annotated[tuple[Level, ...], BeforeValidator(_level_list), AfterValidat
 
 def one_of(names: Iterable[str], custom: str = "") -> BeforeValidator:
     """A validator of a text field: it takes these names, and FILE.py:FUNCTION where `custom` says of what."""
-    valid = tuple(names)
+    return _one_of(lambda: names, custom)
 
+
+def _one_of(names: Callable[[], Iterable[str]], custom: str) -> BeforeValidator:
     def check(value: Any) -> Any:
+        valid = tuple(names())
         if custom and isinstance(value, str) and userfile.is_custom(value):
             return userfile.check_form(custom, value, f"my.py:{custom.split()[-1]}")
         if value not in valid:
@@ -80,7 +83,7 @@ def one_of(names: Iterable[str], custom: str = "") -> BeforeValidator:
 
 def named(kind: str) -> BeforeValidator:
     """A validator of a text field: it takes the names of a kind of entry, and FILE.py:FUNCTION where the kind does."""
-    return one_of(registry.choices(kind), registry.word(kind) if kind in registry.GIVEN else "")
+    return _one_of(lambda: registry.choices(kind), registry.word(kind) if kind in registry.GIVEN else "")
 
 
 class Value(BaseModel):

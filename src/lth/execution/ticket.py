@@ -49,7 +49,8 @@ def make_ticket(training: Training, setup: Setup, model: nn.Module, stored: Stor
         "sigma": lambda: training.sigma,
     }
     suppliers = context | {role: (lambda value=value: value) for role, value in given.items()}
-    score = lambda weights, mask: _scores(training, setup, model, weights, mask)
+    state = given.get("trained", given["start"])
+    score = lambda weights, mask: _scores(training, setup, model, {**state, **weights}, weights, mask)
     mask_suppliers = suppliers | {"scores": lambda: score, "generator": lambda: own_generator("mask")}
     mask = _apply("mask-rules", training.mask_rule, experiment, mask_suppliers)
     start_suppliers = suppliers | {
@@ -103,24 +104,26 @@ def _sigmas(training: Training, setup: Setup, start: Weights, mask: Mask) -> dic
     return {name: sigma_of(start[name], options.init_sigma) for name in mask}
 
 
-def _scores(training: Training, setup: Setup, model: nn.Module, weights: Weights, mask: Mask) -> Weights:
-    """The scores of `weights`, by the experiment's `prune.score`."""
+def _scores(
+    training: Training, setup: Setup, model: nn.Module, state: Weights, weights: Weights, mask: Mask
+) -> Weights:
+    """The scores of `weights`, by the experiment's `prune.score`; `state` is the whole network's."""
     experiment = setup.experiment
-    own_generator = generator(experiment.seed, training.trial, training.id, "score")
     suppliers = {
         "weights": lambda: weights,
         "mask": lambda: mask,
-        "model": lambda: _with_weights(model, weights, mask).train(),
+        "model": lambda: _loaded(model, masks.apply(everywhere(model, mask), state)),
         "batches": lambda: ScoreBatches(setup, training),
         "loss": lambda: cross_entropy,
-        "generator": lambda: own_generator,
+        "generator": lambda: generator(experiment.seed, training.trial, training.id, "score"),
     }
     return _apply("scores", experiment.prune.score, experiment, suppliers)
 
 
-def _with_weights(model: nn.Module, weights: Weights, mask: Mask) -> nn.Module:
-    model.load_state_dict({**model.state_dict(), **masks.apply(mask, weights)})
-    return model
+def _loaded(model: nn.Module, state: Weights) -> nn.Module:
+    """The network with this state, in training mode."""
+    model.load_state_dict(dict(state))
+    return model.train()
 
 
 @dataclass(frozen=True)
