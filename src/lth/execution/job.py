@@ -121,7 +121,7 @@ def choose(experiment: Experiment, shape: tuple[int, ...], classes: int, engine:
     else:
         precision, why = resolve(asked, model, device)
     if precision == "bfloat16" and device == "cpu":
-        why += f", {kernels.said()}"
+        why += f", {kernels.format_support()}"
     return Means(chosen, device, precision, threads=1), f"{reason}; {precision}: {why}"
 
 
