@@ -16,6 +16,7 @@ from lth.models import init
 from lth.pruning import masks
 from lth.training import native_engine
 from lth.training.bfloat16 import kernels
+from lth.training.learners import Float32
 from lth.training.loop import Checkpoint, Engine, Hooks, Stopped, parts_of, state_of, train
 from lth.training.torch_engine import TorchEngine
 
@@ -158,6 +159,27 @@ def test_moments_of_another_optimizer_are_refused(kind: str) -> None:
     state = train(engine(kind, sgd), sgd, keep=(BEGIN,), moments=True).states[BEGIN]
     with pytest.raises(UsageError, match=r"has no exp_avg of .*weight: it was written by another optimizer"):
         begun(kind, recipe_of(kind, optimizer="adam"), state)
+
+
+def test_a_parameter_without_gradients_has_no_moments() -> None:
+    class Partly(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.used, self.unused = nn.Linear(3, 4), nn.Linear(3, 4)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.used(x)
+
+    start, recipe = Partly().state_dict(), recipe_of("float32", optimizer="momentum")
+    first, second = (Float32(Partly(), start, {}, recipe, "cpu") for _ in range(2))
+    x, y = torch.rand(5, 3, generator=torch.Generator().manual_seed(1)), torch.tensor([0, 1, 2, 3, 0])
+    first.update(x, y, 0.1)
+    assert first.moments().keys() == {"used.weight/momentum_buffer", "used.bias/momentum_buffer", "count"}
+    second.set_weights(first.weights())
+    second.set_moments(first.moments())
+    for learner in (first, second):
+        learner.update(x, y, 0.1)
+    assert_equal(first.weights(), second.weights())
 
 
 # ------------------------------------------------------------------------------------------------------------ resuming

@@ -194,9 +194,11 @@ def test_products_are_of_what_this_processor_multiplies_fastest(
     assert kernels.fits(nn.Conv2d(64, 64, 3, padding=1)) is not plain
     assert kernels.fits(nn.Conv2d(16, 64, 3, padding=1)) is (numbers == torch.float32)
     said = f"convolutions by compiled kernels, from products of {str(numbers).removeprefix('torch.')}"
-    assert kernels.said() == ("convolutions of large images by oneDNN, the rest by compiled kernels" if plain else said)
+    assert kernels.format_support() == (
+        "convolutions of large images by oneDNN, the rest by compiled kernels" if plain else said
+    )
     allowed = False
-    assert kernels.said() == ("convolutions by oneDNN, the rest by compiled kernels" if plain else said)
+    assert kernels.format_support() == ("convolutions by oneDNN, the rest by compiled kernels" if plain else said)
 
 
 @pytest.mark.parametrize("needed", [True, False], ids=["needed", "not needed"])

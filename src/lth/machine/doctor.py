@@ -107,7 +107,7 @@ def bfloat16() -> Finding:
     if lacking := kernels.why_not():
         supply = AGAIN if "not built" in lacking else ""
         return Finding("bfloat16", True, f"{unit}; without compiled kernels: {lacking}", supply)
-    return Finding("bfloat16", True, f"{unit}, {kernels.said()}")
+    return Finding("bfloat16", True, f"{unit}, {kernels.format_support()}")
 
 
 def gpu() -> Finding:

@@ -43,7 +43,7 @@ def instruction_sets() -> list[str]:
 
 
 def instruction_set() -> str:
-    """The instruction set that networks use unless told otherwise; "none" without the engine."""
+    """The instruction set that networks use unless another is given; "none" without the engine."""
     return next(iter(instruction_sets()), "none")
 
 

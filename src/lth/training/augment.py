@@ -30,5 +30,5 @@ def flip_and_crop(images: Tensor, key: int, update: int) -> Tensor:
     rows = torch.arange(height, device=images.device) + down
     pixels = rows[:, :, None] * (width + 2 * BORDER) + columns[:, None, :]
     padded = pad(images, (BORDER,) * 4).reshape(count, channels, -1)
-    found = padded.gather(2, pixels.reshape(count, 1, -1).expand(-1, channels, -1))
-    return found.reshape(count, channels, height, width)
+    crops = padded.gather(2, pixels.reshape(count, 1, -1).expand(-1, channels, -1))
+    return crops.reshape(count, channels, height, width)

@@ -52,15 +52,15 @@ def check_last(recipe: Recipe, examples: int, model: nn.Module, one: Tensor) -> 
 
 
 def leaves_one(examples: int, batch: int) -> bool:
-    """Whether the last batch of an epoch holds one example; batches of one all do."""
+    """Whether the last batch of an epoch holds one example. Batches of one example all do."""
     return batch == 1 or examples % batch == 1
 
 
 def batches(key: Key, examples: int, size: int, first: int, until: int) -> list[Tensor]:
     """The examples of updates `first` to `until` - 1, counted from 0, as indices into the training set."""
     per_epoch = -(-examples // size)
-    found = []
+    parts = []
     for update in range(first, until):
         epoch, batch = divmod(update, per_epoch)
-        found.append(epoch_order(key, epoch, examples)[batch * size : (batch + 1) * size])
-    return found
+        parts.append(epoch_order(key, epoch, examples)[batch * size : (batch + 1) * size])
+    return parts

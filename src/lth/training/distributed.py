@@ -2,7 +2,7 @@
 
 Every process holds the network and does the same updates, each with its part of the batch. DistributedDataParallel adds
 up the gradients, batch norm sees the whole batch, dropout and augmentation draw for it; so the curve is that of one
-process within float32's rounding, but for what a network of one's own draws: each process draws that for its part. The
+process within float32's rounding, except for what a custom model draws: each process draws that for its part. The
 loop runs on process 0 alone; the others do what it says.
 """
 
@@ -73,8 +73,8 @@ class DistributedEngine:
             "set_weights": self.engine.set_weights,
             "restore": self.engine.restore,
         }
-        while (said := hear())[0] != "end":
-            obeyed[said[0]](*said[1:])
+        while (message := hear())[0] != "end":
+            obeyed[message[0]](*message[1:])
 
     def _evaluate(self, split: str) -> tuple[float, float]:
         """Each process every so-manieth batch of the split."""
@@ -83,17 +83,17 @@ class DistributedEngine:
         return self.engine.means(split, sums)
 
 
-def tell(*said: Any) -> None:
+def tell(*message: Any) -> None:
     """Process 0 to the others, which `hear` it."""
-    dist.broadcast_object_list([said], src=0)
+    dist.broadcast_object_list([message], src=0)
 
 
 def hear() -> tuple[Any, ...]:
     """What process 0 tells next."""
-    said = [None]
-    dist.broadcast_object_list(said, src=0)
-    assert isinstance(said[0], tuple)
-    return said[0]
+    received = [None]
+    dist.broadcast_object_list(received, src=0)
+    assert isinstance(received[0], tuple)
+    return received[0]
 
 
 class Distributed:
@@ -103,11 +103,11 @@ class Distributed:
         for module in model.modules():
             if isinstance(module, _BatchNorm):
                 module.forward = partial(whole_batch_norm, module)  # pyright: ignore[reportAttributeAccessIssue]
-        self.own = Float32(model, start, mask, recipe, device)
-        self.module, self.outputs = self.own.module, self.own.outputs
-        self.weights, self.set_weights = self.own.weights, self.own.set_weights
-        self.state, self.restore = self.own.state, self.own.restore
-        self.moments, self.set_moments = self.own.moments, self.own.set_moments
+        self.learner = Float32(model, start, mask, recipe, device)
+        self.module, self.outputs = self.learner.module, self.learner.outputs
+        self.weights, self.set_weights = self.learner.weights, self.learner.set_weights
+        self.state, self.restore = self.learner.state, self.learner.restore
+        self.moments, self.set_moments = self.learner.moments, self.learner.set_moments
         self.parallel = DistributedDataParallel(self.module)
 
     def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
@@ -118,7 +118,7 @@ class Distributed:
         if rank:  # the engine seeded all alike: parts of a batch would drop the same units
             torch.manual_seed(torch.initial_seed() + rank)
         loss = cross_entropy(self.parallel(x[part]), y[part], reduction="sum") / len(x)
-        self.own.step(loss * count, lr)  # the gradients' mean over the processes is taken
+        self.learner.step(loss * count, lr)  # the gradients' mean over the processes is taken
         return loss.detach()
 
 

@@ -89,8 +89,8 @@ class Float32:
 
     def state(self) -> dict[str, Tensor]:
         entries = self.optimizer.state_dict()["state"]
-        found = {f"{index}/{key}": tensor for index, entry in entries.items() for key, tensor in entry.items()}
-        return {key: tensor.detach().cpu().clone() for key, tensor in found.items() if tensor is not None}
+        tensors = {f"{index}/{key}": tensor for index, entry in entries.items() for key, tensor in entry.items()}
+        return {key: tensor.detach().cpu().clone() for key, tensor in tensors.items() if tensor is not None}
 
     def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:
         entries: dict[int, dict[str, Tensor]] = {}
@@ -102,19 +102,24 @@ class Float32:
     def moments(self) -> dict[str, Tensor]:
         entries, names = self.optimizer.state_dict()["state"], list(self.parameters)
         keys = optimizer_named(self.recipe.optimizer).moments
-        found = {f"{names[index]}/{key}": entry[key] for index, entry in entries.items() for key in keys}
+        tensors = {f"{names[index]}/{key}": entry[key] for index, entry in entries.items() for key in keys}
         count = max((int(entry["step"]) for entry in entries.values() if "step" in entry), default=0)
-        return {name: tensor.detach().cpu().clone() for name, tensor in found.items()} | {"count": torch.tensor(count)}
+        return {n: tensor.detach().cpu().clone() for n, tensor in tensors.items()} | {"count": torch.tensor(count)}
 
     def set_moments(self, moments: Moments) -> None:
-        entries: dict[int, dict[str, Tensor]] = {}
-        for index, name in enumerate(self.parameters):
-            for key in optimizer_named(self.recipe.optimizer).moments:
-                moment = moment_of(moments, name, key).clone()
-                if name in self.bits:
-                    select_(moment, self.bits[name].cpu())
-                entries.setdefault(index, {"step": moments["count"].float()})[key] = moment
-        self._load(entries)
+        keys = optimizer_named(self.recipe.optimizer).moments
+        entries = {index: self._entry(moments, name, keys) for index, name in enumerate(self.parameters)}
+        self._load({index: entry for index, entry in entries.items() if entry})
+
+    def _entry(self, moments: Moments, name: str, keys: tuple[str, ...]) -> dict[str, Tensor]:
+        """A parameter's part of a torch optimizer's state; empty for one that never had a gradient."""
+        others = {gathered.rpartition("/")[0] for gathered in moments} & self.parameters.keys()
+        if others and name not in others:
+            return {}
+        entry = {key: moment_of(moments, name, key).clone() for key in keys}
+        for moment in entry.values() if name in self.bits else ():
+            select_(moment, self.bits[name].cpu())
+        return entry and entry | {"step": moments["count"].float()}
 
     def _load(self, entries: dict[int, dict[str, Tensor]]) -> None:
         groups = self.optimizer.state_dict()["param_groups"]
@@ -136,7 +141,7 @@ class Bfloat16:
         self.set_weights(start)
 
     def _slot(self, name: str, used: Tensor, mask: Tensor | None) -> updates.Slot:
-        if mask is not None:  # one that prunes nothing of what is kept is not read at each update
+        if mask is not None:  # not read at each update where it prunes none of the weights that are stored
             arranged = self.lowered.arranged(name, mask)
             mask = None if arranged.all() else torch.empty_like(used, dtype=torch.bool).copy_(arranged)
         if used.dtype == torch.float32:
@@ -157,8 +162,8 @@ class Bfloat16:
         return self.call(self.module, x.to(torch.bfloat16, memory_format=layout)).float()
 
     def weights(self) -> dict[str, Tensor]:
-        found = self._standard(lambda slot: slot.value) | {n: t.cpu().clone() for n, t in self.buffers.items()}
-        return {name: found[name] for name in self.order}
+        tensors = self._standard(lambda slot: slot.value) | {n: t.cpu().clone() for n, t in self.buffers.items()}
+        return {name: tensors[name] for name in self.order}
 
     def set_weights(self, weights: Weights) -> None:
         for name, slot in self.slots.items():
@@ -177,8 +182,8 @@ class Bfloat16:
 
     def moments(self) -> dict[str, Tensor]:
         keys = optimizer_named(self.recipe.optimizer).moments
-        found = [self._standard(lambda slot, n=n: slot.moments[n], f"/{key}") for n, key in enumerate(keys)]
-        return {name: tensor for part in found for name, tensor in part.items()} | {"count": torch.tensor(self.count)}
+        parts = [self._standard(lambda slot, n=n: slot.moments[n], f"/{key}") for n, key in enumerate(keys)]
+        return {name: tensor for part in parts for name, tensor in part.items()} | {"count": torch.tensor(self.count)}
 
     def set_moments(self, moments: Moments) -> None:
         self.count = int(moments["count"])

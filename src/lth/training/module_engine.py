@@ -113,12 +113,12 @@ class ModuleEngine:
             seed(seed_of(*self.key, "evaluate", split))  # what is drawn is the same at each evaluation
             for places in torch.arange(part.size).split(EVALUATION_BATCH):
                 x, y = self._examples(split, places)
-                found = self._outputs(x)
+                computed = self._outputs(x)
                 if of := count(self.loss, y):
-                    total += float(self.loss(found, y)) * of
+                    total += float(self.loss(computed, y)) * of
                     counted += of
                 if self.metric:
-                    outputs.append(found)
+                    outputs.append(computed)
                     targets.append(y)
         loss = total / counted if counted else float("nan")
         return loss, float(self.metric(torch.cat(outputs), torch.cat(targets))) if self.metric else -loss

@@ -28,8 +28,8 @@ Prepared = Mapping[str, Any]  # split -> the core's Dataset
 def chain(model: nn.Module) -> tuple[list[str], float] | None:
     """The names of the Linear layers and the dropout between them, where `model` is a chain that the core can train.
 
-    That is an nn.Sequential of [Flatten,] Linear, ReLU [, CounterDropout], ..., Linear; None for any other model, and
-    for one that does or leaves anything else: a forward of its own, hooks, layers used twice, tied or frozen weights.
+    That is an nn.Sequential of [Flatten,] Linear, ReLU [, CounterDropout], ..., Linear. None for any other model, and
+    for one that does or leaves anything else: an overridden forward, hooks, layers used twice, tied or frozen weights.
     """
     if type(model) is not nn.Sequential or not _is_plain(model):
         return None
@@ -45,14 +45,14 @@ def chain(model: nn.Module) -> tuple[list[str], float] | None:
 
 
 def _is_plain(model: nn.Sequential) -> bool:
-    """Whether a Sequential is its children, one after the other, and all their parameters are trained, in float32."""
+    """Whether a Sequential computes its children one after the other, and trains all their parameters, in float32."""
     flattens = [part for part in model if type(part) is nn.Flatten]
-    own = list(model.named_parameters(remove_duplicate=False))
+    parameters = list(model.named_parameters(remove_duplicate=False))
     hooked = lambda parameter: parameter._backward_hooks or parameter._post_accumulate_grad_hooks
     return (
         len(list(model.named_children())) == len(model)
-        and len(list(model.parameters())) == len(own)
-        and all(p.requires_grad and p.dtype == torch.float32 and not hooked(p) for _, p in own)
+        and len(list(model.parameters())) == len(parameters)
+        and all(p.requires_grad and p.dtype == torch.float32 and not hooked(p) for _, p in parameters)
         and all((flatten.start_dim, flatten.end_dim) == (1, -1) for flatten in flattens)
         and not any("forward" in vars(module) for module in model.modules())
         and not any(
@@ -94,10 +94,10 @@ class NativeEngine:
         self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str,
         begin: int = 0, moments: Moments | None = None,
     ) -> None:  # fmt: skip
-        found = chain(model)
-        if found is None:
+        facts = chain(model)
+        if facts is None:
             raise ValueError("the native engine trains chains of Linear and ReLU only")
-        self.layers, self.dropout = found
+        self.layers, self.dropout = facts
         self.mask = {f"{name}.weight": mask[f"{name}.weight"].numpy() for name in self.layers}
         self.recipe, self.data, self.key, self.iteration = recipe, data, key, begin
         self.set_weights(start)
@@ -140,10 +140,10 @@ class NativeEngine:
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of all parameters, pruned weights as 0."""
-        found: dict[str, Tensor] = {}
+        weights: dict[str, Tensor] = {}
         for name, weight, bias in zip(self.layers, self.network.weights(), self.network.biases(), strict=True):
-            found |= {f"{name}.weight": torch.from_numpy(weight), f"{name}.bias": torch.from_numpy(bias)}
-        return found
+            weights |= {f"{name}.weight": torch.from_numpy(weight), f"{name}.bias": torch.from_numpy(bias)}
+        return weights
 
     def state(self) -> dict[str, Tensor]:
         """All that going on needs, beside the iteration; of survivors only."""
@@ -152,8 +152,8 @@ class NativeEngine:
     def moments(self) -> dict[str, Tensor]:
         """What the optimizer has gathered, by the network's names; see `Moments`."""
         state = self.state()
-        found = {name: self._whole(name, state[key]) for name, key in self._moment_keys()}
-        return found | {"count": state["updates"][0]}
+        moments = {name: self._whole(name, state[key]) for name, key in self._moment_keys()}
+        return moments | {"count": state["updates"][0]}
 
     def _set_moments(self, moments: Moments) -> None:
         state = self.state() | {"updates": moments["count"].reshape(1)}

@@ -20,8 +20,8 @@ def hardware(device: str) -> str | None:
         major, minor = torch.cuda.get_device_capability()  # below 8.0 it is emulated
         return "the GPU" if (major, minor) >= (8, 0) else None
     names = X86 if platform.machine().lower() in ("x86_64", "amd64") else ARM
-    found = next((name for name in names if name in processor.flags()), None)
-    return f"the processor's {found}" if found else None
+    unit = next((name for name in names if name in processor.flags()), None)
+    return f"the processor's {unit}" if unit else None
 
 
 def resolve(asked: str, model: nn.Module, device: str) -> tuple[str, str]:

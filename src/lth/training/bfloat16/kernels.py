@@ -35,14 +35,14 @@ SMALL = 16  # pixels of images of which so few are inside of a kernel that produ
 def core() -> Any:
     """The compiled kernels; None where they were not built or this processor cannot run them."""
     try:
-        found = import_module("lth.native._conv")
+        compiled = import_module("lth.native._conv")
     except ImportError:
         return None
-    return found if found.runs() else None
+    return compiled if compiled.runs() else None
 
 
 def products() -> torch.dtype:
-    """Of which numbers this processor computes the products of convolutions: whichever are faster."""
+    """The dtype in which products of convolutions are faster on this processor."""
     return torch.float32 if core().floats_are_faster() and not matrix_unit() else torch.bfloat16
 
 
@@ -72,7 +72,7 @@ def why_not() -> str | None:
     return f"they are not built: {text}"
 
 
-def said() -> str:
+def format_support() -> str:
     """How bfloat16 is computed on this machine, in a clause."""
     if lacking := why_not():
         return f"without compiled kernels: {lacking}"

@@ -42,14 +42,14 @@ class Lowered:
 
     def arranged(self, name: str, tensor: Tensor) -> Tensor:
         """A tensor of the network's parameter `name` as this computes with it."""
-        found = by_pixel(tensor, self.channels.get(name))
-        return self.places[name].gather(found) if name in self.places else found
+        arranged = by_pixel(tensor, self.channels.get(name))
+        return self.places[name].gather(arranged) if name in self.places else arranged
 
     def standard(self, name: str, tensor: Tensor) -> Tensor:
         """The inverse of `arranged`, in torch's standard layout."""
-        found = self.places[name].scatter(tensor) if name in self.places else tensor
+        whole = self.places[name].scatter(tensor) if name in self.places else tensor
         channels = self.channels.get(name)
-        return found.unflatten(1, (-1, channels)).mT.flatten(1) if channels else found.contiguous()
+        return whole.unflatten(1, (-1, channels)).mT.flatten(1) if channels else whole.contiguous()
 
 
 def by_pixel(matrix: Tensor, channels: int | None) -> Tensor:
@@ -76,7 +76,7 @@ def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = Tr
     names = {id(parameter): name for name, parameter in module.named_parameters()}
     layers = [part for part in module.modules() if isinstance(part, nn.Linear | nn.Conv2d)]
     used = Counter[Tensor](
-        own for parent in module.modules() for part in parent.children() for own in part.parameters(False)
+        parameter for parent in module.modules() for part in parent.children() for parameter in part.parameters(False)
     )
     for layer in layers[:-1]:
         if not (compiled and _fits(layer)):
@@ -148,7 +148,7 @@ def _fits(layer: nn.Module) -> bool:
 
 def _flatten_last(chain: nn.Sequential) -> dict[int, int]:
     """Replace Flatten between images and a Linear layer; the id of that layer's weight -> channels of the images."""
-    channels, found = 0, {}
+    channels, by_weight = 0, {}
     for (name, part), (_, following) in itertools.pairwise(chain.named_children()):
         if isinstance(part, nn.Conv2d):
             channels = part.out_channels
@@ -156,8 +156,8 @@ def _flatten_last(chain: nn.Sequential) -> dict[int, int]:
             whole = (part.start_dim, part.end_dim) == (1, -1) and following.in_features % channels == 0
             if whole:
                 setattr(chain, name, FlattenLast())
-                found[id(following.weight)] = channels
-    return found
+                by_weight[id(following.weight)] = channels
+    return by_weight
 
 
 def _join(parent: nn.Module, last: list[nn.Linear | nn.Conv2d]) -> None:
