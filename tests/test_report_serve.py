@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import re
+import shutil
 import socket
 import threading
 import time
@@ -19,7 +20,7 @@ from rich.console import Console
 import lth
 from lth.errors import UsageError
 from lth.report import events, serve
-from lth.storage import runs
+from lth.storage import layout, runs
 from test_records import make_run, training
 
 
@@ -109,6 +110,19 @@ def test_asking_whether_a_run_goes_on_is_no_second_run(run: Path) -> None:
 def test_a_folder_that_is_no_run_is_said_at_once(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="is no run's folder"):
         serve.serve([tmp_path], 0, print)
+
+
+def test_tickets_of_a_run_that_goes_on_are_shown_and_nothing_is_written(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(Path(__file__).parent / "data/version-0.1/finished", tmp_path / "run"))
+    for name in layout.ANATOMY:
+        for path in folder.glob(f"trial-*/level-*/{name}"):
+            path.unlink()
+    before = sorted(folder.rglob("*"))
+    live = serve.Live([folder])
+    assert 'id="tickets"' in live.html(whole=False)
+    shutil.rmtree(folder / "trial-2")
+    assert '"trial":1' in live.html(whole=True)
+    assert [path for path in before if "trial-2" not in path.parts] == sorted(folder.rglob("*"))
 
 
 def test_a_run_can_be_watched(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

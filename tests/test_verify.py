@@ -19,13 +19,15 @@ from typer.testing import CliRunner
 
 from lth import config
 from lth.cli import app
+from lth.config.registry import Entry
+from lth.papers import PAPERS, intervals, judging, lottery_ticket, serialize, terminal, trials, wording
 from lth.papers import card as cards
-from lth.papers import intervals, judging, lottery_ticket, serialize, terminal, trials, wording
 from lth.papers.agreement import Agreement
 from lth.papers.behind import behind
 from lth.papers.card import Card
-from lth.papers.claims import Check, Term
+from lth.papers.claims import Check, Claim, Term
 from lth.papers.curves import by_density
+from lth.papers.paper import Paper
 from lth.papers.scores import Score
 from lth.papers.setups import Setup, experiment, setup
 from lth.papers.statements import Count
@@ -135,6 +137,22 @@ def test_a_lenet_run_has_all_that_the_paper_says_of_it() -> None:
     assert first.run == "19.5% earlier ± 0.0 (19.5 to 19.5, n = 3)"
     drawn = [(entry.curve.role, entry.curve.column) for entry in card.curves]
     assert drawn[:9] == [(role, column) for column in (ES, TEST, LAST) for role in ("ticket", "random-mask", "reinit")]
+
+
+def second() -> Paper:
+    """A paper with one claim about LeNet, and no curves."""
+    check = Check("points", Term("ticket", 7, TEST), Term("ticket", 0, TEST), ("above",))
+    return Paper("Second & Other", (), (Claim("S1", "1", Setup("lenet"), "Tickets win", (), (check,)),), ())
+
+
+def test_a_second_paper_is_one_entry(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(PAPERS, "second", Entry("another paper", "test_verify:second"))
+    both = cards.card(papers_run("lenet"))
+    assert [s.claim.id for s in both.scores][-2:] == ["CA.1", "S1"] and both.scores[-1].verdict == "agrees"
+    assert both.notes[0] == "Frankle & Carbin: Compared with the paper's experiment, `lth run lenet`."
+    assert both.notes[-1].startswith("Second & Other: ") and both.curves
+    assert "S1" in printed(both)
+    assert {s.claim.id for s in cards.card(papers_run("conv2")).scores} >= {"C3.1"}
 
 
 # ---------------------------------------------------------------------------------------------------------- wrong ones

@@ -45,6 +45,7 @@ class Statement:
 
     @property
     def verdict(self) -> str:
+        """The answer in words."""
         if self.differ is None:
             return "one trial: no interval" if self.run.n < 2 else "may have ended before early stop"
         return "differ beyond the spread of trials" if self.differ else "within the spread of trials"

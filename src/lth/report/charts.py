@@ -21,7 +21,7 @@ from lth.results.statistics import aggregate, branch_order, family, winning_leve
 
 MOST_POINTS = 120  # of a curve by iteration
 BY_ITERATION = ("val_loss", "test_loss", "val_accuracy", "test_accuracy")
-LAST = {"final_val_loss": "val_loss", "final_test_loss": "test_loss"}  # made here of each curve's last row
+LAST = {"final_val_loss": "val_loss", "final_test_loss": "test_loss"}  # made of the last row of each curve
 LABELS = {
     "val_loss_at_early_stop": "validation loss at early stop",
     "final_val_loss": "validation loss at the last iteration",
@@ -50,7 +50,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Chart:
-    """A panel: one quantity at a time of those it can show, each with its lines; the paper's curves behind."""
+    """A panel that shows one of several quantities at a time, with the papers' curves behind."""
 
     id: str
     title: str
@@ -100,7 +100,7 @@ def kind(quantity: str) -> str:
 
 
 def by_density(runs: Sequence[Records]) -> list[tuple[Chart, dict[str, list[Line]]]]:
-    """Each chart with the lines of each of its quantities; what has no data yet is left out."""
+    """Each chart with the lines of its quantities; those without data are left out."""
     at = sorted({n for run in runs for n in run.experiment.recipe.report_at})
     further = tuple(f"{kind}_accuracy_at_{n}" for n in at for kind in ("test", "val"))
     summaries = [with_last(run) for run in runs]
@@ -120,6 +120,7 @@ def with_last(run: Records) -> pd.DataFrame:
 
 
 def overlaid(runs: Sequence[Records], summaries: Sequence[pd.DataFrame], quantity: str) -> list[Line]:
+    """The lines of a quantity: one for the tickets and one per branch of each run."""
     lines = []
     for i, (name, summary) in enumerate(zip(run_names(runs), summaries, strict=True)):
         if quantity not in summary:
@@ -199,7 +200,7 @@ def data_by_iteration(runs: Sequence[Records]) -> list[dict[str, Any]]:
 
 
 def _curves(run: int, branch: str, curves: pd.DataFrame, winning: int | None) -> list[dict[str, Any]]:
-    """One branch of one run: thinned iterations and, by quantity, a list a level, null where not evaluated."""
+    """One branch of one run: thinned iterations and, by quantity, one list per level, null where not evaluated."""
     shown = thinned(np.unique(curves["iteration"])).tolist()
     points = curves.loc[curves["iteration"].isin(shown)]
     levels = sorted(int(level) for level in points["level"].unique())
@@ -239,5 +240,5 @@ def thinned(iterations: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
 
 
 def _short(table: pd.DataFrame) -> list[list[float | None]]:
-    """Five digits, more than a screen can show; null where there is none."""
+    """Numbers of five digits, which are more than a screen can show; NaN is written as null."""
     return [[float(f"{v:.5g}") if np.isfinite(v) else None for v in row] for row in table.to_numpy(dtype=float)]

@@ -63,6 +63,7 @@ def score_cards(names: Sequence[str], paper: Beside) -> str:
 
 
 def claims_table(claims: Sequence[Claim]) -> str:
+    """The table of a score card; empty without claims."""
     if not claims:
         return ""
     rows = "".join(
@@ -83,6 +84,7 @@ def _folded(summary: str, content: str) -> str:
 
 
 def density_part(drawn: Sequence[tuple[Chart, Mapping[str, Sequence[Line]]]], runs: int) -> str:
+    """The charts against density; empty if nothing is drawn."""
     if not drawn:
         return ""
     cards = "\n".join(density_card(chart, lines) for chart, lines in drawn)
@@ -96,6 +98,7 @@ to take its curve away.</p>
 
 
 def density_card(chart: Chart, lines: Mapping[str, Sequence[Line]]) -> str:
+    """A chart with the tables of its quantities."""
     options = [(quantity, charts.label(quantity)) for quantity in lines]
     tables = "".join(density_table(quantity, drawn, hidden=i > 0) for i, (quantity, drawn) in enumerate(lines.items()))
     return f"""<figure class="card" id="chart-{chart.id}" data-part aria-labelledby="title-{chart.id}">
@@ -107,6 +110,7 @@ def density_card(chart: Chart, lines: Mapping[str, Sequence[Line]]) -> str:
 
 
 def density_table(quantity: str, lines: Sequence[Line], hidden: bool) -> str:
+    """The numbers of a chart's quantity."""
     write = FORMATS[charts.kind(quantity)]
     rows = "".join(
         f'<tr><th scope="row">{escape(line.label)}</th>'
@@ -125,6 +129,7 @@ def density_table(quantity: str, lines: Sequence[Line], hidden: bool) -> str:
 
 
 def iteration_part(names: Sequence[str], curves: Sequence[Mapping[str, Any]]) -> str:
+    """The curves by iteration; empty without any."""
     if not curves:
         return ""
     entries = [
@@ -141,6 +146,7 @@ def iteration_part(names: Sequence[str], curves: Sequence[Mapping[str, Any]]) ->
 
 
 def explorer_part(names: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> str:
+    """The ticket explorer; empty if no run has an anatomy."""
     if not runs:
         return ""
     entries = [(str(run["run"]), str(names[run["run"]])) for run in runs]

@@ -1,5 +1,7 @@
-"""The report on 127.0.0.1, brought up to date as trainings finish. It listens on the loopback alone and reads no files
-by name: it knows three addresses, and answers only who calls it by its own, so that no web page can reach it.
+"""The report on 127.0.0.1, renewed as trainings finish.
+
+The server listens on the loopback interface alone, has three paths, and reads no files by name. It answers requests for
+its own host name alone, so that no web page can reach it.
 """
 
 from __future__ import annotations
@@ -53,6 +55,7 @@ class Live:
             return {"version": self._stamp, "said": self._line, "ended": ended}
 
     def html(self, whole: bool) -> str:
+        """The whole page, or the part of it that is renewed."""
         with self._lock:
             self._update(self.ended)
             began = time.monotonic()
@@ -130,7 +133,7 @@ def serving(live: Live, port: int = 0) -> Iterator[str]:
 def serve(folders: Sequence[Path], port: int, say: Callable[[str], None], pause: float = 0.5) -> None:
     """Serve until Ctrl-C or, where a run is going on in one of `folders`, until none is any more."""
     live = Live(folders)
-    live.state()  # whatever is wrong with a folder is said now
+    live.state()  # raises now if a folder is damaged
     try:
         with serving(live, port) as address:
             going = any(map(runs.in_use, folders))

@@ -12,7 +12,7 @@ from lth.results.captions import format_at_chance, format_percent
 from lth.results.records import Records
 from lth.results.statistics import branch_order, family, winning_level
 
-EQUAL_ACCURACY = 5e-5  # fractions nearer than half of the last digit that a sentence shows are the same
+EQUAL_ACCURACY = 5e-5  # half of the last digit that a sentence shows
 EQUAL_TIME = 0.005
 
 
@@ -31,7 +31,7 @@ class Pairs:
 
     @property
     def gain(self) -> float:
-        """By how much the tickets are more accurate, on average; a fraction."""
+        """The mean gain in accuracy, a fraction."""
         return sum(ticket - dense for dense, ticket in self.accuracy) / self.n
 
     @property
@@ -59,7 +59,7 @@ def headline(run: Records) -> str:
 
 
 def remarks(run: Records) -> list[str]:
-    """What a reader of the headline has to know beside it, a sentence each."""
+    """Remarks on the headline, one sentence each."""
     levels = pairs(run.summary)
     winning = winning_level(run.summary)
     sentences = []
@@ -72,7 +72,7 @@ def remarks(run: Records) -> list[str]:
 
 
 def state(run: Records) -> list[str]:
-    """What is missing, left out, or smaller than the experiment in full."""
+    """What is missing, left out, or smaller than in the full experiment."""
     stored, expected = progress(run)
     sentences = []
     if stored < expected:
@@ -103,7 +103,7 @@ def _in_how_many(pair: Pairs) -> list[str]:
 
 
 def _controls(summary: pd.DataFrame, level: int) -> list[str]:
-    """How the branches at a level do beside its tickets, over the trials that have both."""
+    """The branches at a level beside its tickets, over the trials that have both."""
     rows = summary.loc[(summary["level"] == level) & (summary["status"] != "diverged")]
     rows = rows.loc[rows["test_accuracy_at_early_stop"].notna()]
     tickets = rows.loc[rows["branch"] == "ticket"].set_index("trial")["test_accuracy_at_early_stop"]
@@ -118,7 +118,7 @@ def _controls(summary: pd.DataFrame, level: int) -> list[str]:
 
 
 def pairs(summary: pd.DataFrame) -> dict[int, Pairs]:
-    """Each level above 0 that can be compared with level 0: trials that have both of them, neither diverged."""
+    """The levels above 0 that can be compared with level 0, over the trials that have both, neither diverged."""
     columns = ["early_stop_iteration", "test_accuracy_at_early_stop"]
     tickets = summary.loc[(summary["branch"] == "ticket") & (summary["status"] != "diverged")].dropna(subset=columns)
     dense = tickets.loc[tickets["level"] == 0].set_index("trial")
@@ -133,7 +133,7 @@ def pairs(summary: pd.DataFrame) -> dict[int, Pairs]:
 
 
 def progress(run: Records) -> tuple[int, int]:
-    """Trainings that are stored, and those that there will be: a trunk that diverges ends there."""
+    """The numbers of stored and of expected trainings; a trunk ends at a level that diverges."""
     places = zip(run.summary["trial"], run.summary["level"], run.summary["branch"], run.summary["status"], strict=True)
     status = {place[:3]: place[3] for place in places}
     trainings = plan(run.experiment)
