@@ -384,7 +384,7 @@ REFUSED = {
     "data.std=[0.2, 0.2]": "data.std: it has 2 numbers, and data.mean 0: give both, one number for each channel",
     "data.std=[0]": "data.std[0] = 0: expected greater than or equal to 0.000001",
     "recipe.test_every=150": "recipe.test_every: 150 is no multiple of recipe.eval_every = 100",
-    "recipe.momentum=0.9": 'it is for recipe.optimizer = "momentum", but the optimizer is "adam"',
+    "recipe.momentum=0.9": 'it is for recipe.optimizer = "momentum" or "nesterov", but the optimizer is "adam"',
     "prune.densities=[0.5, 0.5]": "densities must fall from level to level: [0.5, 0.5]",
     "branch=[{name='reinit'}, {name='reinit'}]": "branches are named once each; twice: reinit",
     "branch=[{name='reinit', count=99999}]": "trials, levels and branches make 200,001 trainings; at most 100,000",

@@ -69,5 +69,5 @@ def _precision(experiment: Experiment, model: nn.Module, device: str) -> tuple[s
         return "float32", f"the default of {experiment.model.name}"
     precision, why = resolve(asked, model, device)
     if precision == "bfloat16" and device == "cpu":
-        why += f", {kernels.said()}"
+        why += f", {kernels.format_support()}"
     return precision, why

@@ -72,6 +72,8 @@ def obstacle(recipe: Recipe, model: nn.Module, device: str) -> str | None:
         return "recipe.precision is bfloat16"
     if recipe.compile:
         return "recipe.compile is set"
+    if not optimizer_named(recipe.optimizer).compiled:
+        return f"recipe.optimizer is {recipe.optimizer}"
     if not native.available():
         return native.why_not()
     return None if chain(model) else "the network is no chain of Linear and ReLU"

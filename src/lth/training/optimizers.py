@@ -32,11 +32,13 @@ class Optimizer:
     make: (recipe, parameters, fused) -> a torch optimizer.
     step: (recipe, lr, count, values, gradients, moments) does update number `count`, from 1, in place; `moments` are
     those of each parameter.
+    compiled: whether the compiled engines know it, by the name of its entry.
     """
 
     moments: tuple[str, ...]
     make: Callable[[Recipe, list[nn.Parameter], bool], torch.optim.Optimizer]
     step: Callable[[Recipe, float, int, list[Tensor], list[Tensor], Sequence[list[Tensor]]], None]
+    compiled: bool = False
 
 
 @cache
@@ -89,8 +91,10 @@ def _step_adam(
     )  # fmt: skip
 
 
-sgd = Optimizer((), _make_sgd, _step_sgd)
-momentum = Optimizer(("momentum_buffer",), _make_sgd, _step_sgd)
-nesterov = Optimizer(("momentum_buffer",), partial(_make_sgd, nesterov=True), partial(_step_sgd, nesterov=True))
-adam = Optimizer(("exp_avg", "exp_avg_sq"), _make_adam, _step_adam)
-adamw = Optimizer(("exp_avg", "exp_avg_sq"), _make_adamw, partial(_step_adam, functional=torch_adamw))
+sgd = Optimizer((), _make_sgd, _step_sgd, compiled=True)
+momentum = Optimizer(("momentum_buffer",), _make_sgd, _step_sgd, compiled=True)
+nesterov = Optimizer(
+    ("momentum_buffer",), partial(_make_sgd, nesterov=True), partial(_step_sgd, nesterov=True), compiled=True
+)
+adam = Optimizer(("exp_avg", "exp_avg_sq"), _make_adam, _step_adam, compiled=True)
+adamw = Optimizer(("exp_avg", "exp_avg_sq"), _make_adamw, partial(_step_adam, functional=torch_adamw), compiled=True)

@@ -49,7 +49,7 @@ def step(recipe: Recipe, lr: float, count: int, slots: Sequence[Slot], gradients
     if recipe.clip is not None:
         gradients = [_masked(gradient, slot) for slot, gradient in zip(slots, gradients, strict=True)]
         clip(gradients, recipe.clip)
-    if slots and slots[0].value.device.type == "cpu" and kernels.core() is not None:
+    if slots and _compiled(recipe, slots[0].value.device):
         how = kernels.core().Update(
             recipe.optimizer, lr, recipe.weight_decay, recipe.momentum or 0.0, BETA1, BETA2, EPSILON,
             1 - BETA1**count, 1 - BETA2**count,
@@ -59,6 +59,11 @@ def step(recipe: Recipe, lr: float, count: int, slots: Sequence[Slot], gradients
     else:
         masked = [_masked(gradient, slot) for slot, gradient in zip(slots, gradients, strict=True)]
         _by_torch(recipe, lr, count, slots, masked)
+
+
+def _compiled(recipe: Recipe, device: torch.device) -> bool:
+    """Whether the compiled kernels do the updates."""
+    return device.type == "cpu" and kernels.core() is not None and optimizer_named(recipe.optimizer).compiled
 
 
 def _alike(gradient: Tensor, value: Tensor) -> Tensor:
