@@ -25,7 +25,7 @@ def headline(training: Training, summary: Mapping[str, Any]) -> str:
         else (f"early stop at {summary['early_stop_iteration']:,}, test accuracy there {100 * accuracy:.2f}%")
     )
     if summary["status"] == "diverged":
-        result = f"diverged: its loss is no number at iteration {summary['iterations']:,}"
+        result = f"diverged: its loss is not finite at iteration {summary['iterations']:,}"
     if summary.get("collapsed_layers"):
         result += f"; no weight left in {', '.join(summary['collapsed_layers'])}"
     name = f"trial {training.trial} level {training.level} {training.branch}"

@@ -64,7 +64,7 @@ def _precision(experiment: Experiment, model: nn.Module, device: str) -> tuple[s
     if is_custom(experiment.model.name):
         if asked == "bfloat16":
             raise UsageError("recipe.precision = bfloat16 is for the models of `lth list models`; leave it out")
-        return "float32", "the network is one's own"
+        return "float32", "a custom model"
     if asked == "auto" and not architecture(experiment.model.name).bfloat16:
         return "float32", f"the default of {experiment.model.name}"
     precision, why = resolve(asked, model, device)
