@@ -29,7 +29,7 @@ from lth.storage import documents
 from lth.training.distributed import Distributed, whole_batch_norm
 from test_resume import contents, has_checkpoint, to_file
 
-PLAIN = "from lth import running\nrunning.show_results = lambda *_: None\nfrom lth.cli import main\nmain()"
+PLAIN = "from lth.execution import running\nrunning.show_results = lambda *_: None\nfrom lth.cli import main\nmain()"
 
 
 @pytest.fixture
