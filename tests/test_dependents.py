@@ -181,3 +181,12 @@ def resolves_or_is_refused(*given: Any) -> None:
         resolve(*given)
     except UsageError as error:
         assert str(error).count("\n") <= 1
+
+
+def test_drops_go_with_the_schedule_that_takes_them() -> None:
+    """Cosine has no drops; a user who types both contradicts himself."""
+    assert config.resolve("resnet18", ["recipe.schedule=cosine"]).recipe.drops == ()
+    both = config.resolve("resnet18", ["recipe.schedule=cosine", "recipe.iterations=22000"])
+    assert (both.recipe.drops, both.recipe.iterations) == ((), 22000)
+    with pytest.raises(UsageError, match=r"recipe\.drops: it is for recipe\.schedule"):
+        config.resolve("resnet18", ["recipe.schedule=cosine", "recipe.drops=[100]"])

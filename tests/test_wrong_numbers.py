@@ -66,7 +66,7 @@ def test_a_loss_that_is_no_number_ends_its_trunk_and_the_others_go_on(
     }
     assert {place for place in status if place[0] > 1} == others
     assert {status[place] for place in others} == {"done"}
-    assert "trial 1 level 0 ticket: 100.00% of weights, diverged: its loss is no number at iteration 1" in said
+    assert "trial 1 level 0 ticket: 100.00% of weights, diverged: its loss is not finite at iteration 1" in said
     assert "[11/11]" in said  # what cannot happen is not waited for
 
 
@@ -77,7 +77,7 @@ def test_a_training_that_diverges_on_the_way_says_when(engine: str, tiny: dict[s
     lth.run(tiny, out=tmp_path / "run", engine=engine, workers=1, console=Console(file=text, width=200))
     table = tables.load(tmp_path / "run").summary
     assert list(table["status"]) == ["diverged"] and list(table["iterations"]) < [40]
-    assert "diverged: its loss is no number at iteration " in text.getvalue()
+    assert "diverged: its loss is not finite at iteration " in text.getvalue()
 
 
 class Falling:

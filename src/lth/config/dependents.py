@@ -74,7 +74,7 @@ def nearest_multiple(key: str, value: Any, change: Change) -> Any:
 
 def before_the_end(key: str, value: Any, change: Change) -> Any:
     """Those iterations at which a training still has an update to do."""
-    return [n for n in value if n < change.new("recipe.iterations")]
+    return value and [n for n in value if n < change.new("recipe.iterations")]
 
 
 def until_the_end(key: str, value: Any, change: Change) -> Any:
@@ -115,6 +115,7 @@ DEPENDENTS = (
     Dependent("recipe.momentum", ("recipe.optimizer",), unless_refused),
     Dependent("recipe.test_every", ("recipe.eval_every",), nearest_multiple),
     Dependent("recipe.warmup", ("recipe.iterations",), within_the_training),
+    Dependent("recipe.drops", ("recipe.schedule",), unless_refused),
     Dependent("recipe.drops", ("recipe.iterations",), before_the_end),
     Dependent("recipe.report_at", ("recipe.iterations",), until_the_end),
     Dependent("prune.conv_rate", ("prune.scope", "prune.groups", "prune.rate"), unless_refused),
