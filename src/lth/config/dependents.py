@@ -135,7 +135,7 @@ def follow(before: Mapping[str, Any], tables: dict[str, Any], typed: set[str]) -
         causes = [key for key in dependent.on if key in typed and change.old(key) != change.new(key)]
         if dependent.key in typed or not causes:
             continue
-        value = change.new(dependent.key)
+        value = value_in(tables, dependent.key)
         with suppress(TypeError, ValueError, ArithmeticError):  # a value of the wrong type: the schema refuses it
             if (new := dependent.follow(dependent.key, value, change)) != value:
                 put(tables, dependent.key, new)
