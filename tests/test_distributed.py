@@ -87,7 +87,7 @@ def test_two_processes_have_the_curve_of_one(tiny: dict[str, Any], tmp_path: Pat
             "weight_decay": 0.01, "augment": True, "precision": "float32",
         }  # fmt: skip
     said = complete(two_processes(to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "two"))
-    assert "torchrun, 2 processes a training" in said and said.count(" early stop at ") == tiny["levels"] + 1
+    assert "torchrun, 2 processes per training" in said and said.count(" early stop at ") == tiny["levels"] + 1
     local(tiny, out=tmp_path / "one", engine="torch", workers=1)
     one, two = (lth.Run(tmp_path / name).curves for name in ("one", "two"))
     assert list(one.iteration) == list(two.iteration)
@@ -126,11 +126,12 @@ def test_two_processes_plan_and_sweep(tiny: dict[str, Any], tmp_path: Path) -> N
     """The plan is one process's work; of a sweep the driver alone reads what came out."""
     experiment = to_file(tiny | {"levels": 0}, tmp_path / "tiny.toml")
     said = complete(two_processes(experiment, tmp_path / "none", "--dry-run"))
-    assert said.count("1 trainings, 1 of them to do") == 1 and "and one process a training" in said
+    assert said.count("1 trainings, 1 of them to do") == 1 and "and one process per training" in said
     assert not (tmp_path / "none").exists()
-    overlaid = PLAIN.replace(
-        "from lth.cli", "running.show_overlaid = lambda runs, *_: print([run.name for run in runs])\nfrom lth.cli"
-    )
+    shown = "sweep.show_overlaid = lambda runs, *_: print([run.name for run in runs])"
+    overlaid = PLAIN.replace("from lth.cli", f"from lth.execution import sweep
+{shown}
+from lth.cli")
     said = complete(two_processes(experiment, tmp_path / "sweep", "recipe.lr=[0.001,0.002]", program=overlaid))
     assert said.count("run 2 of 2") == said.count("['tiny-lr0.001', 'tiny-lr0.002']") == 1
 
@@ -142,7 +143,7 @@ def test_a_run_keeps_its_number_of_processes(tiny: dict[str, Any], tmp_path: Pat
     assert kept["means"]["processes"] == 1
     shutil.rmtree(tmp_path / "run/trial-1")  # begun, and nothing done
     path.write_bytes(documents.sealed_json(kept | {"means": kept["means"] | {"processes": 2}}))
-    with pytest.raises(UsageError, match=r"begun with 2 processes a training(.|\n)*torchrun --nproc-per-node 2"):
+    with pytest.raises(UsageError, match=r"begun with 2 processes per training(.|\n)*torchrun --nproc-per-node 2"):
         local(tiny, out=tmp_path / "run", workers=1)
     path.write_bytes(documents.sealed_json(kept))
     local(tiny, out=tmp_path / "run", workers=1)

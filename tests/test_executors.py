@@ -22,7 +22,7 @@ import lth
 from lth import native
 from lth.config import resolve
 from lth.errors import LthError, UsageError
-from lth.execution.executors import EXECUTORS, executor, wrong_name
+from lth.execution.executors import EXECUTORS, executor, ray_connection, wrong_name
 from lth.execution.executors import ray as on_ray
 from lth.execution.executors import slurm as on_slurm
 from lth.execution.executors.local import room
@@ -36,7 +36,7 @@ needs_submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="pip i
 ENGINE = "native" if native.available() else "torch"
 # lth without figures at the end
 AT_HOME = "from lth.execution.executors import slurm\nslurm.CLUSTER = 'local'\n"  # jobs are processes of this machine
-PLAIN = "from lth import running\nrunning.show_results = lambda *_: None\nfrom lth.cli import main\nmain()"
+PLAIN = "from lth.execution import running\nrunning.show_results = lambda *_: None\nfrom lth.cli import main\nmain()"
 
 
 def free_port() -> int:
@@ -118,15 +118,15 @@ def test_a_cluster_that_is_not_ready_is_asked_again(
         if len(asked) <= refusals:
             raise ConnectionAbortedError("Initialization failure from server:\nTraceback\nTimeoutError: no agent yet\n")
 
-    monkeypatch.setattr(on_ray, "library", lambda: SimpleNamespace(init=init))
-    monkeypatch.setattr(on_ray, "PAUSE_SECONDS", 0.0)
+    monkeypatch.setattr(ray_connection, "library", lambda: SimpleNamespace(init=init))
+    monkeypatch.setattr(ray_connection, "PAUSE_SECONDS", 0.0)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if joined:
-        on_ray._connect("ray://there:1")
+        ray_connection.connect("ray://there:1")
     else:
         with pytest.raises(UsageError, match=r"answers at ray://there:1: TimeoutError: no agent yet; start one there"):
-            on_ray._connect("ray://there:1")
-    assert asked == ["ray://there:1"] * min(refusals + 1, on_ray.TRIES)
+            ray_connection.connect("ray://there:1")
+    assert asked == ["ray://there:1"] * min(refusals + 1, ray_connection.TRIES)
 
 
 @needs_ray
@@ -338,7 +338,7 @@ def test_the_token_of_a_cluster_is_shown_where_there_is_one(
     if there:
         (tmp_path / ".ray").mkdir()
         (tmp_path / ".ray/auth_token").write_text("secret")
-    on_ray.library()
+    ray_connection.library()
     assert os.environ.get("RAY_AUTH_MODE") == ("token" if there else None)
 
 
@@ -352,7 +352,7 @@ def test_places_are_cpus_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     resources = {"CPU": 10.0, "GPU": 2.0}
     nodes = [{"Alive": True, "Resources": {"CPU": 6.0}}, {"Alive": False, "Resources": {"CPU": 9.0}}]
     ray = SimpleNamespace(cluster_resources=lambda: resources, nodes=lambda: nodes)
-    monkeypatch.setattr(on_ray, "library", lambda: ray)
+    monkeypatch.setattr(ray_connection, "library", lambda: ray)
     assert on_ray.room(Resources("torch", "cuda", "float32", 1)) == 2
     assert on_ray.room(Resources("torch", "cpu", "float32", 4)) == 2
     with pytest.raises(

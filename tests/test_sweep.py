@@ -10,7 +10,7 @@ from rich.console import Console
 
 from lth import config
 from lth.errors import UsageError
-from lth.execution import running
+from lth.execution import sweep
 from lth.results import tables
 
 QUIET = Console(quiet=True)
@@ -47,37 +47,35 @@ def test_members_are_called_after_what_differs() -> None:
 
 def test_a_sweep_runs_each_and_lays_them_over_each_other(tiny: dict[str, Any], tmp_path: Path) -> None:
     options: dict[str, Any] = {"levels": 1, "engine": "torch", "workers": 1, "console": QUIET, "pictures": False}
-    found = running.sweep(tiny, ["recipe.lr=[0.01,0.02]", "seed=3"], out=tmp_path, **options)
+    found = sweep.sweep(tiny, ["recipe.lr=[0.01,0.02]", "seed=3"], out=tmp_path, **options)
     assert [run.folder.name for run in found] == ["tiny-lr0.01", "tiny-lr0.02"]
     assert [tables.load(run.folder).experiment.recipe.lr for run in found] == [0.01, 0.02]
     assert (tmp_path / "tiny-lr" / "report.html").exists()
     assert (tmp_path / "tiny-lr" / "figures" / "overview.png").exists()
-    again = running.sweep(
-        tiny, ["recipe.lr=0.01", "seed=3", "name=tiny-lr0.01"], out=tmp_path / "tiny-lr0.01", **options
-    )
+    again = sweep.sweep(tiny, ["recipe.lr=0.01", "seed=3", "name=tiny-lr0.01"], out=tmp_path / "tiny-lr0.01", **options)
     assert len(again) == 1  # one value is no sweep, and out is the run's own folder
 
 
 def test_a_sweep_of_a_name_of_its_own_has_a_folder_a_member(tiny: dict[str, Any], tmp_path: Path) -> None:
     options: dict[str, Any] = {"levels": 0, "engine": "torch", "workers": 1, "console": QUIET, "pictures": False}
-    found = running.sweep(tiny, ["recipe.lr=[0.01,0.02]", "name=mine"], out=tmp_path, **options)
+    found = sweep.sweep(tiny, ["recipe.lr=[0.01,0.02]", "name=mine"], out=tmp_path, **options)
     assert [run.folder.name for run in found] == ["mine-lr0.01", "mine-lr0.02"]
-    named = running.sweep(tiny, ['name=["a","b"]'], out=tmp_path, **options)
+    named = sweep.sweep(tiny, ['name=["a","b"]'], out=tmp_path, **options)
     assert [run.folder.name for run in named] == ["a", "b"]
 
 
 def test_members_that_would_be_one_run_are_refused(tiny: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"--levels would make the runs of levels=\[...\] one"):
-        running.sweep(tiny, ["levels=[1,2]"], levels=0, out=tmp_path / "out", console=QUIET)
+        sweep.sweep(tiny, ["levels=[1,2]"], levels=0, out=tmp_path / "out", console=QUIET)
     for name in ("a_b.py", "a-b.py"):
         (tmp_path / name).write_text("")
     names = ", ".join(f"'{tmp_path}/{name}:build'" for name in ("a_b.py", "a-b.py"))
     with pytest.raises(UsageError, match=r"two runs of the sweep would go into .*: give values whose names differ"):
-        running.sweep(tiny, [f"model.name=[{names}]"], out=tmp_path / "out", console=QUIET)
+        sweep.sweep(tiny, [f"model.name=[{names}]"], out=tmp_path / "out", console=QUIET)
     assert not (tmp_path / "out").exists()
 
 
 def test_a_wrong_value_in_a_list_is_refused_before_any_work(tiny: dict[str, Any], tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=r"recipe.lr"):
-        running.sweep(tiny, ["recipe.lr=[0.01,-1.0]"], out=tmp_path / "out", console=QUIET)
+        sweep.sweep(tiny, ["recipe.lr=[0.01,-1.0]"], out=tmp_path / "out", console=QUIET)
     assert not (tmp_path / "out").exists()

@@ -54,12 +54,12 @@ def run(
     """Train, prune, reset, repeat; resumes; draws figures and the report at the end."""
     from rich.console import Console
 
-    from lth.execution import running
+    from lth.execution import sweep
 
     context.obj.begin_run(executor)
     if ticket and source and "=" in source:  # the first of the settings: a ticket says itself how it was trained
         source, settings = None, [source, *(settings or ())]
-    running.sweep(
+    sweep.sweep(
         source, settings or (), ticket=ticket, trials=trials, levels=levels, branches=branches, out=out,
         data_root=data_root, scale=scale, engine=engine, device=device, workers=workers, threads=threads,
         executor=executor, dry_run=dry_run, watch=watch, log=log, console=Console(),

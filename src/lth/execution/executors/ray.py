@@ -6,8 +6,6 @@ task that is lost with its node or its worker is done again, from its last check
 
 from __future__ import annotations
 
-import logging
-import os
 import queue
 import signal
 import threading
@@ -17,7 +15,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
 from functools import lru_cache
-from importlib import import_module
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -34,7 +31,7 @@ from lth.errors import LthError, UsageError
 from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.executors import Executor, Job, Workers
 from lth.execution.executors.local import drain
-from lth.execution.executors.local import room as cores
+from lth.execution.executors.ray_connection import connect, library, lost
 from lth.execution.job import identity_of, keep, keep_start, needed_names, perform
 from lth.execution.resources import Resources
 from lth.execution.resources import choose as choose_here
@@ -49,10 +46,6 @@ TELL_SECONDS = 1.0  # between two messages of a task
 LOOK_SECONDS = 0.5  # between two looks of the driver into the box
 KEPT_FILES = 16  # stored files that stay in the object store after their last use
 BEGUN = -1  # what a task tells first, in place of an iteration
-TRIES = 4  # of joining a cluster that answers and is not ready
-PAUSE_SECONDS = 5.0  # between them
-LOOPBACK = "127.0.0.1"
-TOKEN = ".ray/auth_token"  # in the home folder: `ray start --head` makes it
 
 
 @dataclass(frozen=True)
@@ -83,66 +76,12 @@ def executor(name: str) -> Iterator[Executor]:
         return
     heard = signal.getsignal(signal.SIGTERM)
     try:
-        _connect(name)
+        connect(name)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, heard)  # Ray's own handler would leave no time for checkpoints
         yield Executor(choose, room, workers)
     finally:
         ray.shutdown()
-
-
-def library() -> Any:
-    """Ray itself, imported when it is used.
-
-    It reads some variables then. The second, in spite of its name, keeps what is started here on the loopback; with the
-    third it shows the token that a cluster asks for, where there is one here.
-    """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
-    if {"RAY_AUTH_TOKEN", "RAY_AUTH_TOKEN_PATH"} & {*os.environ} or (Path.home() / TOKEN).exists():
-        os.environ.setdefault("RAY_AUTH_MODE", "token")
-    return import_module("ray")
-
-
-def lost() -> tuple[type[Exception], ...]:
-    """What is raised where a node, a worker, or the cluster is gone."""
-    return library().exceptions.RayError, ConnectionError
-
-
-def _join(ray: Any, address: str, options: dict[str, Any]) -> None:
-    """Join a cluster. One that answers and gives up is asked again: just after its start it is not ready."""
-    for _ in range(TRIES - 1):
-        try:
-            ray.init(address, **options)
-            return
-        except ConnectionAbortedError:
-            time.sleep(PAUSE_SECONDS)
-    ray.init(address, **options)
-
-
-def _connect(name: str) -> None:
-    ray = library()
-
-    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    given = os.environ.get("RAY_ADDRESS")
-    try:
-        with warnings.catch_warnings():  # what it warns of is said below, in a line
-            warnings.simplefilter("ignore")
-            _join(ray, name if "://" in name else given or "auto", quiet)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        if "://" in name or given:
-            said = str(error).strip().splitlines() or [type(error).__name__]
-            why = said[-1] if said[0].endswith(":") else said[0]  # a heading tells less than the end of its traceback
-            raise UsageError(
-                f"no Ray cluster answers at {name if '://' in name else f'RAY_ADDRESS={given}'}: {why}; "
-                f"start one there (ray start --head), copy its ~/{TOKEN} here, or give another address"
-            ) from None
-        ray.init("local", include_dashboard=False, num_cpus=cores(Resources("torch", "cpu", "float32", 1)), **quiet)
-        if (listening := ray.nodes()[0]["NodeManagerAddress"]) != LOOPBACK:
-            raise LthError(
-                f"Ray, imported before lth could tell it to stay on {LOOPBACK}, would listen on {listening}; "
-                "set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before Ray is imported, or start a cluster of your own"
-            ) from None
 
 
 def room(means: Resources) -> int:

@@ -1,0 +1,137 @@
+"""A call of `lth run`, as a value: what was typed, the experiment that it means, and the command that repeats it."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from lth.config import Experiment, deep_copy, nearest, read, recorded, resolve_with_notes, to_setting
+from lth.errors import UsageError
+from lth.execution import executors
+from lth.execution.prepare import Wanted
+from lth.storage import layout
+
+MOST_WORKERS = 1024  # also threads of one
+Source = str | Path | Mapping[str, Any] | None
+Settings = Mapping[str, Any] | Sequence[str]
+
+
+@dataclass(frozen=True)
+class Size:
+    """How much of an experiment is asked for; None leaves it to the experiment."""
+
+    trials: int | None = None
+    levels: int | None = None
+    branches: str | None = None
+    scale: float | None = None
+
+
+@dataclass(frozen=True)
+class Call:
+    """What was typed, or given from Python."""
+
+    experiment: Source
+    settings: Settings
+    ticket: str | Path | None
+    size: Size
+    wanted: Wanted
+    executor: str
+    out: str | Path | None
+    data_root: str | Path | None
+
+    def folder(self, asked: Experiment) -> Path:
+        return Path(self.out) if self.out else Path("runs") / asked.folder_name
+
+    @property
+    def data_folder(self) -> Path | None:
+        return Path(self.data_root) if self.data_root else None
+
+    @property
+    def command(self) -> str:
+        """The command that repeats the call, without what belongs to one machine: --data-root and --out."""
+        name = "FILE.toml" if isinstance(self.experiment, Mapping) else str(self.experiment)
+        pairs = self.settings.items() if isinstance(self.settings, Mapping) else ()
+        texts = [to_setting(*pair) for pair in pairs] or list(self.settings)
+        words = ["lth", "run", *([] if self.experiment is None else [name]), *texts]
+        for option, value in {"ticket": self.ticket, **vars(self.size), **_asked(self.wanted)}.items():
+            if value is not None and value != "auto":
+                words += [f"--{option}", str(value)]
+        return shlex.join(words)
+
+    @property
+    def whole_command(self) -> str:
+        """The command that goes on with the run here."""
+        here = {"out": self.out, "data-root": self.data_root}
+        here |= {"executor": self.executor if self.executor != "local" else None}
+        return " ".join([self.command, *(f"--{option} {shlex.quote(str(v))}" for option, v in here.items() if v)])
+
+
+def _asked(wanted: Wanted) -> dict[str, Any]:
+    return {name: getattr(wanted, name) for name in ("engine", "device", "workers", "threads")}
+
+
+def resolved(call: Call, log: str | None) -> tuple[Experiment, list[str]]:
+    """The experiment that is asked for, and a line for each key that followed another.
+
+    Raises UsageError naming everything that is wrong with the call, whatever it is.
+    """
+    wrong = wrong_options(call.wanted, call.executor, log)
+    try:
+        source = call.experiment if call.ticket is None else of_ticket(call.ticket, call.experiment)
+        if source is None:
+            raise UsageError("nothing to run: give a preset of `lth list presets`, a FILE.toml, or --ticket FILE")
+        asked, notes = resolve_with_notes(source, call.settings, **vars(call.size))
+        asked = recorded(asked)
+    except UsageError as error:
+        raise UsageError("\n".join([str(error), *wrong])) from None
+    if wrong:
+        raise UsageError("\n".join(wrong))
+    return asked, notes
+
+
+def of_ticket(ticket: str | Path, experiment: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
+    """The tables of an experiment whose level 0 is a ticket file: those of `experiment`, else the ticket's own."""
+    if experiment is not None:
+        return deep_copy(experiment if isinstance(experiment, Mapping) else read(experiment)) | {"ticket": str(ticket)}
+    from lth.tickets.ticket import Ticket
+
+    settings = Ticket.load(ticket).origin.get("settings")
+    if not isinstance(settings, dict):
+        raise UsageError(f"{ticket} does not say how it was trained: lth run PRESET|FILE.toml --ticket {ticket}")
+    return settings | {"name": name_of_ticket(Path(ticket)), "trials": 1, "levels": 0, "ticket": str(ticket)}
+
+
+def name_of_ticket(file: Path) -> str:
+    """What the run of a ticket file is called: by the file, or, of one that a run holds, by its place there."""
+    path = file.resolve()
+    run = next((folder for folder in path.parents if (folder / layout.EXPERIMENT).exists()), None)
+    name = path.stem if run is None else "-".join(path.parent.relative_to(run.parent).parts)
+    return re.sub(r"[^A-Za-z0-9._-]+", "-", f"ticket-{name}")[:100]
+
+
+def wrong_options(wanted: Wanted, executor: str, log: str | None = None) -> list[str]:
+    """What is wrong with the options that belong to no experiment."""
+    from lth.report import events
+
+    chosen = {
+        "--engine": (wanted.engine, ("auto", "native", "torch")),
+        "--device": (wanted.device, ("auto", "cpu", "cuda")),
+        "--log": (log or "tensorboard", ("tensorboard",)),
+    }
+    wrong = [
+        f"{option} takes {', '.join(valid)}; not {given!r}{nearest(given, valid)}"
+        for option, (given, valid) in chosen.items()
+        if given not in valid
+    ]
+    if wrong_executor := executors.wrong_name(executor):
+        wrong.append(wrong_executor)
+    for option, number in (("--workers", wanted.workers), ("--threads", wanted.threads)):
+        if number is not None and not 1 <= number <= MOST_WORKERS:
+            wrong.append(f"{option} takes a number from 1 to {MOST_WORKERS}, not {number}")
+    if log == "tensorboard" and not events.available():
+        wrong.append(events.NEEDED)
+    return wrong
