@@ -129,9 +129,7 @@ def test_two_processes_plan_and_sweep(tiny: dict[str, Any], tmp_path: Path) -> N
     assert said.count("1 trainings, 1 of them to do") == 1 and "and one process per training" in said
     assert not (tmp_path / "none").exists()
     shown = "sweep.show_overlaid = lambda runs, *_: print([run.name for run in runs])"
-    overlaid = PLAIN.replace("from lth.cli", f"from lth.execution import sweep
-{shown}
-from lth.cli")
+    overlaid = PLAIN.replace("from lth.cli", f"from lth.execution import sweep\n{shown}\nfrom lth.cli")
     said = complete(two_processes(experiment, tmp_path / "sweep", "recipe.lr=[0.001,0.002]", program=overlaid))
     assert said.count("run 2 of 2") == said.count("['tiny-lr0.001', 'tiny-lr0.002']") == 1
 
