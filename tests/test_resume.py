@@ -44,11 +44,15 @@ def command(experiment: Path, out: Path, engine: str, workers: int) -> list[str]
 
 
 def contents(run: Path) -> dict[str, Any]:
-    """Every finished file, but for times and the machine."""
+    """Every finished file of the trainings and their tables, but for times and the machine."""
     found: dict[str, Any] = {}
     for path in sorted(run.rglob("*")):
         name = str(path.relative_to(run))
-        if path.is_dir() or "figures" in name or path.name in (".lock", "environment.json", "report.html"):
+        if (
+            path.is_dir()
+            or {"figures", "measures"} & {*path.relative_to(run).parts}
+            or path.name in (".lock", "environment.json", "report.html")
+        ):
             continue
         if path.name == "summary.json":
             found[name] = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("seconds", "seal")}
