@@ -67,9 +67,9 @@ def read(folder: Path) -> dict[At, Anatomy]:
     """The stored anatomy of a run's tickets, by trial and level, also as version 0.1 stored it; computes none."""
     table = _valid(folder, tables.read("anatomy", folder))
     anatomies = {} if table is None else of_table(table, folder)
-    for path in folder.glob(f"trial-*/level-*/{beside.LAYERS}"):
-        if (at := beside.place_of(path)) and at not in anatomies and (anatomy := beside.read(path.parent)):
-            anatomies[at] = anatomy
+    for trial, level, path in layout.trunk_folders(folder):
+        if (trial, level) not in anatomies and (anatomy := beside.read(path)):
+            anatomies[trial, level] = anatomy
     return dict(sorted(anatomies.items()))
 
 

@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import csv
 import io
-import re
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -26,12 +25,6 @@ COUNTS = 6  # columns of layers.csv after the name and the shape
 KINDS = ("alive", "incoming", "outgoing")
 
 Histograms = dict[tuple[str, str], tuple[float, Counts]]  # layer, kind -> limit, counts
-
-
-def place_of(path: Path) -> tuple[int, int] | None:
-    """Trial and level of a file in a training's folder."""
-    match = re.fullmatch(r"trial-(\d+)/level-(\d+)", f"{path.parent.parent.name}/{path.parent.name}")
-    return (int(match[1]), int(match[2])) if match else None
 
 
 def read(folder: Path) -> Anatomy | None:

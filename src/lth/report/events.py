@@ -3,15 +3,14 @@
 from __future__ import annotations
 
 import csv
-import shutil
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from lth.errors import LthError
-from lth.storage import atomic, outcomes
+from lth.storage import atomic, layout, outcomes
 
-FOLDER = "tensorboard"
+FOLDER = layout.TENSORBOARD
 NEEDED = "--log tensorboard needs a package more: pip install 'lth[tensorboard]'"
 
 
@@ -30,10 +29,9 @@ def write(folder: Path, training_id: str) -> None:
         return
     event: Any = vars(event_pb2)["Event"]  # made at import from a description, which type checkers do not see
     summary: Any = vars(summary_pb2)["Summary"]
-    rows = csv.DictReader(outcomes.read_file(folder, f"{training_id}/curve.csv").decode().splitlines())
-    beside = target.parent / f".{target.name}.unfinished"
+    rows = csv.DictReader(outcomes.read_file(folder, f"{training_id}/{layout.CURVE}").decode().splitlines())
+    beside = layout.unfinished(target)
     with atomic.failures_named(beside):
-        shutil.rmtree(beside, ignore_errors=True)
         beside.mkdir(parents=True)
         writer = EventFileWriter(str(beside))
         try:
@@ -42,7 +40,7 @@ def write(folder: Path, training_id: str) -> None:
                 values = [{"tag": tag, "simple_value": float(value)} for tag, value in row.items() if value]
                 writer.add_event(event(step=step, summary=summary(value=values)))
         except (ValueError, KeyError) as error:
-            raise LthError(f"{folder / training_id / 'curve.csv'} is damaged: {error}; remove its folder") from None
+            raise LthError(f"{folder / training_id / layout.CURVE} is damaged: {error}; remove its folder") from None
         finally:
             writer.close()
         beside.rename(target)

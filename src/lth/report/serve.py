@@ -87,7 +87,7 @@ class Live:
 
 def stamp_of(folder: Path) -> str:
     """Changes when a training of the run is stored, or its tables are."""
-    stored = sum(1 for pattern in ("level-*", "level-*/*") for _ in folder.glob(f"trial-*/{pattern}/{layout.SUMMARY}"))
+    stored = sum((path / layout.SUMMARY).exists() for _, path in layout.training_folders(folder))
     table = folder / layout.SUMMARY_TABLE
     return f"{stored}" if stored or not table.exists() else f"t{table.stat().st_mtime_ns}"
 

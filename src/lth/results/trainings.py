@@ -73,5 +73,4 @@ def evaluations_of(path: Path, prefix: str, summary: dict[str, Any]) -> str:
 
 def _damaged(path: Path, error: object) -> UsageError:
     error = error.strerror if isinstance(error, OSError) else error
-    run = next(parent.parent for parent in path.parents if parent.name.startswith("trial-"))
-    return Damaged(path, str(error), layout.mended_by(run))
+    return Damaged(path, str(error), layout.mended_by(layout.run_of(path)))

@@ -63,6 +63,18 @@ def training_folders(folder: Path) -> Iterator[tuple[str, Path]]:
             yield name, path
 
 
+def trunk_folders(folder: Path) -> Iterator[tuple[int, int, Path]]:
+    """Trial, level and folder of each training of the trunk that may be in a run's folder, in order."""
+    for name, path in training_folders(folder):
+        if match := re.fullmatch(r"trial-(\d+)/level-(\d+)", name):
+            yield int(match[1]), int(match[2]), path
+
+
+def run_of(path: Path) -> Path:
+    """The run's folder of a file in a training's folder."""
+    return next(parent.parent for parent in path.parents if re.fullmatch(r"trial-\d+", parent.name))
+
+
 def measure_path(folder: Path, name: str) -> Path:
     """The table of a measure."""
     return folder / MEASURES / f"{name}.csv"

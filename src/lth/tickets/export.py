@@ -150,12 +150,11 @@ def _winning(folder: Path) -> int:
 
 def _format_available(folder: Path) -> str:
     """The trials and levels that the run has instead, for an error."""
-    folders = sorted(path.parent for path in folder.glob(f"trial-*/level-*/{layout.TICKET}"))
-    if not folders:
+    places = [(trial, level) for trial, level, path in layout.trunk_folders(folder) if (path / layout.TICKET).exists()]
+    if not places:
         return ": there are no tickets in it"
-    trials = sorted({path.parent.name.removeprefix("trial-") for path in folders}, key=int)
-    levels = sorted({int(path.name.removeprefix("level-")) for path in folders})
-    return f": it has trials {', '.join(trials)} and levels {levels[0]} to {levels[-1]}"
+    trials, levels = (sorted({*several}) for several in zip(*places, strict=True))
+    return f": it has trials {', '.join(map(str, trials))} and levels {levels[0]} to {levels[-1]}"
 
 
 def _trained(path: Path) -> dict[str, Tensor]:
