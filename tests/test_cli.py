@@ -123,7 +123,7 @@ def test_run_trains_draws_and_says_where(tiny_toml: Path, cli: Cli, monkeypatch:
     ended = cli("run", tiny_toml, *QUICK)
     assert (ended.code, ended.err) == (0, "")
     lines = ended.out.splitlines()
-    assert lines[0].startswith("engine torch on cpu, float32, 1 thread a training: asked for")
+    assert lines[0].startswith("engine torch on cpu, float32, 1 thread per training: asked for")
     assert lines[1] == "tiny: 2 trainings, 1 side by side, into runs/tiny"
     assert lines[2].startswith("[1/2] trial 1 level 0 ticket: 100.00% of weights, early stop at ")
     assert lines[3].startswith("[2/2] trial 1 level 1 ticket: ") and lines[3].endswith("; about 0 s left")

@@ -288,6 +288,7 @@ CHANGED: dict[str, Any] = {
     "prune.rates": [0.3, 0.3],
     "prune.densities": [0.5, 0.4],
     "prune.scope": "global",
+    "prune.structure": "1:2",
     "store.keep": "tickets",
 }
 ELSEWHERE = {
@@ -301,7 +302,8 @@ ELSEWHERE = {
     "prune.conv_rate": "of networks with convolutions: test_models.py",
     "recipe.momentum": "below, with its optimizer",
     "recipe.compile": "the same numbers in another way: test_precision.py",
-    "prune.score": "one name so far",
+    "prune.score": "of a file: test_extending.py",
+    "files": "a record: test_userfile.py",
     "branch": "the controls above",
     "model.sha256": "a record: test_own_model.py",
     "ticket": "a ticket file: test_ticket.py",

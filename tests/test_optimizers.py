@@ -128,7 +128,7 @@ def test_an_optimizer_that_does_not_exist_is_refused(kind: str) -> None:
         optimizer_for(recipe, [nn.Parameter(torch.zeros(1))])
     with pytest.raises(UsageError, match="unknown optimizer 'adagrad'"):
         updates.slot(recipe, torch.zeros(1))
-    with pytest.raises(ValueError, match="unknown optimizer 'adagrad'"):
+    with pytest.raises(ValueError, match="expected adam, adamw, sgd, momentum, nesterov"):
         recipe_of({"lr": 0.1, "optimizer": "adagrad"})
 
 

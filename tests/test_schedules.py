@@ -59,7 +59,7 @@ def test_drops_are_of_steps_alone() -> None:
 
 
 def test_a_schedule_that_does_not_exist_is_refused() -> None:
-    with pytest.raises(ValueError, match="unknown schedule 'cosin'; did you mean 'cosine'"):
+    with pytest.raises(ValueError, match=r"expected steps, cosine, linear; did you mean 'cosine'\?"):
         recipe(schedule="cosin")
     with pytest.raises(UsageError, match="unknown schedule 'cosin'; give one of: steps, cosine, linear"):
         lr_at(recipe().model_copy(update={"schedule": "cosin"}), 0)

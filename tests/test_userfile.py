@@ -142,18 +142,18 @@ def test_a_function_is_loaded_once_and_given_what_it_names() -> None:
         "loads = []\nloads.append(1)\ndef rule(mask, start=5, **more): return mask, start, more, len(loads)\n"
     )
     entry = registry.entry("mask-rules", "mine.py:rule")
-    known = {"mask": 1, "start": 2, "groups": 3}
+    known = {"mask": lambda: 1, "start": lambda: 2, "groups": lambda: pytest.fail("nobody asked for it")}
     first, again = (userfile.call("mine.py:rule", entry.load(), known) for _ in range(2))
     assert first[:3] == (1, 2, {}) and first == again
     assert "mine.py:rule wants mask, but is given start and groups" in refusal(
-        userfile.call, "mine.py:rule", entry.load(), {"start": 2, "groups": 3}
+        userfile.call, "mine.py:rule", entry.load(), {"start": lambda: 2, "groups": lambda: 3}
     )
 
 
 def test_what_a_function_raises_is_told_with_its_place() -> None:
     Path("mine.py").write_text("def rule(mask):\n    return 1 / 0\n")
     load = registry.entry("mask-rules", "mine.py:rule").load
-    said = refusal(userfile.call, "mine.py:rule", load(), {"mask": 1, "start": 2})
+    said = refusal(userfile.call, "mine.py:rule", load(), {"mask": lambda: 1, "start": lambda: 2})
     assert said == "mine.py:rule failed: ZeroDivisionError: division by zero (mine.py, line 2)"
     assert "my.py failed: ModuleNotFoundError" in refusal(registry.entry("mask-rules", "my.py:rule").load)
 

@@ -39,7 +39,7 @@ PAPER = lottery_ticket.paper()
 ES, TEST, LAST = "early_stop_iteration", "test_accuracy_at_early_stop", "final_test_accuracy"
 Place = tuple[int, str]  # level and label
 Values = dict[Place, dict[str, float]]
-PRESETS = [name for name in config.presets() if name not in ("lenet-fashion", "conv6-256")]
+PRESETS = [name for name in config.presets() if name not in ("lenet-fashion", "conv6-256", "vit")]
 
 
 def papers_values(of: Setup) -> Values:

@@ -56,7 +56,7 @@ def run(
 
     from lth.execution import sweep
 
-    context.obj.begin_run(executor)
+    command_of(context).begin_run(executor)
     if ticket and source and "=" in source:  # the first of the settings: a ticket says itself how it was trained
         source, settings = None, [source, *(settings or ())]
     sweep.sweep(
@@ -203,7 +203,7 @@ def figure(
         for line in paper_figure.listing(version, out, pace.estimator(workers or processor.cores())):
             typer.echo(line)
         return
-    context.obj.begin_run(executor)
+    command_of(context).begin_run(executor)
     means = {"data_root": data_root, "engine": engine, "device": device, "workers": workers, "threads": threads}
     for path in paper_figure.make(number, version, out, console=Console(), dry_run=dry_run, executor=executor, **means):
         typer.echo(path)
@@ -301,6 +301,11 @@ def data_where(
     for dataset in [name] if name else config.DATASETS:
         for line in sources.where(dataset, data_root):
             typer.echo(line)
+
+
+def command_of(context: typer.Context) -> Command:
+    """The command that `main` carries out; without it, as in a program that calls the app, one of no words."""
+    return context.obj or Command(())
 
 
 def main() -> None:

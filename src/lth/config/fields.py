@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from lth.config import registry, userfile
-from lth.config.names import shown
+from lth.config.names import nearest, shown
 
 # Far beyond what anybody trains, and near enough that a slip of the keyboard is refused instead of filling the memory.
 MOST_LEVELS, MOST_TRAININGS, MOST_EVALUATIONS, MOST_WEIGHTS, MOST_SCALE = 10_000, 100_000, 1_000_000, 10**9, 1000
@@ -75,7 +75,9 @@ def _one_of(names: Callable[[], Iterable[str]], custom: str) -> BeforeValidator:
         if custom and isinstance(value, str) and userfile.is_custom(value):
             return userfile.check_form(custom, value, f"my.py:{custom.split()[-1]}")
         if value not in valid:
-            raise PydanticCustomError("one_of", "not one of the names", {"names": valid, "custom": bool(custom)})
+            words: dict[str, Any] = {"expected": ", ".join(valid), "near": nearest(str(value), valid)}
+            words |= {"names": valid, "custom": bool(custom)}
+            raise PydanticCustomError("one_of", "expected {expected}{near}", words)
         return value
 
     return BeforeValidator(check)

@@ -98,7 +98,7 @@ def choose_for_all(
         raise UsageError(f"torchrun trains with the torch engine in float32; leave out {', '.join(asked)}")
     means, _ = choose(experiment, shape, classes, "torch", device)
     count = dist.get_world_size()
-    return replace(means, precision="float32", processes=count), f"torchrun, {count} processes a training"
+    return replace(means, precision="float32", processes=count), f"torchrun, {count} processes per training"
 
 
 @contextmanager
