@@ -352,7 +352,7 @@ def test_places_are_cpus_and_gpus(monkeypatch: pytest.MonkeyPatch) -> None:
     resources = {"CPU": 10.0, "GPU": 2.0}
     nodes = [{"Alive": True, "Resources": {"CPU": 6.0}}, {"Alive": False, "Resources": {"CPU": 9.0}}]
     ray = SimpleNamespace(cluster_resources=lambda: resources, nodes=lambda: nodes)
-    monkeypatch.setattr(ray_connection, "library", lambda: ray)
+    monkeypatch.setattr(on_ray, "library", lambda: ray)
     assert on_ray.room(Resources("torch", "cuda", "float32", 1)) == 2
     assert on_ray.room(Resources("torch", "cpu", "float32", 4)) == 2
     with pytest.raises(
