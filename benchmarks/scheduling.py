@@ -76,7 +76,7 @@ def simulated(folder: Path, experiment: Experiment, seconds: float, meter: Meter
         files = {
             layout.TICKET: TENSORS,
             layout.TRAINED: TENSORS,
-            "curve.csv": (",".join(records.EVALUATION) + "\n" + curve).encode(),
+            layout.CURVE: (",".join(records.EVALUATION) + "\n" + curve).encode(),
         }
         told = {
             "training": digest_of(training.id),
@@ -117,20 +117,20 @@ def drive(experiment: Experiment, folder: Path, workers: int, seconds: float) ->
         meter.add("tables", time.thread_time() - began)
         return count
 
-    schedule.records.write = write_and_measure  # type: ignore[assignment]
+    schedule.tables.write = write_and_measure  # type: ignore[assignment]
     with runs.lock(folder), Path(os.devnull).open("w") as shown:
         began, clock = time.process_time(), time.monotonic()
         outcomes.clear_unfinished(folder)
         runs.open_run(folder, experiment)
         integrity.refuse(folder, experiment, ENVIRONMENT)
         done = total = 0
-        keeping = Retention(experiment, experiment, folder)
+        retention = Retention(experiment, experiment, folder)
         for training in trainings(experiment):
             total += 1
-            done += keeping.status(training.id) is not None
+            done += retention.status(training.id) is not None
         display = Display(Console(file=shown), lambda training: 1.0, done, total, total - done)
         schedule.execute(
-            trainings(experiment), keeping, simulated(folder, experiment, seconds, meter), workers, display
+            trainings(experiment), retention, simulated(folder, experiment, seconds, meter), workers, display
         )
         integrity.refuse(folder, experiment, ENVIRONMENT)
         spent = {"all": time.process_time() - began, "clock": time.monotonic() - clock}

@@ -8,15 +8,17 @@ import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
+from typing import NamedTuple
 
 from lth.config import CONTINUED, Experiment, Recipe
 from lth.config.registry import ROLES, Rule, entry
 from lth.config.userfile import file_of, is_custom
 from lth.errors import UsageError
 
+KINDS = {"mask": "ticket", "trained": "trained", "given": "ticket"}  # the kind of artifact that has a role
 
-@dataclass(frozen=True, slots=True)
-class Artifact:
+
+class Artifact(NamedTuple):
     """A stored file that a training reads: `kind` is "start", "ticket" or "trained".
 
     `owner` is the training, the trial (of a start), or the run itself, which is "" (of the experiment's ticket file).
@@ -31,7 +33,8 @@ class Training:
     """One training: what it reads, the rules that make its mask and its start, and how it is trained.
 
     `id` is also its folder below the run's. `inputs` are the artifacts that its rules read, by role (see
-    `lth.config.registry.Rule`). `begin` is the iteration at which it begins.
+    `lth.config.registry.Rule`); `needs` the trainings among their owners, which have to be stored before, in the order
+    in which the rules name them. `begin` is the iteration at which it begins.
     """
 
     id: str
@@ -39,18 +42,12 @@ class Training:
     level: int
     branch: str
     inputs: Mapping[str, Artifact]
+    needs: tuple[str, ...]
     mask_rule: str
     start_rule: str
     recipe: Recipe
     sigma: float | None = None  # of start rule noise
     begin: int = 0
-
-    @property
-    def needs(self) -> tuple[str, ...]:
-        """The trainings that have to be stored before this one, in the order in which its rules name them."""
-        return tuple(
-            dict.fromkeys(a.owner for a in self.inputs.values() if a.kind in ("ticket", "trained") and a.owner)
-        )
 
 
 def digests(experiment: Experiment) -> Callable[[str], str | None]:
@@ -111,13 +108,18 @@ def trainings(experiment: Experiment) -> Iterator[Training]:
 
 def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Training]:
     parent, ticket = _pruned(experiment, trial, level), training_id(trial, level)
+    begun, files = {"start": Artifact(f"trial-{trial}", "start")}, tuple(experiment.files.items())
 
     def training(
         branch: str, of: Mapping[str, str], mask: str, start: str, recipe: Recipe, sigma: float | None = None
     ) -> Training:
-        rules = (_rule("mask-rules", mask, experiment), _rule("start-rules", start, experiment))
-        inputs = _inputs(trial, of, rules)
-        return Training(training_id(trial, level, branch), trial, level, branch, inputs, mask, start, recipe, sigma)
+        roles = _roles(mask, start, files)
+        inputs = dict(begun)
+        for role in roles:
+            inputs[role] = Artifact(of.get(role, ""), KINDS[role])
+        needs = tuple(dict.fromkeys([of[role] for role in roles if role in of]))
+        name = training_id(trial, level, branch)
+        return Training(name, trial, level, branch, inputs, needs, mask, start, recipe, sigma)
 
     rule = "prune" if level else "given" if experiment.ticket else "ones"
     yield training("ticket", {"mask": parent, "trained": parent}, rule, "trial", experiment.recipe)
@@ -130,37 +132,20 @@ def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Traini
             yield training(label, {"mask": ticket, "trained": ticket}, branch.mask, branch.start, recipe, branch.sigma)
 
 
-def _rule(kind: str, name: str, experiment: Experiment) -> Rule:
-    return _parsed_rule(kind, name, experiment.files.get(file_of(name))) if is_custom(name) else _entry(kind, name)
-
-
-def _entry(kind: str, name: str) -> Rule:
-    rule = entry(kind, name)
-    assert isinstance(rule, Rule)
-    return rule
-
-
 @cache
-def _parsed_rule(kind: str, name: str, sha256: str | None) -> Rule:
-    """The entry of a rule from a user's file. Where the file is gone, tables of its trainings can still be made."""
-    try:
-        return _entry(kind, name)
-    except UsageError:
-        return Rule("", name, ROLES, sha256=sha256)
+def _roles(mask_rule: str, start_rule: str, files: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
+    """The roles that two rules read beside the trial's start, which is always read.
 
-
-def _inputs(trial: int, of: Mapping[str, str], rules: Iterable[Rule]) -> dict[str, Artifact]:
-    """The artifacts that the rules read, by role; the trial's start is always one of them.
-
-    `of` names the trainings whose ticket and trained weights are meant.
+    A rule from a user's file that is gone reads all that it may: tables of its trainings can still be made.
     """
-    made_from = {
-        "given": Artifact("", "ticket"),
-        "mask": Artifact(of["mask"], "ticket"),
-        "trained": Artifact(of["trained"], "trained"),
-    }
-    roles = dict.fromkeys(role for rule in rules for role in rule.reads)
-    return {"start": Artifact(f"trial-{trial}", "start")} | {role: made_from[role] for role in roles}
+    roles: list[str] = []
+    for kind, name in (("mask-rules", mask_rule), ("start-rules", start_rule)):
+        try:
+            rule = entry(kind, name, dict(files))
+            roles += rule.reads if isinstance(rule, Rule) else ()
+        except UsageError:
+            roles += ROLES
+    return tuple(dict.fromkeys(roles))
 
 
 def _pruned(experiment: Experiment, trial: int, level: int) -> str:
