@@ -54,15 +54,16 @@ def digests(experiment: Experiment) -> Callable[[str], str | None]:
     """A function from a training's id to its `digest`; None where the experiment has no such training."""
     of_level = cache(experiment.digest)
 
-    def found(training_id: str) -> str | None:
+    def digest_of(training_id: str) -> str | None:
         if not re.fullmatch(r"trial-\d+/level-\d+(/.+)?", training_id):
             return None
         trial, level = place(training_id)
-        inside = 1 <= trial <= experiment.trials and level <= experiment.levels
-        of_it = [t for t in _at_level(experiment, trial, level) if t.id == training_id] if inside else []
-        return _digest(of_it[0], of_level(level), experiment.files) if of_it else None
+        if not (1 <= trial <= experiment.trials and level <= experiment.levels):
+            return None
+        training = next((t for t in _at_level(experiment, trial, level) if t.id == training_id), None)
+        return _digest(training, of_level(level), experiment.files) if training else None
 
-    return found
+    return digest_of
 
 
 def digest(training: Training, experiment: Experiment) -> str:
@@ -110,26 +111,25 @@ def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Traini
     parent, ticket = _pruned(experiment, trial, level), training_id(trial, level)
     begun, files = {"start": Artifact(f"trial-{trial}", "start")}, tuple(experiment.files.items())
 
-    def training(
-        branch: str, of: Mapping[str, str], mask: str, start: str, recipe: Recipe, sigma: float | None = None
-    ) -> Training:
+    def trainings(
+        labels: Iterable[str], of: Mapping[str, str], mask: str, start: str, recipe: Recipe, sigma: float | None = None
+    ) -> Iterator[Training]:
         roles = _roles(mask, start, files)
-        inputs = dict(begun)
-        for role in roles:
-            inputs[role] = Artifact(of.get(role, ""), KINDS[role])
+        inputs = begun | {role: Artifact(of.get(role, ""), KINDS[role]) for role in roles}
         needs = tuple(dict.fromkeys([of[role] for role in roles if role in of]))
-        name = training_id(trial, level, branch)
-        return Training(name, trial, level, branch, inputs, needs, mask, start, recipe, sigma)
+        for label in labels:
+            name = training_id(trial, level, label)
+            yield Training(name, trial, level, label, inputs, needs, mask, start, recipe, sigma)
 
     rule = "prune" if level else "given" if experiment.ticket else "ones"
-    yield training("ticket", {"mask": parent, "trained": parent}, rule, "trial", experiment.recipe)
+    yield from trainings(["ticket"], {"mask": parent, "trained": parent}, rule, "trial", experiment.recipe)
     if experiment.strategy == CONTINUED and level:
-        yield training(CONTINUED, {"mask": ticket, "trained": parent}, "ticket", "trained", experiment.recipe)
+        of = {"mask": ticket, "trained": parent}
+        yield from trainings([CONTINUED], of, "ticket", "trained", experiment.recipe)
     for branch in experiment.branches_at(level):
-        for label in branch.labels:
-            assert branch.mask and branch.start  # config has filled them in
-            recipe = experiment.recipe_of(branch)
-            yield training(label, {"mask": ticket, "trained": ticket}, branch.mask, branch.start, recipe, branch.sigma)
+        assert branch.mask and branch.start  # config has filled them in
+        of, recipe = {"mask": ticket, "trained": ticket}, experiment.recipe_of(branch)
+        yield from trainings(branch.labels, of, branch.mask, branch.start, recipe, branch.sigma)
 
 
 @cache
