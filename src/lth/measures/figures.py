@@ -30,7 +30,8 @@ def layers(run: Records) -> dict[str, Figure]:
         figure, panels = _figure(run, 2)
         for axes, (value, label) in zip(panels, (("alive", "weights remaining"), ("dead", "dead units")), strict=True):
             draw_bars(axes, list(_by_layer(table, value)))
-            axes.set_ylabel(f"percent of the layer's {label}" if value == "alive" else f"percent of {label}")
+            axes.set_ylabel(f"{label} in each layer, %")
+            axes.set_ylim(0, max(1, 1.05 * axes.dataLim.y1))
             percent_axis(axes, table["percent"])
         panels[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
     return {"layers": figure}
