@@ -6,6 +6,7 @@ import ast
 import inspect
 import subprocess
 import sys
+from collections.abc import Collection
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import pytest
 import lth
 import lth.config.registry
 from lth import config
+from lth.storage import layout
 
 SOURCE = Path(lth.__file__).parent
 # A total order: each package imports from those before it. Inside a package imports are free, without circles.
@@ -111,3 +113,47 @@ def test_branches_are_made_of_control_rules() -> None:
 def test_public_names_are_there() -> None:
     for name in lth.__all__:
         assert getattr(lth, name).__name__ == name
+
+
+# ------------------------------------------------------------------------------------------------- inside the packages
+
+
+def imported_at_once(path: Path, modules: Collection[str]) -> set[str]:
+    """The modules of lth that a module imports when it is imported itself, without those for type checkers."""
+    names = set()
+    for node in ast.parse(path.read_text(encoding="utf-8")).body:
+        if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] == "lth":
+            inside = {f"{node.module}.{alias.name}" for alias in node.names}
+            names |= inside & {*modules} or {node.module}
+    return names & {*modules}
+
+
+def test_there_are_no_circles_inside_a_package() -> None:
+    named = {path: ".".join(path.relative_to(SOURCE.parent).with_suffix("").parts) for path in MODULES}
+    of = {name.removesuffix(".__init__"): path for path, name in named.items()}
+    graph = {name: sorted(imported_at_once(path, of) - {name}) for name, path in of.items()}
+    done: set[str] = set()
+
+    def visit(name: str, way: tuple[str, ...]) -> None:
+        assert name not in way, " -> ".join((*way[way.index(name) :], name))
+        if name not in done:
+            for other in graph[name]:
+                visit(other, (*way, name))
+            done.add(name)
+
+    for name in graph:
+        visit(name, ())
+
+
+def test_only_layout_spells_the_names_of_a_runs_files() -> None:
+    """But for a hint of config, which stands before storage."""
+    values = [value for name, value in vars(layout).items() if name.isupper() and isinstance(value, str)]
+    names = {value for value in values if value not in (layout.FIGURES, layout.MEASURES, layout.TENSORBOARD)}
+    spelt = {
+        (path.relative_to(SOURCE).as_posix(), constant)
+        for path in MODULES
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(constant := node.value, str)
+        if constant.rpartition("/")[2] in names
+    }
+    assert spelt <= {("storage/layout.py", name) for name in names} | {("config/toml.py", "/experiment.toml")}

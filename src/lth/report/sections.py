@@ -17,6 +17,7 @@ from lth.report.charts import Chart, Line
 from lth.report.pieces import details, heads_row, region, select
 from lth.results.captions import format_percent, format_trials, run_names
 from lth.results.records import Records
+from lth.storage import layout
 
 FORMATS: dict[str, Callable[[float], str]] = {
     "accuracy": lambda v: f"{100 * v:.2f}%",
@@ -234,7 +235,7 @@ def _origin(run: Records, name: str) -> str:
     toml = escape(config.to_toml(run.experiment))
     return f"""<div class="card"><h3>{escape(name)}</h3>{command}
 <details><summary>experiment.toml: <code>lth run</code> on this file repeats it</summary>
-{region(f"<pre>{toml}</pre>", "experiment.toml")}</details>
+{region(f"<pre>{toml}</pre>", layout.EXPERIMENT)}</details>
 <div class="facts">{listed}</div></div>"""
 
 
