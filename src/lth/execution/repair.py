@@ -101,7 +101,7 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) ->
         yield Work(f"set aside {path}: reports do without it", aside(folder, name))
     for path in layout.checkpoints(folder):
         if checksums.tensors_fault(path.read_bytes()):
-            yield Work(f"delete {path}: a damaged checkpoint; its training begins anew", path.unlink)
+            yield Work(f"delete {path}: a damaged checkpoint; its training starts over", path.unlink)
     summaries = {name: summary for name in whole if (summary := outcomes.outcome(folder, name))}
     if summaries and (fault := environment_fault(folder, experiment, summaries)):
         known = data_known(folder, experiment)

@@ -14,7 +14,7 @@ def build(name: str, shape: tuple[int, ...], classes: int, sha256: str | None = 
 
     The function is given `shape`, of an input without the batch, and `classes`, if it has parameters of these names.
     `sha256` is of the file as the experiment was made with it; another file is never run.
-    Raises UsageError where there is none, it fails, or what it returns does not take such inputs to [batch, classes].
+    Raises UsageError for a missing or failing function, and where the module does not map inputs to [batch, classes].
     """
     make = userfile.function(name, sha256, key="model.name")
     model = userfile.call(name, make, {"shape": lambda: shape, "classes": lambda: classes})

@@ -65,7 +65,7 @@ def read_experiment(folder: Path) -> Experiment:
 
 
 def read_environment(folder: Path, experiment: Experiment) -> dict[str, Any] | None:
-    """What environment.json says of a run; None where there is none. Raises UsageError where it is damaged."""
+    """The content of environment.json, or None without the file. Raises UsageError where it is damaged."""
     path = folder / ENVIRONMENT
     mend = f"`lth repair {quoted(folder)}` makes it again, or copy it again"
     environment = read_json(path, mend)

@@ -60,7 +60,7 @@ def bytes_at(elements: int, density: float) -> float:
 
 
 def load_tensors(content: bytes) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, sorted by name; raises ValueError where it is none, or its seal is broken.
+    """The tensors of a safetensors file, sorted by name. Raises ValueError where it is not one, or is damaged.
 
     The library hands them out in an order that differs from call to call. What it returns has at most 64 times the
     file's size: a place takes a bit there, and a number of 8 bytes here.

@@ -1,10 +1,10 @@
 """Where trainings run. An executor is a context manager that yields three functions, and nothing else to know.
 
-    scheduling.execute --- do(training), from as many threads as trainings may run side by side ---> an executor
+    schedule.execute --- do(training), from as many threads as trainings may run side by side ---> an executor
 
 `do` carries out one training somewhere, returns when it is stored in the run's folder, and is called from a thread of
 its own, so that it may simply wait. Which training is next, what is shown and what happens after a failure is not the
-executor's business. CONTRIBUTING.md says how to add one.
+executor's business. docs/extending.md says how to add one.
 """
 
 from __future__ import annotations
