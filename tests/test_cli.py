@@ -544,3 +544,40 @@ def test_images_of_ones_own_are_found_from_where_one_stands(tiny_toml: Path, cli
     settings = ["data.name=mine.npz", "data.validation=20", "recipe.batch=10", "--levels", "0"]
     assert cli("run", tiny_toml, *settings, *QUICK).code == 0
     refused(cli("run", tiny_toml, *settings, "data.name=mine", *QUICK), "one of your own has a slash: ./mine")
+
+
+def test_the_version_is_of_lth_and_torch(cli: Cli) -> None:
+    ended = cli("--version")
+    assert ended.code == 0 and ended.out == f"lth {lth.__version__}, torch {torch.__version__}\n"
+
+
+def test_lists_and_tickets_as_json(finished: Path, cli: Cli) -> None:
+    assert json.loads(cli("list", "scopes", "--json").out) == {n: e.about for n, e in config.registry.SCOPES.items()}
+    ticket = finished / "trial-1" / "level-01" / "ticket.safetensors"
+    facts = json.loads(cli("ticket", ticket, "--json").out)
+    assert facts["weights"] == sum(layer["alive"] for layer in facts["layers"].values()) < facts["of"]
+    assert facts["density"] == facts["weights"] / facts["of"] and facts["origin"]["level"] == 1
+
+
+def test_quiet_runs_print_nothing(tiny_toml: Path, cli: Cli) -> None:
+    ended = cli("run", tiny_toml, "--quiet", "--levels", "0", "--trials", "1", *QUICK)
+    assert (ended.code, ended.out) == (0, "") and Path("runs/tiny/summary.csv").exists()
+    refused(cli("run", tiny_toml, "--quiet", "--levels", "-1"), "levels")
+
+
+@pytest.mark.parametrize("words", [["list", "presets"], ["show", "lenet"], ["--help"]], ids=" ".join)
+def test_a_reader_that_has_enough_is_no_error(words: list[str]) -> None:
+    reader, writer = os.pipe()
+    os.close(reader)
+    ended = subprocess.run([sys.executable, "-m", "lth", *words], stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert (ended.returncode, ended.stderr) == (0, "")
+
+
+def test_suggestions_that_help(cli: Cli) -> None:
+    refused(cli("show", "lenet", "recipe.epochs=10"), "10 epochs of 55,000 examples", "recipe.iterations=9167")
+    refused(cli("show", "lenet", "data.name=./mine", "recipe.epochs=10"), "number of training examples / recipe.batch")
+    refused(cli("show", "lenet", "model.name=my.py"), "such as my.py:build")
+    ended = cli("show", "lenet", "recipe.optimizer=sgd")
+    assert 'recipe.optimizer = "sgd": recipe.lr stays 0.0012, which was chosen for adam' in ended.err
+    assert "stays" not in cli("show", "lenet", "recipe.optimizer=sgd", "recipe.lr=0.1").err

@@ -45,10 +45,13 @@ def test_every_dependent_is_a_key_that_depends_on_keys() -> None:
 FOLLOWS: list[tuple[str, list[str], dict[str, Any], list[str]]] = [
     (
         "resnet18", ["recipe.optimizer=adam"], {"recipe.momentum": None},
-        ['recipe.optimizer = "adam": recipe.momentum = 0.9 is left out'],
+        ['recipe.optimizer = "adam": recipe.momentum = 0.9 is left out; recipe.lr stays 0.1, which'],
     ),
     ("resnet18", ["recipe.optimizer=momentum"], {"recipe.momentum": 0.9}, []),
-    ("lenet", ["recipe.optimizer=momentum"], {"recipe.momentum": 0.9}, []),
+    (
+        "lenet", ["recipe.optimizer=momentum"], {"recipe.momentum": 0.9},
+        ['recipe.optimizer = "momentum": recipe.lr stays 0.0012, which was chosen for adam'],
+    ),
     (
         "conv2", ["recipe.eval_every=1000000"], {"recipe.test_every": 10**6},
         ["recipe.eval_every = 1000000: recipe.test_every is 1000000, was 1000"],

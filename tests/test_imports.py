@@ -20,7 +20,7 @@ SOURCE = Path(lth.__file__).parent
 # A total order: each package imports from those before it. Inside a package imports are free, without circles.
 ORDER = (
     *("errors", "randomness", "config", "plan", "storage", "results", "data", "models", "pruning", "native"),
-    *("training", "tickets", "measures", "papers", "report", "execution", "machine", "cli"),
+    *("training", "tickets", "measures", "papers", "report", "execution", "machine", "cli", "__main__"),
 )
 RANK = {name: rank for rank, name in enumerate(ORDER)}
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")

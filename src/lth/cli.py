@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -14,9 +14,7 @@ from lth.execution.stopping import Command, format_stopped, stopped_by_signals
 
 app = typer.Typer(
     name="lth",
-    help="Find, train, check and explain winning lottery tickets.",
     no_args_is_help=True,
-    add_completion=False,
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
@@ -25,7 +23,26 @@ app.add_typer(data_app, name="data")
 
 Source = Annotated[str, typer.Argument(metavar="PRESET|FILE.toml", help="a preset of `lth list presets`, or a file")]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="such as recipe.lr=0.001")]
+AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
+Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print errors only")]
 DataRoot = Annotated[Path | None, typer.Option(help="where datasets lie, as torchvision lays them out; else $LTH_DATA")]
+
+
+def show_version(wanted: bool) -> None:
+    if wanted:
+        from importlib.metadata import version
+
+        typer.echo(f"lth {version('lth')}, torch {version('torch')}")
+        raise typer.Exit
+
+
+@app.callback()
+def options(
+    version: Annotated[
+        bool, typer.Option("--version", callback=show_version, is_eager=True, help="print the version and exit")
+    ] = False,
+) -> None:
+    """Find, train, check and explain winning lottery tickets."""
 
 
 @app.command()
@@ -50,6 +67,7 @@ def run(
     ] = False,
     watch: Annotated[bool, typer.Option("--watch", help="serve the report on 127.0.0.1 while the run lasts")] = False,
     log: Annotated[str | None, typer.Option(help="tensorboard: event files too, in the run's folder")] = None,
+    quiet: Quiet = False,
 ) -> None:
     """Train, prune, reset, repeat; resumes; draws figures and the report at the end."""
     from rich.console import Console
@@ -62,13 +80,14 @@ def run(
     sweep.sweep(
         source, settings or (), ticket=ticket, trials=trials, levels=levels, branches=branches, out=out,
         data_root=data_root, scale=scale, engine=engine, device=device, workers=workers, threads=threads,
-        executor=executor, dry_run=dry_run, watch=watch, log=log, console=Console(),
+        executor=executor, dry_run=dry_run, watch=watch, log=log, console=Console(quiet=quiet),
     )  # fmt: skip
 
 
 @app.command("list")
 def list_(
     what: Annotated[str, typer.Argument(metavar=f"[presets|{'|'.join(config.registry.KINDS)}]")] = "presets",
+    as_json: AsJson = False,
 ) -> None:
     """What can be chosen, a line each."""
     kinds = ("presets", *config.registry.KINDS)
@@ -79,6 +98,9 @@ def list_(
         if what == "presets"
         else {name: entry.about for name, entry in config.registry.choices(what).items()}
     )
+    if as_json:
+        print_json(lines)
+        return
     for name, about in lines.items():
         typer.echo(f"{name:{max(map(len, lines))}}  {about}")
 
@@ -131,11 +153,9 @@ def verify(
     beside: Annotated[
         list[Path] | None, typer.Argument(metavar="[OTHER]...", help="runs that claims about two experiments read too")
     ] = None,
-    as_json: Annotated[bool, typer.Option("--json", help="JSON alone, instead of tables")] = False,
+    as_json: AsJson = False,
 ) -> None:
     """The score card: the papers' claims and curves against this run, and what it shows by itself."""
-    import json
-
     from rich.console import Console
 
     from lth.papers import serialize, terminal
@@ -144,7 +164,7 @@ def verify(
 
     scored = card(tables.load(run), [tables.load(other) for other in beside or ()])
     if as_json:
-        typer.echo(json.dumps(serialize.as_json(scored), indent=2, ensure_ascii=False, allow_nan=False))
+        print_json(serialize.as_json(scored))
     else:
         Console().print(terminal.render(scored))
 
@@ -188,6 +208,7 @@ def figure(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show the plans, with time and disk; train nothing")
     ] = False,
+    quiet: Quiet = False,
 ) -> None:
     """Run what figure N of the paper needs, and draw it over the paper's own curve."""
     from rich.console import Console
@@ -205,17 +226,23 @@ def figure(
         return
     command_of(context).begin_run(executor)
     means = {"data_root": data_root, "engine": engine, "device": device, "workers": workers, "threads": threads}
-    for path in paper_figure.make(number, version, out, console=Console(), dry_run=dry_run, executor=executor, **means):
-        typer.echo(path)
+    console = Console(quiet=quiet)
+    for path in paper_figure.make(number, version, out, console=console, dry_run=dry_run, executor=executor, **means):
+        if not quiet:
+            typer.echo(path)
 
 
 @app.command()
 def ticket(
     file: Annotated[Path, typer.Argument(metavar="FILE", help="of a run's folder, or saved from Python")],
+    as_json: AsJson = False,
 ) -> None:
     """What a ticket file holds."""
-    from lth.tickets.ticket import Ticket, describe
+    from lth.tickets.ticket import Ticket, describe, facts
 
+    if as_json:
+        print_json(facts(Ticket.load(file)))
+        return
     for line in describe(Ticket.load(file)):
         typer.echo(line)
 
@@ -303,6 +330,12 @@ def data_where(
             typer.echo(line)
 
 
+def print_json(value: Any) -> None:
+    import json
+
+    typer.echo(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=False))
+
+
 def command_of(context: typer.Context) -> Command:
     """The command that `main` carries out; without it, as in a program that calls the app, one of no words."""
     return context.obj or Command(())
@@ -324,6 +357,8 @@ def main() -> None:
             typer.echo(f"lth: {error.filename or 'output'}: {error.strerror or error}", err=True)
             sys.exit(1)
         except (KeyboardInterrupt, SystemExit) as end:
+            if isinstance(end.__context__, BrokenPipeError) and not command.resumes:
+                sys.exit(0)  # the reader, such as `head`, has what it wanted
             if signals and getattr(end, "code", 1):  # before there was anything to say it better
                 typer.echo(format_stopped(command), err=True)
                 sys.exit(130)

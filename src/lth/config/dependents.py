@@ -143,14 +143,23 @@ def follow(before: Mapping[str, Any], tables: dict[str, Any], typed: set[str]) -
     return followed
 
 
-def format_notes(before: Mapping[str, Any], experiment: Experiment, followed: Mapping[str, str]) -> list[str]:
-    """A line for each typed key that others have followed: what they were, and what they are."""
+def format_notes(
+    before: Mapping[str, Any], experiment: Experiment, followed: Mapping[str, str], typed: set[str]
+) -> list[str]:
+    """A line for each typed key that others have followed: what they were, and what they are.
+
+    A new optimizer's line says that the learning rate stays: one that was chosen for another seldom suits it.
+    """
     notes: dict[str, list[str]] = {}
     for key, cause in followed.items():
         old, new = value_in(before, key), of_experiment(experiment, key)
         if key not in RECORDS and old not in (None, [], ()) and literal(old) != literal(new):
             change = f"= {_short(old)} is left out" if new in (None, ()) else f"is {_short(new)}, was {_short(old)}"
             notes.setdefault(cause, []).append(f"{key} {change}")
+    optimizer = value_of(before, "recipe.optimizer")
+    if experiment.recipe.optimizer != optimizer and "recipe.lr" not in typed:
+        kept = f"recipe.lr stays {experiment.recipe.lr}, which was chosen for {optimizer}"
+        notes.setdefault("recipe.optimizer", []).append(kept)
     return [f"{cause} = {_short(of_experiment(experiment, cause))}: {'; '.join(n)}" for cause, n in notes.items()]
 
 

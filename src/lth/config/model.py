@@ -34,6 +34,10 @@ class Model(Value):
     def _known(cls, name: str) -> str:
         if is_custom(name):
             return check_form("model", name, "my.py:build")
+        if name.endswith(".py"):
+            raise ValueError(
+                f"{shown(name)} names no function: a custom model is FILE.py:FUNCTION, such as {name}:build"
+            )
         if name not in registry.MODELS:
             raise ValueError(registry.unknown("models", name))
         return name

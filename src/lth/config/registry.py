@@ -21,10 +21,12 @@ class Entry:
     """One choice: what it is, in a line, and where it is implemented.
 
     `make` is "package.module:name", or FILE.py:FUNCTION of the user's own, whose recorded checksum is `sha256`.
+    `title` is its name in a description of an experiment.
     """
 
     about: str
     make: str = ""
+    title: str = field(default="", kw_only=True)
     sha256: str | None = field(default=None, kw_only=True)
 
     def load(self) -> Any:
@@ -83,6 +85,13 @@ class Network(Entry):
 
 
 @dataclass(frozen=True)
+class Dataset(Entry):
+    """A dataset, with the number of its training examples before any are split off for validation."""
+
+    examples: int = 0
+
+
+@dataclass(frozen=True)
 class RecipePart(Entry):
     """An optimizer or a schedule, and the keys of [recipe] that it takes and others refuse."""
 
@@ -94,46 +103,77 @@ MODELS: dict[str, Network] = {
         "fully connected layers with ReLU: LeNet-300-100, or any other sizes",
         "lth.models.lenet:lenet",
         ("layers", "dropout"),
+        title="LeNet-{layers}",
     ),
     "conv2": Network(
-        "Conv-2: 2 convolutions of 64 channels, 3 fully connected layers", "lth.models.conv:conv2", ("dropout",)
+        "Conv-2: 2 convolutions of 64 channels, 3 fully connected layers",
+        "lth.models.conv:conv2",
+        ("dropout",),
+        title="Conv-2",
     ),
     "conv4": Network(
-        "Conv-4: 4 convolutions of 64 and 128 channels, 3 fully connected layers", "lth.models.conv:conv4", ("dropout",)
+        "Conv-4: 4 convolutions of 64 and 128 channels, 3 fully connected layers",
+        "lth.models.conv:conv4",
+        ("dropout",),
+        title="Conv-4",
     ),
     "conv6": Network(
         "Conv-6 as the paper ran it: 6 convolutions of 64, 128 and 192 channels, 3 fully connected layers",
         "lth.models.conv:conv6",
         ("dropout",),
+        title="Conv-6",
     ),
     "conv6-256": Network(
-        "Conv-6 as the paper describes it: 256 channels in the third module", "lth.models.conv:conv6_256", ("dropout",)
+        "Conv-6 as the paper describes it: 256 channels in the third module",
+        "lth.models.conv:conv6_256",
+        ("dropout",),
+        title="Conv-6 with 256 channels",
     ),
     "resnet18": Network(
-        "the paper's Resnet-18, which is the CIFAR ResNet-20: 271,000 weights, batch norm", "lth.models.resnet:resnet18"
+        "the paper's Resnet-18, which is the CIFAR ResNet-20: 271,000 weights, batch norm",
+        "lth.models.resnet:resnet18",
+        title="Resnet-18",
     ),
     "vgg19": Network(
-        "VGG-19 for CIFAR: 16 convolutions, batch norm, one fully connected layer", "lth.models.vgg:vgg19"
+        "VGG-19 for CIFAR: 16 convolutions, batch norm, one fully connected layer",
+        "lth.models.vgg:vgg19",
+        title="VGG-19",
     ),
     "vit": Network(
         "a small Vision Transformer: 6 blocks of width 64 and 4 heads on patches of 4 x 4 pixels, 200,000 weights",
         "lth.models.vit:vit",
         ("dropout",),
+        title="Vision Transformer",
     ),
 }
-DATASETS: dict[str, Entry] = {
-    "mnist": Entry("60,000 + 10,000 handwritten digits, 28 x 28 grey"),
-    "fashion-mnist": Entry("60,000 + 10,000 pieces of clothing, 28 x 28 grey"),
-    "cifar10": Entry("50,000 + 10,000 photographs of 10 kinds of things, 32 x 32 in colour"),
-    "cifar100": Entry("50,000 + 10,000 photographs of 100 kinds of things, 32 x 32 in colour"),
+DATASETS: dict[str, Dataset] = {
+    "mnist": Dataset("60,000 + 10,000 handwritten digits, 28 x 28 grey", examples=60_000, title="MNIST"),
+    "fashion-mnist": Dataset(
+        "60,000 + 10,000 pieces of clothing, 28 x 28 grey", examples=60_000, title="Fashion-MNIST"
+    ),
+    "cifar10": Dataset(
+        "50,000 + 10,000 photographs of 10 kinds of things, 32 x 32 in colour", examples=50_000, title="CIFAR-10"
+    ),
+    "cifar100": Dataset(
+        "50,000 + 10,000 photographs of 100 kinds of things, 32 x 32 in colour", examples=50_000, title="CIFAR-100"
+    ),
 }
 SCORES: dict[str, Score] = {
     "magnitude": Score("|trained weight|: the paper's criterion", "lth.pruning.scores:magnitude"),
 }
 STRATEGIES: dict[str, Entry] = {
-    "resetting": Entry("train, prune, reset to the start, repeat (the paper's strategy 1, used everywhere)"),
-    "continued": Entry("train, prune, go on training; each level's mask is then reset and trained (Appendix B)"),
-    "oneshot": Entry("prune the trained level 0 once, straight to each level's density (figure 4c)"),
+    "resetting": Entry(
+        "train, prune, reset to the start, repeat (the paper's strategy 1, used everywhere)",
+        title="iterative pruning with resetting",
+    ),
+    "continued": Entry(
+        "train, prune, go on training; each level's mask is then reset and trained (Appendix B)",
+        title="iterative pruning with continued training",
+    ),
+    "oneshot": Entry(
+        "prune the trained level 0 once, straight to each level's density (figure 4c)",
+        title="one-shot pruning with resetting",
+    ),
 }
 SCOPES: dict[str, Entry] = {
     "layerwise": Entry("the weights of each layer compete with each other"),

@@ -10,6 +10,7 @@ from lth.config import userfile
 from lth.config.dependents import follow, format_notes
 from lth.config.experiment import Experiment
 from lth.config.fields import MOST_SCALE
+from lth.config.naming import described
 from lth.config.problems import validated
 from lth.config.settings import Setting, apply, key_of, parse_branches
 from lth.config.toml import deep_copy, read
@@ -59,7 +60,8 @@ def resolve_with_notes(
         raise _refusal(source, [*problems, str(error)]) from None
     if problems := [*problems, *_idle(experiment, typed)]:
         raise _refusal(source, problems)
-    notes = format_notes(before, experiment, followed)
+    notes = format_notes(before, experiment, followed, typed)
+    experiment = described(before, experiment, typed)
     return experiment if scale is None else scaled(experiment, scale), notes
 
 

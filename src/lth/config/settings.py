@@ -9,6 +9,7 @@ from typing import Any
 
 from lth.config.keys import keys
 from lth.config.names import nearest_key, shown
+from lth.config.registry import DATASETS
 from lth.config.toml import deep_copy, literal
 from lth.errors import UsageError
 
@@ -51,11 +52,29 @@ def apply(tables: dict[str, Any], setting: Setting) -> list[str]:
     if key == "scale":
         return ["scale is a record of what was done: use --scale S"]
     if key not in known:
-        return [f"unknown key {shown(key)}{nearest_key(str(key), known)} (see `lth show lenet`)"]
+        return [_unknown(key, value, tables, known)]
     unset = value is None or (isinstance(value, str) and value == UNSET and key not in TEXTS)
     if not put(tables, key, None if unset else value):
         return [f"{key} cannot be set: {key.rpartition('.')[0]} is no table"]
     return []
+
+
+def _unknown(key: Any, value: Any, tables: Mapping[str, Any], known: Iterable[str]) -> str:
+    if key in ("recipe.epochs", "epochs"):
+        return f"unknown key {key}: {_iterations(value, tables)}"
+    return f"unknown key {shown(key)}{nearest_key(str(key), known)} (see `lth show lenet`)"
+
+
+def _iterations(epochs: Any, tables: Mapping[str, Any]) -> str:
+    """What to type in place of a number of epochs."""
+    data, batch = tables.get("data", {}), tables.get("recipe", {}).get("batch")
+    entry = DATASETS.get(data.get("name", "mnist"))
+    rule = "the length of a training is a number of iterations: recipe.iterations=N"
+    if entry is None or not isinstance(batch, int) or not isinstance(epochs, int | float):
+        return f"{rule}; one epoch is the number of training examples / recipe.batch"
+    examples = entry.examples - data.get("validation", 5000)
+    count = max(1, round(epochs * examples / batch))
+    return f"{rule}; {epochs} epochs of {examples:,} examples in batches of {batch} are recipe.iterations={count}"
 
 
 def put(tables: dict[str, Any], key: str, value: Any) -> bool:

@@ -9,11 +9,21 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lth.config import Experiment, deep_copy, nearest, read, recorded, resolve_with_notes, to_setting
+from lth.config import (
+    Experiment,
+    deep_copy,
+    describe,
+    nearest,
+    read,
+    recorded,
+    resolve,
+    resolve_with_notes,
+    to_setting,
+)
 from lth.errors import UsageError
 from lth.execution import executors
 from lth.execution.prepare import Wanted
-from lth.storage import layout
+from lth.storage import layout, runs
 
 MOST_WORKERS = 1024  # also threads of one
 Source = str | Path | Mapping[str, Any] | None
@@ -44,7 +54,18 @@ class Call:
     data_root: str | Path | None
 
     def folder(self, asked: Experiment) -> Path:
-        return Path(self.out) if self.out else Path("runs") / asked.folder_name
+        """--out, else the experiment's own; or the preset's, where this very experiment was begun there."""
+        if self.out:
+            return Path(self.out)
+        folder, earlier = Path("runs") / asked.folder_name, self._earlier_folder
+        return earlier if earlier and not folder.exists() and runs.holds(earlier, asked) else folder
+
+    @property
+    def _earlier_folder(self) -> Path | None:
+        """The folder that version 0.1 gave to a preset or file with a changed model or dataset."""
+        if self.experiment is None or self.ticket:
+            return None
+        return Path("runs") / resolve(self.experiment, scale=self.size.scale).folder_name
 
     @property
     def data_folder(self) -> Path | None:
@@ -102,7 +123,8 @@ def of_ticket(ticket: str | Path, experiment: str | Path | Mapping[str, Any] | N
     settings = Ticket.load(ticket).origin.get("settings")
     if not isinstance(settings, dict):
         raise UsageError(f"{ticket} does not say how it was trained: lth run PRESET|FILE.toml --ticket {ticket}")
-    return settings | {"name": name_of_ticket(Path(ticket)), "trials": 1, "levels": 0, "ticket": str(ticket)}
+    tables = settings | {"name": name_of_ticket(Path(ticket)), "trials": 1, "levels": 0, "ticket": str(ticket)}
+    return tables | {"about": f"{describe(resolve(tables))}, from the ticket {Path(ticket).name}"}
 
 
 def name_of_ticket(file: Path) -> str:

@@ -37,6 +37,14 @@ def joined(folder: Path, experiment: Experiment) -> Experiment:
     return experiment
 
 
+def holds(folder: Path, experiment: Experiment) -> bool:
+    """Whether the run in `folder` is one of this experiment, perhaps with other trials, levels or branches."""
+    try:
+        return (folder / EXPERIMENT).exists() and bool(joined(folder, experiment))
+    except LthError:
+        return False
+
+
 def open_run(folder: Path, experiment: Experiment) -> Experiment:
     """Begin the run in its folder, which is locked, or extend the one there; the experiment that it now holds."""
     experiment = joined(folder, experiment)

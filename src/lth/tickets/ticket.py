@@ -141,6 +141,14 @@ def describe(ticket: Ticket) -> list[str]:
     ]
 
 
+def facts(ticket: Ticket) -> dict[str, Any]:
+    """What `describe` tells, as values that JSON takes: density, counts by layer, and where the ticket comes from."""
+    alive = masks.alive(ticket.mask)
+    layers = {name: {"shape": list(m.shape), "alive": alive[name]} for name, m in ticket.mask.items()}
+    counted = {"weights": sum(alive.values()), "of": masks.size(ticket.mask), "density": ticket.density}
+    return counted | {"layers": layers, "origin": dict(ticket.origin)}
+
+
 def _facts(ticket: Ticket) -> dict[str, str]:
     origin, settings = ticket.origin, ticket.origin.get("settings", {})
     weights, total = sum(masks.alive(ticket.mask).values()), masks.size(ticket.mask)

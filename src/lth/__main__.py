@@ -1,0 +1,5 @@
+"""`python -m lth`: the command line."""
+
+from lth.cli import main
+
+main()
