@@ -30,8 +30,8 @@ from lth.papers import behind, drawing
 from lth.papers.figures import Panel
 from lth.papers.setups import Setup
 from lth.results import plots, tables
-from lth.results.panels import save
 from lth.results.records import Records
+from lth.results.sheets import save
 from lth.results.statistics import family
 from lth.storage import layout
 
@@ -186,10 +186,11 @@ def _stored(panel: Panel, runs: Mapping[Setup, Records]) -> Panel:
 
 def finish(figures: Path) -> None:
     """Of the pictures keep the PNGs, small."""
-    for path in figures.glob("*.svg"):
-        path.unlink()
-    for path in figures.glob("*.png"):
-        shrink(path)
+    for path in figures.iterdir():
+        if path.suffix == ".png":
+            shrink(path)
+        else:
+            path.unlink()
 
 
 def shrink(picture: Path) -> None:

@@ -25,6 +25,7 @@ Source = Annotated[str, typer.Argument(metavar="PRESET|FILE.toml", help="a prese
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="such as recipe.lr=0.001")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print errors only")]
+Width = Annotated[str | None, typer.Option(help="figures for a paper: inches, or a conference's, such as icml-column")]
 DataRoot = Annotated[Path | None, typer.Option(help="where datasets lie, as torchvision lays them out; else $LTH_DATA")]
 
 
@@ -119,6 +120,7 @@ def report(
     runs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN ...]", help="folders of runs; several are overlaid")],
     out: Annotated[Path | None, typer.Option(help="where to (default: the first run, figures in its figures/)")] = None,
     serve: Annotated[bool, typer.Option("--serve", help="only serve the report on 127.0.0.1, up to date")] = False,
+    width: Width = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="of --serve (default: any that is free)")] = None,
 ) -> None:
     """Figures and report.html, from what is stored so far."""
@@ -126,7 +128,7 @@ def report(
 
     from lth.report import publish
     from lth.report import serve as server
-    from lth.results import tables, terminal
+    from lth.results import sheets, tables, terminal
     from lth.storage import atomic, layout
 
     if port is not None and not serve:
@@ -136,6 +138,7 @@ def report(
     if serve:
         server.serve(runs, port or 0, typer.echo)
         return
+    inches = sheets.width_of(width)
     records = [tables.load(folder) for folder in runs]
     figures = out or runs[0] / layout.FIGURES
     atomic.make_folder(figures)
@@ -143,7 +146,7 @@ def report(
     for run_ in records:
         for table in terminal.render_tables(run_, console):
             console.print(table)
-    for path in publish.publish(records, figures, (out or runs[0]) / layout.REPORT):
+    for path in publish.publish(records, figures, (out or runs[0]) / layout.REPORT, inches):
         typer.echo(path)
 
 
@@ -208,6 +211,7 @@ def figure(
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show the plans, with time and disk; train nothing")
     ] = False,
+    width: Width = None,
     quiet: Quiet = False,
 ) -> None:
     """Run what figure N of the paper needs, and draw it over the paper's own curve."""
@@ -215,6 +219,7 @@ def figure(
 
     from lth.execution import figures as paper_figure
     from lth.execution import pace
+    from lth.results import sheets
     from lth.training import processor
 
     version = paper_figure.Version(trials, levels, branches, None if scale == 1 else scale, tuple(settings or ()))
@@ -225,9 +230,16 @@ def figure(
             typer.echo(line)
         return
     command_of(context).begin_run(executor)
-    means = {"data_root": data_root, "engine": engine, "device": device, "workers": workers, "threads": threads}
+    means: dict[str, Any] = {
+        "data_root": data_root,
+        "engine": engine,
+        "device": device,
+        "workers": workers,
+        "threads": threads,
+    }
     console = Console(quiet=quiet)
-    for path in paper_figure.make(number, version, out, console=console, dry_run=dry_run, executor=executor, **means):
+    means |= {"executor": executor, "dry_run": dry_run, "width": sheets.width_of(width)}
+    for path in paper_figure.make(number, version, out, console=console, **means):
         if not quiet:
             typer.echo(path)
 

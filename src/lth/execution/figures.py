@@ -98,7 +98,7 @@ def needed(figure: PaperFigure, version: Version, out: Path) -> list[Needed]:
         raise UsageError("\n".join(_not_here(figure, key, setting) for key, setting in taken.items()))
     runs = []
     for of, need in figure.needs().items():
-        levels = need.levels if version.levels is None else min(need.levels, version.levels)
+        levels = need.levels if version.levels is None else min(need.levels, _as_deep(of, version.levels))
         branches = [
             {"name": name, "count": count, "levels": f"1-{min(last, levels)}"}
             for name, (count, last) in need.branches.items()
@@ -113,6 +113,17 @@ def needed(figure: PaperFigure, version: Version, out: Path) -> list[Needed]:
         folder = out / version.name / (name if version.name else run.experiment.folder_name)
         runs.append(replace(run, folder=folder))
     return runs
+
+
+def _as_deep(of: Setup, levels: int) -> int:
+    """The levels of a setup down to the density of level `levels` of iterative pruning.
+
+    One-shot pruning goes there in smaller steps: figure 4 compares both at the same densities.
+    """
+    prune = experiment(of).prune
+    if experiment(of).strategy != "oneshot":
+        return levels
+    return sum(1 - rate >= (1 - prune.rate) ** levels - 1e-9 for rate in prune.rates)
 
 
 def overruled(figure: PaperFigure, version: Version) -> dict[str, str]:
@@ -134,7 +145,14 @@ def _not_here(figure: PaperFigure, key: str, setting: str) -> str:
 
 
 def make(
-    number: int, version: Version, out: Path, *, console: Console, dry_run: bool = False, **means: Any
+    number: int,
+    version: Version,
+    out: Path,
+    *,
+    console: Console,
+    dry_run: bool = False,
+    width: float | None = None,
+    **means: Any,
 ) -> list[Path]:
     """Train what figure `number` needs and is not stored below `out` yet, draw it, and return the picture's paths.
 
@@ -157,13 +175,15 @@ def make(
             **run.options,
             **means,
         )
-    return [] if dry_run or not leads else picture(figure, version, runs, out)
+    return [] if dry_run or not leads else picture(figure, version, runs, out, width)
 
 
-def picture(figure: PaperFigure, version: Version, runs: Sequence[Needed], out: Path) -> list[Path]:
+def picture(
+    figure: PaperFigure, version: Version, runs: Sequence[Needed], out: Path, width: float | None = None
+) -> list[Path]:
     """Draw a figure of its stored runs; the paths of the picture."""
     from lth.papers.drawing import draw
-    from lth.results.panels import save
+    from lth.results.sheets import save
 
     folders = {run.setup: run.folder for run in runs}
     for portrait in figure.portraits:
@@ -171,7 +191,7 @@ def picture(figure: PaperFigure, version: Version, runs: Sequence[Needed], out: 
     records = {setup: tables.load(folder) for setup, folder in folders.items()}
     folder = out / version.name / FOLDER
     atomic.make_folder(folder)
-    return save(draw(figure, records, version.text), folder / f"figure-{figure.number:02}")
+    return save(draw(figure, records, version.text, width), folder / f"figure-{figure.number:02}")
 
 
 # -------------------------------------------------------------------------------------------------------------- listing

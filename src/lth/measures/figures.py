@@ -4,36 +4,36 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-import matplotlib as mpl
 import numpy as np
 import pandas as pd
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lth.measures import anatomy, tables
 from lth.measures.histograms import BINS, pooled
 from lth.measures.weight_movement import KINDS
 from lth.results.captions import caption_of, format_percent
 from lth.results.looks import LOOKS
-from lth.results.panels import FONTS, PANEL, draw_bars, percent_axis, write_caption
+from lth.results.panels import draw_bars, percent_axis
 from lth.results.records import Records
 from lth.results.series import Series
+from lth.results.sheets import finish, fonts, sheet
 
 LABELS = {"movement": "distance of a weight from its start", "growth": "growth of a weight's magnitude"}
 
 
-def layers(run: Records) -> dict[str, Figure]:
+def layers(run: Records, width: float | None = None) -> dict[str, Figure]:
     """Of each layer: the weights that survive, and the units that no surviving weight enters."""
     table = _shares(run)
-    with mpl.rc_context(FONTS):
-        figure, panels = _figure(run, 2)
+    with fonts(width):
+        figure, panels = sheet(2, width)
         for axes, (value, label) in zip(panels, (("alive", "weights remaining"), ("dead", "dead units")), strict=True):
             draw_bars(axes, list(_by_layer(table, value)))
-            axes.set_ylabel(f"{label} in each layer, %")
+            axes.set_title(f"{label.capitalize()} in each layer")
+            axes.set_ylabel(f"percent of {'weights' if value == 'alive' else 'units'}")
             axes.set_ylim(0, max(1, 1.05 * axes.dataLim.y1))
             percent_axis(axes, table["percent"])
-        panels[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+        finish(figure, caption_of([run]), width)
     return {"layers": figure}
 
 
@@ -60,22 +60,24 @@ def _by_layer(table: pd.DataFrame, value: str) -> Iterator[Series]:
         yield Series(plain(layer), x, 100 * np.clip(mean, low, high), 100 * low, 100 * high, look)
 
 
-def movement(run: Records) -> dict[str, Figure]:
+def movement(run: Records, width: float | None = None) -> dict[str, Figure]:
     """How far weights move, and by how much they grow, at each level: one figure per level."""
     table = tables.read("movement", run.folder)
     assert table is not None
-    return {f"movement-level-{level:02}": _movement_at(run, table, int(level)) for level in sorted({*table["level"]})}
+    return {
+        f"movement-level-{level:02}": _movement_at(run, table, int(level), width) for level in sorted({*table["level"]})
+    }
 
 
-def _movement_at(run: Records, table: pd.DataFrame, level: int) -> Figure:
+def _movement_at(run: Records, table: pd.DataFrame, level: int, width: float | None) -> Figure:
     rows = table.loc[table["level"] == level]
     density = run.summary.loc[run.summary["level"] == level, "density"].mean()
-    with mpl.rc_context(FONTS):
-        figure, panels = _figure(run, len(KINDS))
+    with fonts(width):
+        figure, panels = sheet(len(KINDS), width)
         for axes, kind in zip(panels, KINDS, strict=True):
             draw_movement(axes, rows, kind)
-            axes.set_title(f"{format_percent(100 * density)}% of weights")
-        panels[-1].legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+            axes.set_title(f"{kind.capitalize()} at {format_percent(100 * density)}% of weights")
+        finish(figure, caption_of([run]), width)
     return figure
 
 
@@ -103,13 +105,3 @@ def draw_histogram(
 def plain(layer: str) -> str:
     """The name of a layer without `.weight`."""
     return layer.removesuffix(".weight")
-
-
-def _figure(run: Records, count: int) -> tuple[Figure, list[Axes]]:
-    """A row of panels with the run's caption."""
-    width = PANEL[0] * count + 1.2
-    caption = caption_of([run], width)
-    size = (width, PANEL[1] + 0.16 * caption.count("\n"))
-    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1))
-    write_caption(figure, caption)
-    return figure, list(figure.subplots(1, count, squeeze=False).flat)

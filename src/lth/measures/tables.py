@@ -81,12 +81,12 @@ def check_columns(table: pd.DataFrame, name: str, folder: Path, columns: Sequenc
         raise damaged(layout.measure_path(folder, name), "it has other columns")
 
 
-def figures(run: Records) -> dict[str, Figure]:
+def figures(run: Records, width: float | None = None) -> dict[str, Figure]:
     """The figures of all measures of a run, by file name; those of measures without a table are left out."""
-    return dict(_figures(run))
+    return dict(_figures(run, width))
 
 
-def _figures(run: Records) -> Iterator[tuple[str, Figure]]:
+def _figures(run: Records, width: float | None) -> Iterator[tuple[str, Figure]]:
     for name, entry in MEASURES.items():
         if entry.draw and (table := read(name, run.folder)) is not None and len(table):
-            yield from Measure("", entry.draw).load()(run).items()
+            yield from Measure("", entry.draw).load()(run, width).items()

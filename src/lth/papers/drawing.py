@@ -2,89 +2,104 @@
 
 from __future__ import annotations
 
-import textwrap
+import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
+from typing import Any, NamedTuple
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lth.config import Experiment
-from lth.papers.curves import comparable
-from lth.papers.figures import Panel, PaperFigure
-from lth.papers.legends import legend, lines_of
+from lth.papers.curves import comparable as by_any_length
+from lth.papers.figures import Line, Panel, PaperFigure
 from lth.papers.portraits import draw_portrait
 from lth.papers.setups import Setup, experiment
 from lth.results import looks
-from lth.results.captions import caption_of
-from lth.results.panels import FONTS, PANEL, draw_bands, draw_bars, focus, percent_axis, write_caption, y_axis, zoom
+from lth.results.captions import caption_of, explain, format_percent, quantity_label
+from lth.results.panels import draw_bands, draw_bars, focus, percent_axis, y_axis, zoom
 from lth.results.records import PLACE, Records
-from lth.results.series import Series, iteration_series
+from lth.results.series import Series, comparable, iteration_series
+from lth.results.sheets import finish, fonts, sheet
 from lth.results.statistics import aggregate
 
 Runs = Mapping[Setup, Records]
 
 
-def draw(figure: PaperFigure, runs: Runs, note: str = "") -> Figure:
-    """The panels of a figure, the paper's curves in grey behind those of the runs; `note` begins the caption."""
+class Shown(NamedTuple):
+    """What a caption explains of a panel: error bars at every n-th level (0: bands), a cut axis, the paper's curves."""
+
+    every: int
+    lowest: float | None
+    paper: str
+
+
+def draw(figure: PaperFigure, runs: Runs, note: str = "", width: float | None = None) -> Figure:
+    """The panels of a figure, the paper's curves behind those of the runs; `note` begins the caption.
+
+    `width` in inches makes it for a paper; see lth.results.sheets.
+    """
     if figure.by_test:
         runs = {of: by_test(run) for of, run in runs.items()}
     count = len(figure.panels) or len(figure.portraits)
-    columns = 2 if count in (2, 4) else min(3, count)
-    rows = -(-count // columns)
-    width = (PANEL[0] + 0.6) * columns
-    caption = caption_of(list(runs.values()), width)
-    size = (width, (PANEL[1] + 0.9) * rows + 0.5 + 0.16 * caption.count("\n"))
-    with mpl.rc_context(FONTS):
-        picture = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.1))
-        grid = list(picture.subplots(rows, columns, squeeze=False).flat)
-        for axes, panel in zip(grid, figure.panels or figure.portraits, strict=False):
-            draw_panel(axes, panel, runs) if isinstance(panel, Panel) else draw_portrait(axes, panel, runs)
-        for axes in grid[count:]:
-            axes.remove()
-        longest = max(map(lines_of, picture.axes), default=0)
-        picture.set_figheight(size[1] + 0.18 * rows * max(0, longest - 3))
-        picture.suptitle(textwrap.fill(f"Figure {figure.number}. {figure.about}", int(9.5 * width)), fontsize=12)
-        write_caption(picture, f"{note}{_explained(figure, picture)}\n{_of(figure, caption)}".strip())
+    styles = line_looks(figure)
+    with fonts(width):
+        picture, grid = sheet(count, width, columns=2 if count in (2, 4) else 3)
+        shown = [
+            draw_panel(axes, panel, runs, styles) if isinstance(panel, Panel) else draw_portrait(axes, panel, runs)
+            for axes, panel in zip(grid, figure.panels or figure.portraits, strict=True)
+        ]
+        finish(picture, _caption(figure, runs, note, [panel for panel in shown if panel]), width, _title(figure))
     return picture
 
 
-def _of(figure: PaperFigure, caption: str) -> str:
-    """A caption; histograms have no mean and no error bars."""
-    return caption.replace("mean (min-max) of", "taken together:") if figure.portraits else caption
+def _title(figure: PaperFigure) -> str:
+    return f"Figure {figure.number}. {figure.about}"
 
 
-def _explained(figure: PaperFigure, picture: Figure) -> str:
-    """What differs from other figures of runs: early stop by test loss, and grey curves."""
-    labels = [label for axes in picture.axes for label in axes.get_legend_handles_labels()[1]]
-    marked = ", with the markers of ours" if any(map(_marked, figure.panels)) else ""
-    grey = any(label.startswith("the paper") for label in labels)
-    stop = "Early stop here: the minimum of test loss, as in the paper. " if figure.by_test else ""
-    return stop + (f"Grey: the paper's own curves{marked}. " if grey else "")
+def _caption(figure: PaperFigure, runs: Runs, note: str, shown: Sequence[Shown]) -> str:
+    lengths = [panel.paper for panel in shown if panel.paper]
+    bars = explain([p.every for p in shown if p.every], [p.lowest for p in shown], max(lengths, key=len, default=""))
+    by_test = "Early stop: the minimum of test loss, as in the paper." if figure.by_test else ""
+    bands = "Bands: minimum and maximum." if any(panel.every == 0 for panel in shown) else ""
+    runs_ = caption_of(list(runs.values()))
+    if figure.portraits:  # histograms have no mean
+        runs_ = runs_.replace("mean (min-max) of", "taken together:")
+    return "\n".join(filter(None, [" ".join(filter(None, [note.strip(), by_test, bars, bands])), runs_]))
 
 
-def draw_panel(axes: Axes, panel: Panel, runs: Runs) -> None:
-    """Draw a panel, with its legend below."""
-    ours = list(_ours(panel, runs))
-    axes.set_title(panel.title)
+def draw_panel(axes: Axes, panel: Panel, runs: Runs, styles: Mapping[str, Mapping[str, Any]]) -> Shown | None:
+    """Draw a panel, each line in the style of its label."""
+    ours = list(_ours(panel, runs, styles))
     if not ours:
+        axes.set_title(panel.title)
         axes.text(0.5, 0.5, "nothing stored yet", ha="center", va="center", transform=axes.transAxes, color="0.4")
-        return
-    behind = list(_paper(panel, ours, runs))
+        return None
+    behind = list(_paper(panel, ours, styles))
     measured = {scaled_column(panel.column, runs[line.setup].experiment) for line in panel.lines}
     quantity = measured.pop() if len(measured) == 1 else panel.column
-    (draw_bands if panel.axis == "iteration" else draw_bars)(axes, [*behind, *ours])
-    y_axis(axes, quantity)
+    paper = f"the paper's curves{_other_length(panel, runs)}" if behind else ""
     if panel.axis == "iteration":
+        draw_bands(axes, [*behind, *ours])
+        y_axis(axes, quantity)
+        axes.set_ylabel(quantity_label(quantity))
+        axes.set_title(_iterations_title(panel))
         zoom(axes, ours, max((c.x[-1] for c in panel.paper), default=np.inf))
-    else:
-        if not panel.column.endswith("iteration"):
-            focus(axes, ours)
-        _density_axis(axes, panel, np.concatenate([s.x for s in ours]))
-    legend(axes, handlelength=3)
+        return Shown(0, None, paper)
+    draw_bands(axes, behind)
+    every = draw_bars(axes, ours)
+    lowest = None if panel.column.endswith("iteration") else focus(axes, ours)
+    y_axis(axes, quantity, panel.title)
+    _density_axis(axes, panel, np.concatenate([s.x for s in ours]))
+    return Shown(every, lowest, paper)
+
+
+def _iterations_title(panel: Panel) -> str:
+    """`Tickets and reinit, 51.3 to 21.1% of weights`: a panel by iteration."""
+    percents = [c.percent or 100.0 for c in panel.paper] or [100.0]
+    roles = " and ".join(dict.fromkeys("tickets" if line.role == "ticket" else line.role for line in panel.lines))
+    return f"{roles.capitalize()}, {format_percent(max(percents))} to {format_percent(min(percents))}% of weights"
 
 
 def _density_axis(axes: Axes, panel: Panel, x: np.ndarray) -> None:
@@ -100,24 +115,52 @@ def _density_axis(axes: Axes, panel: Panel, x: np.ndarray) -> None:
 # --------------------------------------------------------------------------------------------------------------- series
 
 
-def _ours(panel: Panel, runs: Runs) -> Iterator[Series]:
-    setups = list(dict.fromkeys(line.setup for line in panel.lines))
-    for i, line in enumerate(panel.lines):
+def line_looks(figure: PaperFigure) -> dict[str, dict[str, Any]]:
+    """The look of each line by its label, the same in all panels of a figure."""
+    levels = sorted({line.level for panel in figure.panels for line in panel.lines if line.level is not None})
+    several = any(len({line.setup for line in panel.lines}) > 1 for panel in figure.panels)
+    order: dict[str, int] = {}  # of the tickets' labels: a branch has the colour of its ticket
+    styles: dict[str, dict[str, Any]] = {}
+    for panel in figure.panels:
+        tickets = {line.setup: line.label for line in panel.lines if line.role == "ticket"}
+        for line in panel.lines:
+            n = order.setdefault(tickets.get(line.setup, line.label), len(order))
+            if line.level is not None:
+                dashes = "-" if line.role == "ticket" else "--"
+                look = looks.level_look(levels.index(line.level), len(levels)) | {"linestyle": dashes}
+            else:
+                look = looks.run_look(n, line.role) if several else looks.family_look(line.role)
+            styles.setdefault(line.label, look)
+    return styles
+
+
+def _ours(panel: Panel, runs: Runs, styles: Mapping[str, Mapping[str, Any]]) -> Iterator[Series]:
+    for line in panel.lines:
         run = runs[line.setup]
         if line.level is not None:
-            look = looks.level_look(i, len(panel.lines)) | {"linestyle": "-" if line.role == "ticket" else "--"}
             curves = iteration_series(run, panel.column, [line.level], line.role)
         else:
-            several, n = len(setups) > 1, setups.index(line.setup)
-            look = looks.run_look(n, line.role) if several else looks.family_look(line.role)
             curves = _by_density(run, panel, line.role)
-        yield from (replace(curve, label=line.label, look=look) for curve in curves)
+        yield from (
+            replace(
+                curve,
+                label=_label(line),
+                look=styles[line.label],
+            )
+            for curve in curves
+        )
+
+
+def _label(line: Line) -> str:
+    """A label of the paper's own legends, without a space before a comma, and with the sign of a percent."""
+    label = line.label.replace(" ,", ",")
+    return label if line.level is None else re.sub(r"^[\d.]+", r"\g<0>%", label)
 
 
 def _by_density(run: Records, panel: Panel, role: str) -> list[Series]:
     """A line of a panel against density: its column over trials, at percent or thousands of weights remaining."""
     column = scaled_column(panel.column, run.experiment)
-    if column not in run.summary:
+    if column not in run.summary or not comparable(run, role, column):
         return []
     table = aggregate(run.summary, column)
     table = table.loc[(table["family"] == role) & (table["density"] > 0)]
@@ -148,27 +191,14 @@ def by_test(run: Records) -> Records:
 # -------------------------------------------------------------------------------------------------- the paper's curves
 
 
-def _paper(panel: Panel, ours: Sequence[Series], runs: Runs) -> Iterator[Series]:
-    """The paper's curves within the range of ours, with one entry in the legend.
-
-    Where there are several experiments, each curve has the marker of our line.
-    """
-    markers = {series.label: series.look["marker"] for series in ours} if _marked(panel) else {}
+def _paper(panel: Panel, ours: Sequence[Series], styles: Mapping[str, Mapping[str, Any]]) -> Iterator[Series]:
+    """The paper's curves within the range of ours, each in the paler look of our line."""
     low, high = min(s.x.min() for s in ours), max(s.x.max() for s in ours)
-    label = f"the paper{_other_length(panel, runs)}"
     for curve in panel.paper:
         x, mean = np.array(curve.x), np.array(curve.mean)
         shown = (x >= 0.99 * low) & (x <= 1.01 * high)
         if shown.any():
-            look = looks.PAPER | {"linestyle": "-" if curve.role == "ticket" else "--", "linewidth": 1.8}
-            look |= {"marker": markers.get(curve.series, "")}
-            yield Series(label, x[shown], mean[shown], mean[shown], mean[shown], look)
-            label = "_"
-
-
-def _marked(panel: Panel) -> bool:
-    """Whether the paper's curves need markers to tell their experiments apart."""
-    return len({curve.setup for curve in panel.paper}) > 1
+            yield Series("_", x[shown], mean[shown], mean[shown], mean[shown], looks.pale(styles[curve.series]))
 
 
 def _other_length(panel: Panel, runs: Runs) -> str:
@@ -179,6 +209,6 @@ def _other_length(panel: Panel, runs: Runs) -> str:
         for theirs, ours in pairs
         if theirs.recipe.iterations != ours.recipe.iterations
         and panel.axis != "iteration"
-        and not comparable(panel.column, True, bool(theirs.recipe.warmup or theirs.recipe.drops))
+        and not by_any_length(panel.column, True, bool(theirs.recipe.warmup or theirs.recipe.drops))
     ]
     return f", trainings of {' to '.join(f'{n:,}' for n in sorted({min(lengths), max(lengths)}))}" if lengths else ""

@@ -11,7 +11,6 @@ from lth.measures import anatomy, tables
 from lth.measures.figures import draw_histogram, draw_movement, plain
 from lth.measures.histograms import pooled
 from lth.papers.figures import Portrait
-from lth.papers.legends import legend
 from lth.papers.setups import Setup
 from lth.results.captions import format_percent
 from lth.results.records import Records
@@ -33,7 +32,6 @@ def draw_portrait(axes: Axes, portrait: Portrait, runs: Mapping[Setup, Records])
         return
     density = run.summary.loc[run.summary["level"] == portrait.level, "density"]
     axes.set_title(f"{format_percent(100 * density.mean())}% of weights")
-    legend(axes)
 
 
 def _draw_movement(axes: Axes, portrait: Portrait, run: Records) -> None:

@@ -12,11 +12,11 @@ from lth.results import plots
 from lth.results.records import Records
 
 
-def publish(runs: Sequence[Records], figures: Path, report: Path) -> list[Path]:
+def publish(runs: Sequence[Records], figures: Path, report: Path, width: float | None = None) -> list[Path]:
     """Compute the anatomy of tickets that have none yet, draw all figures and write the page; the paths of both."""
     for run in runs:
         tables.compute("anatomy", run.folder)
-    measured = tables.figures(runs[0]) if len(runs) == 1 else {}
-    paths = plots.draw(runs, figures, behind.series, measured)
+    measured = tables.figures(runs[0], width) if len(runs) == 1 else {}
+    paths = plots.draw(runs, figures, behind.series, measured, width)
     pictures = {path.stem: path.read_bytes() for path in paths if path.suffix == ".svg" and path.stem in measured}
     return [*paths, page.write(runs, report, pictures)]

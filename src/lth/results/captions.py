@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import textwrap
 from collections import Counter
 from collections.abc import Sequence
 
@@ -13,6 +12,8 @@ from lth.results.statistics import at_chance
 QUANTITIES = {  # column -> label of its axis
     "early_stop_iteration": "early-stop iteration",
     "test_accuracy_at_early_stop": "test accuracy at early stop",
+    "val_accuracy_at_early_stop": "validation accuracy at early stop",
+    "final_val_accuracy": "validation accuracy at the last iteration",
     "final_test_accuracy": "test accuracy at the last iteration",
     "train_accuracy_at_early_stop": "training accuracy at early stop",
     "final_train_accuracy": "training accuracy at the last iteration",
@@ -63,6 +64,28 @@ def format_scale(experiment: Experiment) -> str:
     return "" if experiment.scale == 1 else f", at scale {experiment.scale:g} of the full iterations"
 
 
+def explain(every: Sequence[int], lowest: Sequence[float | None], paper: str = "") -> str:
+    """What error bars, pale lines and triangles of a figure's panels are, in sentences.
+
+    `every` and `lowest` are what lth.results.panels.draw_bars and focus return of each panel.
+    """
+    sentences = []
+    if every:
+        few, most = ordinal(min(every)), ordinal(max(every))
+        step = "" if max(every) == 1 else f", at every {few if few == most else f'{few} to {most}'} level"
+        sentences.append(f"Error bars: minimum and maximum{step}.")
+    sentences += [f"Wide, pale lines: {paper}."] * bool(paper)
+    if cut := [mean for mean in lowest if mean is not None]:
+        sentences.append(f"Triangles: means below the axis, the lowest {100 * min(cut):.1f}%.")
+    return " ".join(sentences)
+
+
+def ordinal(n: int) -> str:
+    """`2nd`, `3rd`, `11th`."""
+    ending = {1: "st", 2: "nd", 3: "rd"}.get(n % 10, "th") if n % 100 // 10 != 1 else "th"
+    return f"{n}{ending}"
+
+
 def format_percent(percent: float) -> str:
     """`100`, `51.3`, `0.99`, `0.041`."""
     return f"{percent:.0f}" if percent > 99.95 else f"{percent:.1f}" if percent >= 0.95 else f"{percent:.2g}"
@@ -86,8 +109,8 @@ def run_names(runs: Sequence[Records]) -> list[str]:
     return [str(r.folder) for r in runs]
 
 
-def caption_of(runs: Sequence[Records], width: float) -> str:
-    """Trials, length, scale and omissions of runs, in lines for a figure of `width` inches."""
+def caption_of(runs: Sequence[Records]) -> str:
+    """Trials, length, scale and omissions of runs, in lines."""
     lines: dict[str, list[str]] = {}
     for run, name in zip(runs, run_names(runs), strict=True):
         diverged = sum(run.summary["status"] == "diverged")
@@ -95,7 +118,4 @@ def caption_of(runs: Sequence[Records], width: float) -> str:
         trials = format_trials(list(Counter(run.summary.loc[counted, "level"]).values()))
         left_out = f"; diverged and left out: {diverged} of {len(run.summary)} trainings" if diverged else ""
         lines.setdefault(f"{trials}, {format_length(run.experiment)}{left_out}", []).append(name)
-    return "\n".join(
-        textwrap.fill(f"{', '.join(names)}: {what}", int(13 * width), break_on_hyphens=False)
-        for what, names in lines.items()
-    )
+    return "\n".join(f"{', '.join(names)}: {what}." for what, names in lines.items())

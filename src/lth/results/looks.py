@@ -2,22 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import matplotlib as mpl
+from matplotlib.colors import to_rgb
 
 from lth.results.statistics import branch_order
 
 # Okabe and Ito's colours, which the colour-blind can tell apart, then dark ones of Tol's for large sweeps, each with a
-# marker. Yellow is left out, as it does not show on white, and grey is the colour of the papers' curves.
+# marker. Yellow is left out, as it does not show on white.
 LOOKS = [
     *(("#0072B2", "o"), ("#D55E00", "s"), ("#009E73", "^"), ("#CC79A7", "D"), ("#E69F00", "v")),
     *(("#56B4E9", "P"), ("#000000", "X"), ("#882255", "*"), ("#999933", "p"), ("#332288", "<")),
 ]
 LINES = ["-", "--", ":", "-.", (0, (6, 2, 1, 2, 1, 2)), (0, (1, 3)), (0, (8, 3))]
 FAMILIES = ["ticket", "reinit", "random-mask", "continued"]  # look the same in every figure; others follow
-PAPER = {"color": "0.6", "marker": "", "linewidth": 2.5, "zorder": 1}  # a paper's curve, behind those of the run
 
 
 def level_look(i: int, n: int) -> dict[str, Any]:
@@ -45,6 +45,13 @@ def _look(i: int) -> dict[str, Any]:
     return {"color": LOOKS[i % n][0], "marker": LOOKS[(i + i // n) % n][1]}
 
 
+def pale(look: Mapping[str, Any]) -> dict[str, Any]:
+    """The look of a paper's curve behind a run's own: its colour, paler, on a wide line without markers."""
+    red, green, blue = (0.4 * part + 0.6 for part in to_rgb(look["color"]))
+    width = mpl.rcParams["lines.linewidth"]
+    return {**look, "color": (red, green, blue), "marker": "", "linewidth": 3 * width, "zorder": 1}
+
+
 def paper_look(role: str) -> dict[str, Any]:
-    """Grey, with the line of the branch of this role."""
-    return {**PAPER, "linestyle": family_look(role)["linestyle"]}
+    """The paler look of the branch of this role."""
+    return pale(family_look(role))

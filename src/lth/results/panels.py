@@ -2,31 +2,39 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterable, Sequence
-from pathlib import Path
-from typing import Any
 
 import matplotlib as mpl
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
-from matplotlib.ticker import MaxNLocator, NullLocator, StrMethodFormatter
+from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, StrMethodFormatter
 
 from lth.results.captions import format_percent, quantity_label
 from lth.results.series import Series
 
-FONTS: dict[Any, Any] = {"font.size": 10, "axes.titlesize": 11}
-FONTS |= dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), 9)
-PANEL = (4.3, 3.4)  # inches
 LABEL = 0.38  # inches between the labels of two ticks, at least
+MOST_BARS = 40  # error bars in a panel: more hide the means
+UNITS = {"iteration": "iteration", "accuracy": "accuracy", "loss": "loss"}  # the last word of a quantity's kind
 
 
-def draw_bars(axes: Axes, series: Iterable[Series]) -> None:
-    """Draw curves with an error bar from minimum to maximum at each point, unless these are equal everywhere."""
-    for s in series:
-        look = {"marker": "o", "markersize": 4.5, "linewidth": 1.3, "capsize": 2, "elinewidth": 0.9, **s.look}
+def draw_bars(axes: Axes, series: Sequence[Series]) -> int:
+    """Draw curves with error bars from minimum to maximum, unless these are equal everywhere.
+
+    Where all bars would be more than MOST_BARS, each curve has them at every n-th point alone, at other points than its
+    neighbour; returns n.
+    """
+    every = bars_every([len(s.x) for s in series if not np.array_equal(s.low, s.high)])
+    for i, s in enumerate(series):
+        look = {"marker": "o", "elinewidth": 0.7 * mpl.rcParams["lines.linewidth"], **s.look}
         bars = None if np.array_equal(s.low, s.high) else np.stack([s.mean - s.low, s.high - s.mean])
-        axes.errorbar(s.x, s.mean, bars, label=s.label, **look)
+        axes.errorbar(s.x, s.mean, bars, label=s.label, errorevery=(i % every, every), **look)
+    return every
+
+
+def bars_every(points: Sequence[int]) -> int:
+    """The least n with which curves of so many points have at most MOST_BARS bars at every n-th point."""
+    return next(n for n in itertools.count(1) if sum(-(-count // n) for count in points) <= max(MOST_BARS, len(points)))
 
 
 def draw_bands(axes: Axes, series: Sequence[Series]) -> None:
@@ -36,7 +44,7 @@ def draw_bands(axes: Axes, series: Sequence[Series]) -> None:
             0.15 * i / len(series),
             0.15,
         )  # shares of the panel's diagonal: the first, the distance
-        look = {"linewidth": 1.3, "markersize": 4.5, "markevery": markers, **s.look}
+        look = {"markevery": markers, **s.look}
         (line,) = axes.plot(s.x, s.mean, label=s.label, **look)
         if not np.array_equal(s.low, s.high):
             axes.fill_between(s.x, s.low, s.high, color=line.get_color(), alpha=0.15, linewidth=0, zorder=1)
@@ -68,19 +76,25 @@ def spaced(positions: np.ndarray, gap: float) -> list[int]:
     return picked
 
 
-def focus(axes: Axes, series: Sequence[Series]) -> None:
-    """Cut the y axis at the bottom if outlying means would compress all others, and note the lowest mean.
+def focus(axes: Axes, series: Sequence[Series]) -> float | None:
+    """Cut the y axis at the bottom if outlying means would compress all others.
 
     Means are outlying below Tukey's fence (the first quartile minus 1.5 interquartile ranges) and below the best
     mean of every curve. The axis is cut only if showing them would make the panel more than half as high again.
+    A triangle at the bottom stands for each mean that is cut off. Returns the lowest mean if the axis was cut.
     """
     means = np.concatenate([s.mean for s in series])
     top, (first, third) = max(s.high.max() for s in series), np.quantile(means, [0.25, 0.75])
     lowest = min(s.mean.max() for s in series)
     fence = min(first - 1.5 * (third - first), lowest - 0.05 * (top - lowest))
-    if len(means) >= 12 and top > fence and top - means.min() > 1.5 * (top - fence):
-        axes.set_ylim(fence, top + 0.05 * (top - fence))
-        axes.text(0.02, 0.02, f"cut; lowest mean: {means.min():.3g}", transform=axes.transAxes, fontsize=8, color="0.3")
+    if len(means) < 12 or top <= fence or top - means.min() <= 1.5 * (top - fence):
+        return None
+    axes.set_ylim(fence, top + 0.05 * (top - fence))
+    for s in series:
+        if len(cut := s.x[s.mean < fence]):
+            (line,) = axes.plot(cut, np.full(len(cut), fence), "v", color=s.look.get("color"), clip_on=False)
+            line.set_in_layout(False)
+    return float(means.min())
 
 
 def zoom(axes: Axes, series: Sequence[Series], until: float) -> None:
@@ -107,9 +121,12 @@ def zoom(axes: Axes, series: Sequence[Series], until: float) -> None:
         axes.set_ylim(bottom - room, top + room)
 
 
-def y_axis(axes: Axes, quantity: str) -> None:
-    """Label and limit the y axis by its quantity, a column of a table."""
-    axes.set_ylabel(quantity_label(quantity))
+def y_axis(axes: Axes, quantity: str, subject: str = "") -> None:
+    """Title a panel by its quantity, a column of a table, and `subject`; label and limit the y axis."""
+    label = quantity_label(quantity)
+    title = f"{subject}: {label}" if subject else label
+    axes.set_title(title[:1].upper() + title[1:])
+    axes.set_ylabel(next((unit for kind, unit in UNITS.items() if kind in label.partition(" at ")[0]), label))
     axes.grid(True, axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
@@ -117,19 +134,8 @@ def y_axis(axes: Axes, quantity: str) -> None:
         top = axes.dataLim.y1
         axes.set_ylim(0, 1.05 * top if top > 0 else None)  # from 0, as trials may differ by a few iterations only
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
-    elif "accuracy" in quantity and axes.get_ylim()[1] > 1:
-        bottom = axes.get_ylim()[0]
-        axes.set_ylim(bottom, 1 + 0.02 * (1 - bottom))  # no accuracy is above 1, only half a marker
-
-
-def write_caption(figure: Figure, caption: str) -> None:
-    figure.supxlabel(caption, x=0.01, ha="left", fontsize=8.5, color="0.25")
-
-
-def save(figure: Figure, path: Path) -> list[Path]:
-    """Write PATH.png and PATH.svg, without a date, so that equal figures are equal files."""
-    png, svg = path.with_name(path.name + ".png"), path.with_name(path.name + ".svg")
-    with mpl.rc_context({**FONTS, "svg.hashsalt": "lth"}):
-        figure.savefig(png, dpi=150)
-        figure.savefig(svg, metadata={"Date": None})
-    return [png, svg]
+    elif "accuracy" in quantity:
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g}%"))
+        bottom, top = axes.get_ylim()
+        if top > 1:
+            axes.set_ylim(bottom, 1 + 0.02 * (1 - bottom))  # no accuracy is above 1, only half a marker

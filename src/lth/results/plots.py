@@ -6,31 +6,19 @@ hands in, such as lth.papers.behind.series: results do not know of papers.
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable, Mapping, Sequence
-from itertools import zip_longest
+from dataclasses import replace
 from pathlib import Path
 
-import matplotlib as mpl
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from lth.results.captions import caption_of, run_names
-from lth.results.panels import (
-    FONTS,
-    PANEL,
-    draw_bands,
-    draw_bars,
-    focus,
-    percent_axis,
-    save,
-    write_caption,
-    y_axis,
-    zoom,
-)
+from lth.results.captions import caption_of, explain, run_names
+from lth.results.looks import level_look
+from lth.results.panels import draw_bands, draw_bars, focus, percent_axis, y_axis, zoom
 from lth.results.records import Records
 from lth.results.series import Series, iteration_series, overlaid, pick_levels
+from lth.results.sheets import finish, fonts, save, sheet
 from lth.results.statistics import aggregate, winning_level
 from lth.storage.atomic import failures_named
 
@@ -55,58 +43,55 @@ def nothing(runs: Sequence[Records], value: str) -> list[Series]:
 
 
 def draw(
-    runs: Sequence[Records], folder: str | Path, behind: Behind = nothing, further: Mapping[str, Figure] | None = None
+    runs: Sequence[Records],
+    folder: str | Path,
+    behind: Behind = nothing,
+    further: Mapping[str, Figure] | None = None,
+    width: float | None = None,
 ) -> list[Path]:
-    """Write all figures, and `further` ones by name, as PNG and SVG into `folder`; equal runs give equal bytes."""
+    """Write all figures, and `further` ones by name, into `folder`; equal runs give equal bytes.
+
+    `width` in inches makes them for a paper; see lth.results.sheets.
+    """
     folder = Path(folder)
     with failures_named(folder):
         folder.mkdir(parents=True, exist_ok=True)
-        drawn = figures(runs, behind) | dict(further or {})
+        drawn = figures(runs, behind, width) | dict(further or {})
         return [path for name, figure in drawn.items() for path in save(figure, folder / name)]
 
 
-def figures(runs: Sequence[Records], behind: Behind = nothing) -> dict[str, Figure]:
+def figures(runs: Sequence[Records], behind: Behind = nothing, width: float | None = None) -> dict[str, Figure]:
     """All figures of a run, or of several overlaid, by file name; figures without data are left out."""
-    with mpl.rc_context(FONTS):
+    with fonts(width):
         at = sorted({n for run in runs for n in run.experiment.recipe.report_at})
         by_density = BY_DENSITY | ({"test-accuracy-at-iterations": [f"test_accuracy_at_{n}" for n in at]} if at else {})
-        drawn = {name: by_density_figure(runs, values, behind) for name, values in by_density.items()}
-        drawn |= {name: by_iteration_figure(runs, value) for name, value in BY_ITERATION.items()}
+        drawn = {name: by_density_figure(runs, values, behind, width) for name, values in by_density.items()}
+        drawn |= {name: by_iteration_figure(runs, value, width) for name, value in BY_ITERATION.items()}
     return {name: figure for name, figure in drawn.items() if figure is not None}
 
 
-def by_density_figure(runs: Sequence[Records], values: Sequence[str], behind: Behind = nothing) -> Figure | None:
+def by_density_figure(
+    runs: Sequence[Records], values: Sequence[str], behind: Behind = nothing, width: float | None = None
+) -> Figure | None:
     """One panel for each of `values` against the percent of weights remaining: tickets, branches, runs overlaid."""
     panels = {value: series for value in values if (series := overlaid(runs, value))}
     if not panels:
         return None
-    further = {value: behind(runs, value) for value in panels}
-    labels = list(dict.fromkeys(s.label for s in itertools.chain(*panels.values(), *further.values())))
-    width = PANEL[0] * len(panels)
-    columns = max(1, min(len(labels), int(width / (0.75 + 0.075 * max(map(len, labels))))))
-    caption = caption_of(runs, width)
-    height = PANEL[1] + 0.22 * -(-len(labels) // columns) + 0.16 * caption.count("\n")
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1))
-    for axes, (value, series) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
-        draw_bands(axes, further[value])
-        draw_bars(axes, series)
+    figure, grid = sheet(len(panels), width)
+    lowest, every, paper = [], [], ""
+    for axes, (value, series) in zip(grid, panels.items(), strict=True):
+        further = behind(runs, value)
+        paper = paper or ("the paper's curves" if further else "")
+        draw_bands(axes, further)
+        every.append(draw_bars(axes, series))
+        lowest.append(None if value.endswith("iteration") else focus(axes, series))
         y_axis(axes, value)
-        if not value.endswith("iteration"):
-            focus(axes, series)
         percent_axis(axes, np.concatenate([s.x for s in series]))
-    _legend_above(figure, labels, columns)
-    write_caption(figure, caption)
+    finish(figure, f"{caption_of(runs)}\n{explain(every, lowest, paper)}", width)
     return figure
 
 
-def _legend_above(figure: Figure, labels: Sequence[str], columns: int) -> None:
-    """One legend for all panels."""
-    handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
-    look = {"loc": "outside upper center", "ncols": columns, "frameon": False, "handlelength": 3.5}
-    figure.legend([handles[label] for label in labels], labels, **look)
-
-
-def by_iteration_figure(runs: Sequence[Records], value: str) -> Figure | None:
+def by_iteration_figure(runs: Sequence[Records], value: str, width: float | None = None) -> Figure | None:
     """One panel per run, three in a row, with one curve per level of its tickets."""
     panels, until = {}, 0.0
     for run, name in zip(runs, run_names(runs), strict=True):
@@ -116,23 +101,14 @@ def by_iteration_figure(runs: Sequence[Records], value: str) -> Figure | None:
             panels[name], until = series, max(until, _reach(run, levels))
     if not panels:
         return None
-    columns = min(3, len(panels))
-    rows = -(-len(panels) // columns)
-    width = (PANEL[0] + 1.2) * columns
-    caption = caption_of(runs, width)
-    height = (PANEL[1] + 0.2) * rows + 0.16 * caption.count("\n")
-    figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1))
-    grid = figure.subplots(rows, columns, squeeze=False)
-    for axes, panel in zip_longest(grid.flat, panels.items()):
-        if panel is None:
-            axes.remove()
-            continue
-        draw_bands(axes, panel[1])
-        axes.set_title(panel[0] if len(panels) > 1 else "")
-        y_axis(axes, value)
+    labels = sorted({s.label for series in panels.values() for s in series}, key=float, reverse=True)
+    figure, grid = sheet(len(panels), width)
+    for axes, (name, series) in zip(grid, panels.items(), strict=True):
+        draw_bands(axes, [replace(s, look=level_look(labels.index(s.label), len(labels))) for s in series])
+        y_axis(axes, value, name if len(panels) > 1 else "")
         zoom(axes, [s for shown in panels.values() for s in shown], until)  # the same frame for all
-        axes.legend(title="% of weights", loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
-    write_caption(figure, caption)
+    bands = "Bands: minimum and maximum." if any(len({*run.summary["trial"]}) > 1 for run in runs) else ""
+    finish(figure, f"{caption_of(runs)} {bands}".strip(), width, legend_title="percent of weights remaining")
     return figure
 
 

@@ -38,7 +38,14 @@ def density_series(
     return [
         _series(prefix + _label(run, name), table.loc[table["family"] == name], looks(name))
         for name in dict.fromkeys(table["family"])
+        if comparable(run, name, value)
     ]
+
+
+def comparable(run: Records, branch: str, value: str) -> bool:
+    """Whether a branch belongs beside the tickets: its final values do only if it was trained as long as they were."""
+    lengths = {b.name: b.iterations for b in run.experiment.branch}
+    return not value.startswith("final_") or lengths.get(branch) in (None, run.experiment.recipe.iterations)
 
 
 def iteration_series(run: Records, value: str, levels: Sequence[int], branch: str = "ticket") -> list[Series]:

@@ -139,9 +139,10 @@ def _panel(title: str, shown: tuple[Curve, ...]) -> Panel:
 
 
 def _without_quantity(title: str) -> str:
-    """The name of a panel without its quantity, which is the label of its axis."""
+    """The name of a panel without its letter and its quantity, which the panel's title has in words."""
     quantity = r"ES iter \(\w+\)|acc@\S+( (test|train|val))?|\bES\b|test acc|val loss|\bleft|\bmiddle|\bright|\b\d+K$"
-    return " ".join(re.sub(quantity, "", title).split())
+    words = " ".join(re.sub(quantity, "", title).split())
+    return {"Conv": "Conv-2, 4, 6", "c one-shot": "one-shot"}.get(words, re.sub(r"^[abc]$", "", words))
 
 
 def level_at(percent: float) -> int:

@@ -1,0 +1,154 @@
+"""The page that a figure is drawn on: its size, the grid of panels, one legend, the caption, and its files."""
+
+from __future__ import annotations
+
+import re
+import textwrap
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+from lth.config import nearest
+from lth.errors import UsageError
+from lth.storage import atomic
+
+PANEL = (4.6, 3.5)  # inches, where no width is asked for
+NARROWEST = 1.9  # inches of a panel beside another
+WIDTHS = {  # inches between the margins of a conference's style
+    "neurips": 5.5,
+    "iclr": 5.5,
+    "icml": 6.75,
+    "icml-column": 3.25,
+    "cvpr": 6.875,
+    "cvpr-column": 3.25,
+    "acl": 6.3,
+    "acl-column": 3.03,
+}
+FORMATS = ("png", "svg", "pdf")
+SCREEN, PAPER = 10.0, 8.0  # points of the font, without a width and with one
+TEX = {
+    "\\": r"\textbackslash{}",
+    **{c: f"\\{c}" for c in "&%$#_{}"},
+    "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}",
+}
+
+
+def width_of(text: str | None) -> float | None:
+    """Inches: those of a conference's column or text by name, or a number from 1 to 20; None for None.
+
+    Raises UsageError for anything else.
+    """
+    if text is None or text in WIDTHS:
+        return WIDTHS[text] if text else None
+    try:
+        inches = float(text)
+    except ValueError:
+        inches = 0.0
+    if not 1 <= inches <= 20:
+        names = ", ".join(f"{name} ({inches:g})" for name, inches in WIDTHS.items())
+        raise UsageError(f"a width is a number of inches from 1 to 20, or {names}; not {text!r}{nearest(text, WIDTHS)}")
+    return inches
+
+
+@contextmanager
+def fonts(width: float | None) -> Iterator[None]:
+    """The sizes of text: for the screen, or, where a width is asked for, for print. Text stays text in files."""
+    size = SCREEN if width is None else PAPER
+    look: dict[Any, Any] = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "lth"}
+    look |= {"lines.linewidth": 0.13 * size, "lines.markersize": 0.45 * size, "errorbar.capsize": 0.2 * size}
+    look |= dict.fromkeys(("font.size", "axes.titlesize", "axes.labelsize"), size)
+    look |= dict.fromkeys(("legend.fontsize", "xtick.labelsize", "ytick.labelsize"), size - 1)
+    with mpl.rc_context(look):
+        yield
+
+
+def sheet(panels: int, width: float | None, columns: int = 3) -> tuple[Figure, list[Axes]]:
+    """A figure with a grid of `panels`, at most `columns` in a row, fewer where `width` leaves no room for them."""
+    columns = min(panels, columns)
+    if width is not None:
+        columns = max(1, min(columns, int(width // NARROWEST)))
+    rows = -(-panels // columns)
+    across = PANEL[0] * columns if width is None else width
+    size = (across, across / columns * PANEL[1] / PANEL[0] * rows)
+    figure = Figure(figsize=size, layout=ConstrainedLayoutEngine(w_pad=0.06, h_pad=0.06))
+    grid = list(figure.subplots(rows, columns, squeeze=False).flat)
+    for axes in grid[panels:]:
+        axes.remove()
+    return figure, grid[:panels]
+
+
+def finish(figure: Figure, caption: str, width: float | None, title: str = "", legend_title: str = "") -> None:
+    """Add one legend above all panels and, without a width, the title and the caption.
+
+    With a width the figure is for a paper, whose caption is set by the paper's own text: `save` writes it in files.
+    """
+    figure.set_label(f"{title}. {caption}" if title else caption)
+    across = figure.get_figwidth()
+    heading = textwrap.fill(title, int(10 * across)) if width is None else ""
+    _legend(figure, heading or legend_title, 1.2 if heading else 1.0)
+    if width is not None:
+        return
+    lines = [textwrap.fill(line, int(13 * across), break_on_hyphens=False) for line in caption.splitlines()]
+    _taller(figure, 0.15 * sum(line.count("\n") + 1 for line in lines))
+    figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8.5, color="0.25")
+
+
+def _legend(figure: Figure, title: str, scale: float) -> None:
+    """Every label once, in as many columns as have room, below a title whose letters are larger by `scale`.
+
+    A figure's own title would not be laid out beside a legend that is outside of the panels.
+    """
+    handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
+    size = scale * mpl.rcParams["font.size"]
+    _taller(figure, 0.02 * size * (title.count("\n") + 1) * bool(title))
+    if len(handles) < 2:
+        figure.suptitle(title, fontsize=size)
+        return
+    letter = 0.0075 * mpl.rcParams["legend.fontsize"]  # inches of a letter, about
+    columns = max(1, min(len(handles), int(figure.get_figwidth() / (0.65 + letter * max(map(len, handles))))))
+    rows = -(-len(handles) // columns)
+    columns = -(-len(handles) // rows)
+    look = {"loc": "outside upper center", "ncols": columns, "frameon": False, "handlelength": 3.0}
+    figure.legend(handles.values(), handles.keys(), title=title or None, title_fontsize=size, **look)
+    _taller(figure, 0.02 * mpl.rcParams["legend.fontsize"] * rows + 0.1)
+
+
+def _taller(figure: Figure, inches: float) -> None:
+    figure.set_figheight(figure.get_figheight() + inches)
+
+
+def save(figure: Figure, path: Path) -> list[Path]:
+    """Write PATH.png, .svg and .pdf without dates, so that equal figures are equal files, and its caption.
+
+    The caption goes into PATH.txt, and PATH.tex places the PDF with it. Returns the paths of the pictures.
+    """
+    with fonts(None):  # what a file's text is made of; sizes were set when the figure was drawn
+        pictures = [path.with_name(f"{path.name}.{suffix}") for suffix in FORMATS]
+        for picture in pictures:
+            date = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(picture.suffix, {})
+            figure.savefig(picture, dpi=150, metadata=date)
+    caption = str(figure.get_label())
+    atomic.write_file(path.with_name(f"{path.name}.txt"), f"{caption}\n".encode())
+    atomic.write_file(path.with_name(f"{path.name}.tex"), tex(path.name, caption).encode())
+    return pictures
+
+
+def tex(name: str, caption: str) -> str:
+    """A LaTeX figure of NAME.pdf with its caption."""
+    escaped = re.sub(r"[\\&%$#_{}~^]", lambda match: TEX[match[0]], " ".join(caption.split()))
+    lines = (
+        r"\begin{figure}",
+        r"  \centering",
+        rf"  \includegraphics[width=\linewidth]{{{name}.pdf}}",
+        rf"  \caption{{{escaped}}}",
+        rf"  \label{{fig:{name}}}",
+        r"\end{figure}",
+    )
+    return "\n".join(lines) + "\n"
