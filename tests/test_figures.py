@@ -11,7 +11,6 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pytest
-from matplotlib.figure import Figure
 from rich.console import Console
 from typer.testing import CliRunner
 
@@ -24,12 +23,11 @@ from lth.execution.figures import Version, figures, make, needed
 from lth.measures import histograms
 from lth.measures import tables as measures
 from lth.models import conv, resnet, vgg
-from lth.papers import drawing, legends, lottery_ticket
+from lth.papers import drawing, lottery_ticket
 from lth.papers.drawing import draw
 from lth.papers.setups import Setup, setup
 from lth.plan import plan
-from lth.results import tables
-from lth.results.looks import PAPER
+from lth.results import looks, tables
 from test_verify import at_length, papers_values
 from test_verify import make as made
 
@@ -108,14 +106,16 @@ def test_its_full_plan_is_the_papers(number: int, tmp_path: Path) -> None:
 def test_from_trainings_to_picture(number: int, images: Path, out: Path, small_networks: None) -> None:
     version = tiny(images)
     paths = make(number, version, out, console=QUIET, workers=1, engine="torch")
-    assert [path.suffix for path in paths] == [".png", ".svg"] and all(path.stat().st_size > 1000 for path in paths)
+    assert [path.suffix for path in paths] == [".png", ".svg", ".pdf"] and all(
+        path.stat().st_size > 1000 for path in paths
+    )
     found = figures()[number]
     runs = {run.setup: tables.load(run.folder) for run in needed(found, version, out)}
     drawn = draw(found, runs, version.text)
     assert len(drawn.axes) == len(found.panels) + len(found.portraits)
     for axes, panel in zip(drawn.axes, found.panels, strict=False):
         labels = axes.get_legend_handles_labels()[1]
-        shallow = [line.label for line in panel.lines if line.level is None or line.level <= 1]
+        shallow = [drawing._label(line) for line in panel.lines if line.level is None or line.level <= 1]
         assert {*shallow} <= {*labels}
         if panel.paper and panel.axis != "iteration":
             assert any(label.startswith("the paper") for label in labels)
@@ -144,18 +144,6 @@ def test_a_title_has_room(number: int, monkeypatch: pytest.MonkeyPatch) -> None:
     picture.draw_without_rendering()
     box = picture._suptitle.get_window_extent()  # type: ignore[attr-defined]
     assert box.x0 > 0 and box.x1 < picture.bbox.x1
-
-
-@pytest.mark.parametrize("length", [5, 40])
-def test_a_legend_stays_below_its_own_panel(length: int) -> None:
-    picture = Figure(figsize=(4.9, 5), layout="constrained")
-    axes = picture.subplots()
-    for i in range(6):
-        axes.plot([0, 1], [i, i], label="x" * length)
-    legends.legend(axes, handlelength=3)
-    picture.draw_without_rendering()
-    assert axes.get_legend().get_window_extent().width < picture.bbox.width
-    assert legends.lines_of(axes) == (3 if length == 5 else 6)
 
 
 def test_a_smaller_version_lies_apart_and_says_so(tmp_path: Path) -> None:
@@ -291,20 +279,46 @@ def test_the_papers_curves_stand_as_they_are_beside_shorter_trainings() -> None:
     for axes, panel in zip(draw(wanted, runs).axes, wanted.panels, strict=True):
         labels = [label for label in axes.get_legend_handles_labels()[1] if label.startswith("the paper")]
         assert labels == ["the paper, trainings of 50,000" if panel.column.startswith("final") else "the paper"]
-        grey = next(line for line in axes.lines if line.get_color() == PAPER["color"] and len(line.get_xdata()) > 2)
-        assert grey.get_ydata()[0] == next(curve.mean[0] for curve in panel.paper)
+        theirs = next(line for line in axes.lines if is_pale(line) and len(line.get_xdata()) > 2)
+        assert theirs.get_ydata()[0] == next(curve.mean[0] for curve in panel.paper)
 
 
-def test_the_papers_lines_have_the_markers_of_ours_where_there_are_several_experiments() -> None:
+def is_pale(line: Any) -> bool:
+    """Whether a line is a paper's: wide, and behind the others."""
+    return line.get_linewidth() > 3 and line.get_zorder() == 1
+
+
+def test_each_of_the_papers_lines_is_the_paler_one_of_ours() -> None:
     wanted = figures()[8]
     runs = {of: made(of, papers_values(of)) for of in wanted.needs()}
     for axes, panel in zip(draw(wanted, runs).axes, wanted.panels, strict=True):
-        whole = [line for line in axes.lines if len(line.get_xdata()) > 2 and line.get_marker() not in ("|", "_")]
-        look = lambda line: (line.get_marker(), line.get_linestyle())
-        ours = {look(line) for line in whole if line.get_color() != PAPER["color"]}
-        grey = [look(line) for line in whole if line.get_color() == PAPER["color"]]
-        assert len(grey) == len(panel.paper) == 6 and {*grey} == ours and len(ours) == 6
-    assert not any(map(drawing._marked, figures()[14].panels))  # one experiment in each
+        whole = [line for line in axes.lines if len(line.get_xdata()) > 2 and line.get_marker() not in ("|", "_", "v")]
+        dark = [line for line in whole if not is_pale(line)]
+        pale = [looks.pale({"color": line.get_color(), "linestyle": line.get_linestyle()}) for line in dark]
+        ours = {(tuple(look["color"]), look["linestyle"]) for look in pale}
+        theirs = [(tuple(line.get_color()), line.get_linestyle()) for line in whole if is_pale(line)]
+        assert len(theirs) == len(panel.paper) == 6 and {*theirs} == ours and len(ours) == 6
+
+
+def test_titles_say_what_is_shown_and_labels_look_alike_in_all_panels() -> None:
+    titles = [panel.title for panel in figures()[4].panels]
+    assert titles == ["", "", "", "", "one-shot", "one-shot"]
+    drawn = draw(figures()[4], dict.fromkeys(figures()[4].needs(), at_length("lenet", 50_000)))
+    assert [axes.get_title() for axes in drawn.axes][::4] == ["Early-stop iteration", "One-shot: early-stop iteration"]
+    styles: dict[str, set[Any]] = {}
+    for axes in drawn.axes:
+        for container in axes.containers:
+            line = container.lines[0]
+            styles.setdefault(container.get_label(), set()).add((line.get_color(), line.get_marker()))
+    assert len(styles) == 4 and all(len(looks_of) == 1 for looks_of in styles.values())
+    assert len(drawn.legends) == 1 and not any(axes.get_legend() for axes in drawn.axes)
+
+
+def test_smaller_versions_compare_the_same_densities(tmp_path: Path) -> None:
+    runs = {run.setup.preset: run.experiment for run in needed(figures()[4], Version(levels=8), tmp_path)}
+    assert runs["lenet"].levels == 8
+    oneshot = runs["lenet-oneshot"]
+    assert 1 - oneshot.prune.rates[oneshot.levels - 1] >= 0.8**8 > 1 - oneshot.prune.rates[oneshot.levels]
 
 
 def test_histograms_of_unequal_limits_are_one_where_their_values_are() -> None:
@@ -327,8 +341,8 @@ def test_an_axis_names_the_iteration_that_was_run() -> None:
     wanted = figures()[8]
     alone = replace(wanted, panels=tuple(replace(p, lines=p.lines[:1]) for p in wanted.panels))
     drawn = draw(alone, {line.setup: run for p in alone.panels for line in p.lines})
-    at = [axes.get_ylabel() for axes in drawn.axes]
-    assert at == [f"test accuracy at iteration {n:,}" for n in (2_000, 4_000, 6_000)]
+    at = [axes.get_title() for axes in drawn.axes]
+    assert at == [f"Test accuracy at iteration {n:,}" for n in (2_000, 4_000, 6_000)]
     labels = {label for axes in drawn.axes for label in axes.get_legend_handles_labels()[1]}
     assert "the paper, trainings of 30,000" in labels
 

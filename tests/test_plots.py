@@ -17,9 +17,9 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from lth import config
-from lth.errors import LthError
+from lth.errors import LthError, UsageError
 from lth.papers import behind
-from lth.results import captions, looks, panels, plots, records, tables
+from lth.results import captions, looks, panels, plots, records, sheets, tables
 from lth.results.series import Series, pick_levels
 from test_records import density_of, make_run, training
 
@@ -89,7 +89,7 @@ def test_error_bars_are_minimum_and_maximum_of_what_is_drawn(tmp_path: Path) -> 
     for quantity in ("early_stop_iteration", "test_accuracy_at_early_stop"):
         (axes,) = plots.by_density_figure([run], [quantity]).axes
         drawn = bars(axes)
-        assert list(drawn) == ["ticket", "reinit (2 a trial)"]
+        assert [*drawn] == ["ticket", "reinit (2 a trial)"]
         for label, name in zip(drawn, ("ticket", "reinit"), strict=True):
             points, ends = drawn[label]
             for (percent, mean), (low, high) in zip(points, ends, strict=True):
@@ -135,11 +135,17 @@ def test_figures_and_files(tmp_path: Path) -> None:
     run = synthetic(tmp_path / "run", scale=0.1)
     paths = plots.draw([run], tmp_path / "figures")
     names = [*plots.BY_DENSITY, "test-accuracy-at-iterations", *plots.BY_ITERATION]
-    assert paths == [tmp_path / "figures" / f"{name}.{kind}" for name in names for kind in ("png", "svg")]
+    assert paths == [tmp_path / "figures" / f"{name}.{kind}" for name in names for kind in ("png", "svg", "pdf")]
     for path in paths:
         assert path.stat().st_size > 10_000
         if path.suffix == ".svg":
-            assert ElementTree.parse(path).getroot().tag.endswith("svg")
+            root = ElementTree.parse(path).getroot()
+            words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
+            assert {"ticket", "percent of weights remaining"} & words  # text as text, not as outlines
+        caption = path.with_suffix(".txt").read_text()
+        assert ("mean (min-max) of 3 trials" in caption and "Error bars" in caption) or "Bands" in caption
+        tex = path.with_suffix(".tex").read_text()
+        assert f"{{{path.stem}.pdf}}" in tex and f"\\label{{fig:{path.stem}}}" in tex
     with Image.open(paths[0]) as image:
         assert image.width >= 1800
     for figure in plots.figures([run]).values():
@@ -151,11 +157,11 @@ def test_figures_and_files(tmp_path: Path) -> None:
 def test_the_same_run_gives_the_same_bytes(tmp_path: Path) -> None:
     run = synthetic(tmp_path / "run", levels=1, trials=2)
     figure = plots.by_density_figure([run], ["early_stop_iteration"])
-    svg = panels.save(figure, tmp_path / "here")[1].read_bytes()
+    svg = sheets.save(figure, tmp_path / "here")[1].read_bytes()
     code = (
-        "import sys; from pathlib import Path; from lth.results import panels, plots, tables\n"
+        "import sys; from pathlib import Path; from lth.results import plots, sheets, tables\n"
         "figure = plots.by_density_figure([tables.load(sys.argv[1])], ['early_stop_iteration'])\n"
-        "panels.save(figure, Path(sys.argv[2])); assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
+        "sheets.save(figure, Path(sys.argv[2])); assert not {'torch', 'matplotlib.pyplot'} & set(sys.modules)"
     )
     subprocess.run([sys.executable, "-W", "error", "-c", code, str(run.folder), str(tmp_path / "there")], check=True)
     assert (tmp_path / "there.svg").read_bytes() == svg
@@ -236,14 +242,17 @@ def test_resetting_beside_continued_training(tmp_path: Path) -> None:
     series = bars(axes)
     both = ["lenet: ticket", "lenet: reinit", "lenet-continued: ticket", "lenet-continued: continued"]
     legend = [t.get_text() for t in drawn["early-stop-iteration"].legends[0].get_texts()]
-    assert list(series) == both == legend[:4] and "the paper (lenet-continued)" in legend[4:]
+    assert list(series) == both and {*both, "the paper (lenet-continued)"} <= {*legend}
     assert series["lenet-continued: ticket"][0][:, 1] == pytest.approx([5151] * 3)
     assert series["lenet-continued: continued"][0][:, 1] == pytest.approx([6151] * 2)
-    assert [a.get_title() for a in drawn["test-loss-by-iteration"].axes] == ["lenet", "lenet-continued"]
+    assert [a.get_title() for a in drawn["test-loss-by-iteration"].axes] == [
+        "Lenet: test loss", "Lenet-continued: test loss",
+    ]  # fmt: skip
     caption = " ".join(drawn["early-stop-iteration"].get_supxlabel().split())
     assert caption == (
-        "lenet: mean (min-max) of 3 trials, 50,000 iterations "
-        "lenet-continued: mean (min-max) of 2 trials, 50,000 iterations"
+        "lenet: mean (min-max) of 3 trials, 50,000 iterations. "
+        "lenet-continued: mean (min-max) of 2 trials, 50,000 iterations. "
+        "Error bars: minimum and maximum. Wide, pale lines: the paper's curves."
     )
     alone = plots.figures([tables.load(folder)])["early-stop-iteration"]
     assert list(bars(alone.axes[0])) == ["ticket", "continued"]
@@ -261,8 +270,40 @@ def test_ten_runs_fit_one_figure(tmp_path: Path) -> None:
     runs = [synthetic(tmp_path / f"lr-{i}", 2, 1, reinits=1, name=f"lr-{i}") for i in range(10)]
     figure = plots.by_density_figure(runs, ["early_stop_iteration"])
     figure.draw_without_rendering()
-    assert figure.axes[0].bbox.height / figure.dpi > 0.7 * panels.PANEL[1]
+    assert figure.axes[0].bbox.height / figure.dpi > 0.6 * sheets.PANEL[1]
     assert len(plots.by_iteration_figure(runs, "test_loss").axes) == 10
+
+
+def test_a_panel_has_at_most_40_error_bars(tmp_path: Path) -> None:
+    assert [panels.bars_every(points) for points in ([4, 3], [20, 20], [21, 20], [39, 39, 22, 18], [3] * 60)] == [
+        1, 1, 2, 3, 3,
+    ]  # fmt: skip
+    run = synthetic(tmp_path / "run", levels=24, reinits=1)
+    figure = plots.by_density_figure([run], ["early_stop_iteration"])
+    ends = [len(end) for _, end in bars(figure.axes[0]).values()]
+    assert sum(ends) <= panels.MOST_BARS < 49 and "at every 2nd level" in texts(figure)
+
+
+def test_branches_of_another_length_have_no_final_accuracy_beside_the_tickets(tmp_path: Path) -> None:
+    branch = [{"name": "reinit", "count": 1, "iterations": 100}]
+    drawn = plots.figures([synthetic(tmp_path / "run", reinits=1, branch=branch)])
+    assert list(bars(drawn["final-test-accuracy"].axes[0])) == ["ticket"]
+    assert list(bars(drawn["test-accuracy-at-early-stop"].axes[0])) == ["ticket", "reinit"]
+
+
+def test_widths_for_papers(tmp_path: Path) -> None:
+    assert (sheets.width_of("icml-column"), sheets.width_of("5.5"), sheets.width_of(None)) == (3.25, 5.5, None)
+    for wrong in ("icml-colum", "0", "wide", "nan"):
+        with pytest.raises(UsageError, match="a width is a number of inches"):
+            sheets.width_of(wrong)
+    run = synthetic(tmp_path / "run")
+    figure = plots.by_density_figure([run], plots.BY_DENSITY["overview"], width=3.25)
+    assert figure.get_figwidth() == 3.25 and len({axes.get_subplotspec().colspan.start for axes in figure.axes}) == 1
+    assert figure.get_supxlabel() == "" and "3 trials" in figure.get_label()
+
+
+def test_captions_are_escaped_for_latex() -> None:
+    assert r"\caption{5\% of a\_b \& \textbackslash{}c}" in sheets.tex("x", "5% of a_b\n& \\c")
 
 
 # ------------------------------------------------------------------------------------------------------- looks and axes
@@ -338,7 +379,8 @@ def test_the_papers_curves_lie_behind_ours_and_go_no_further(tmp_path: Path) -> 
     assert len(reinit.get_xydata()) == 3 and reinit.get_linestyle() == "--" and paper.get_linestyle() == "-"
     ours = [container.lines[0] for container in axes.containers if isinstance(container, ErrorbarContainer)]
     assert max(paper.get_zorder(), reinit.get_zorder()) < min(line.get_zorder() for line in ours)
-    assert to_hex(str(paper.get_color())) == to_hex("0.6")
+    assert grey(to_hex(paper.get_color())) > 0.2 + max(grey(to_hex(line.get_color())) for line in ours[:1])
+    assert paper.get_linewidth() > 2 * ours[0].get_linewidth()
     assert "the paper" in texts(plots.figures([run], behind.series)["overview"])
     assert "the paper" not in texts(plots.figures([run])["overview"])
 
@@ -359,7 +401,11 @@ def test_a_collapsed_branch_does_not_press_the_others_together(tmp_path: Path) -
     bottom, top = figure.axes[0].get_ylim()
     assert 0.5 < bottom < 0.85
     assert 1.0 < top < 1.02
-    assert "cut; lowest mean: 0.1" in texts(figure)
+    assert "Triangles: means below the axis, the lowest 10.0%." in " ".join(texts(figure).split())
+    (triangles,) = [
+        line for line in figure.axes[0].lines if line.get_marker() == "v" and line.get_linestyle() == "None"
+    ]
+    assert len(triangles.get_xdata()) == 2 and set(triangles.get_ydata()) == {bottom}
 
 
 def test_no_curve_is_cut_off_whole() -> None:
@@ -405,10 +451,10 @@ def test_the_papers_curve_stands_behind_ours() -> None:
     axes = Figure().subplots()
     x = np.array([100.0, 80.0, 64.0])
     ours = Series("ticket", x, x, x - 1, x + 1, looks.family_look("ticket"))
-    panels.draw_bars(axes, [Series("paper", x, x, x - 2, x + 2, looks.PAPER), ours])
+    panels.draw_bars(axes, [Series("paper", x, x, x - 2, x + 2, looks.paper_look("ticket")), ours])
     paper, ticket = (container.lines[0] for container in axes.containers)
     assert paper.get_zorder() < ticket.get_zorder()
-    assert to_hex(paper.get_color()) == to_hex("0.6")
+    assert grey(to_hex(paper.get_color())) > grey(to_hex(ticket.get_color()))
     assert bars(axes)["paper"][1][0] == pytest.approx([98, 102])
 
 

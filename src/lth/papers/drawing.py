@@ -59,8 +59,8 @@ def _title(figure: PaperFigure) -> str:
 
 
 def _caption(figure: PaperFigure, runs: Runs, note: str, shown: Sequence[Shown]) -> str:
-    lengths = [panel.paper for panel in shown if panel.paper]
-    bars = explain([p.every for p in shown if p.every], [p.lowest for p in shown], max(lengths, key=len, default=""))
+    paper = max((p.paper for p in shown), default="")
+    bars = explain([p.every for p in shown if p.every], [p.lowest for p in shown], paper)
     by_test = "Early stop: the minimum of test loss, as in the paper." if figure.by_test else ""
     bands = "Bands: minimum and maximum." if any(panel.every == 0 for panel in shown) else ""
     runs_ = caption_of(list(runs.values()))
@@ -76,10 +76,10 @@ def draw_panel(axes: Axes, panel: Panel, runs: Runs, styles: Mapping[str, Mappin
         axes.set_title(panel.title)
         axes.text(0.5, 0.5, "nothing stored yet", ha="center", va="center", transform=axes.transAxes, color="0.4")
         return None
-    behind = list(_paper(panel, ours, styles))
+    behind = list(_paper(panel, ours, runs, styles))
     measured = {scaled_column(panel.column, runs[line.setup].experiment) for line in panel.lines}
     quantity = measured.pop() if len(measured) == 1 else panel.column
-    paper = f"the paper's curves{_other_length(panel, runs)}" if behind else ""
+    paper = "the paper's curves" if behind else ""
     if panel.axis == "iteration":
         draw_bands(axes, [*behind, *ours])
         y_axis(axes, quantity)
@@ -191,14 +191,18 @@ def by_test(run: Records) -> Records:
 # -------------------------------------------------------------------------------------------------- the paper's curves
 
 
-def _paper(panel: Panel, ours: Sequence[Series], styles: Mapping[str, Mapping[str, Any]]) -> Iterator[Series]:
-    """The paper's curves within the range of ours, each in the paler look of our line."""
+def _paper(
+    panel: Panel, ours: Sequence[Series], runs: Runs, styles: Mapping[str, Mapping[str, Any]]
+) -> Iterator[Series]:
+    """The paper's curves within the range of ours, each in the paler look of our line; one entry in the legend."""
+    label = f"the paper{_other_length(panel, runs)}"
     low, high = min(s.x.min() for s in ours), max(s.x.max() for s in ours)
     for curve in panel.paper:
         x, mean = np.array(curve.x), np.array(curve.mean)
         shown = (x >= 0.99 * low) & (x <= 1.01 * high)
         if shown.any():
-            yield Series("_", x[shown], mean[shown], mean[shown], mean[shown], looks.pale(styles[curve.series]))
+            yield Series(label, x[shown], mean[shown], mean[shown], mean[shown], looks.pale(styles[curve.series]))
+            label = "_"
 
 
 def _other_length(panel: Panel, runs: Runs) -> str:

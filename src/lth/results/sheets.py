@@ -92,12 +92,21 @@ def finish(figure: Figure, caption: str, width: float | None, title: str = "", l
     figure.set_label(f"{title}. {caption}" if title else caption)
     across = figure.get_figwidth()
     heading = textwrap.fill(title, int(10 * across)) if width is None else ""
+    _wrap_titles(figure)
     _legend(figure, heading or legend_title, 1.2 if heading else 1.0)
     if width is not None:
         return
     lines = [textwrap.fill(line, int(13 * across), break_on_hyphens=False) for line in caption.splitlines()]
     _taller(figure, 0.15 * sum(line.count("\n") + 1 for line in lines))
     figure.supxlabel("\n".join(lines), x=0.01, ha="left", fontsize=8.5, color="0.25")
+
+
+def _wrap_titles(figure: Figure) -> None:
+    """Break the titles of panels that are wider than their panel."""
+    for axes in figure.axes:
+        place = axes.get_subplotspec()
+        inches = place.get_position(figure).width * figure.get_figwidth() if place else PANEL[0]
+        axes.set_title(textwrap.fill(axes.get_title(), int(inches / (0.0075 * mpl.rcParams["font.size"]))))
 
 
 def _legend(figure: Figure, title: str, scale: float) -> None:
@@ -111,13 +120,13 @@ def _legend(figure: Figure, title: str, scale: float) -> None:
     if len(handles) < 2:
         figure.suptitle(title, fontsize=size)
         return
-    letter = 0.0075 * mpl.rcParams["legend.fontsize"]  # inches of a letter, about
+    letter = 0.0068 * mpl.rcParams["font.size"]  # inches of a letter, about
     columns = max(1, min(len(handles), int(figure.get_figwidth() / (0.65 + letter * max(map(len, handles))))))
     rows = -(-len(handles) // columns)
     columns = -(-len(handles) // rows)
     look = {"loc": "outside upper center", "ncols": columns, "frameon": False, "handlelength": 3.0}
     figure.legend(handles.values(), handles.keys(), title=title or None, title_fontsize=size, **look)
-    _taller(figure, 0.02 * mpl.rcParams["legend.fontsize"] * rows + 0.1)
+    _taller(figure, 0.018 * mpl.rcParams["font.size"] * rows + 0.1)
 
 
 def _taller(figure: Figure, inches: float) -> None:
