@@ -30,7 +30,7 @@ class Ticket:
     """A mask, the start weights (with biases and buffers) under it, and where they came from."""
 
     mask: Mask
-    start: dict[str, Tensor]
+    start: Mapping[str, Tensor]
     origin: dict[str, Any] = field(default_factory=dict)
 
     @property
