@@ -17,6 +17,7 @@ from lth.pruning.allocation import Advice, Pools, descend, pools, removals
 from lth.pruning.rules import keep
 from lth.pruning.scores import magnitude
 from lth.results.statistics import winning_index
+from lth.tickets import notebook
 from lth.tickets.hold import hold
 from lth.tickets.levels import Levels, Trained
 from lth.tickets.rates import layer_rates
@@ -32,7 +33,7 @@ Train = Callable[[nn.Module], Any]
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tickets:
     """The tickets of one module by level; level 0 is the unpruned network."""
 
@@ -49,6 +50,12 @@ class Tickets:
 
     def __iter__(self) -> Iterator[Ticket]:
         return iter(self.tickets)
+
+    def __repr__(self) -> str:
+        return notebook.levels_text(self.rows)
+
+    def _repr_html_(self) -> str:
+        return notebook.levels_html(self.rows, self.curve_rows)
 
     @property
     def summary(self) -> pd.DataFrame:

@@ -17,7 +17,7 @@ from lth.pruning.masks import Mask
 from lth.storage import checksums
 from lth.storage.atomic import write_file
 from lth.storage.tensors import load_tensors, pack, read_metadata, save_tensors, unpack
-from lth.tickets import torch_format
+from lth.tickets import notebook, torch_format
 from lth.tickets.hold import clear, find
 
 FORMAT = 2
@@ -25,7 +25,7 @@ FORMATS = (1, FORMAT)  # 1 had no checksum
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ticket:
     """A mask, the start weights (with biases and buffers) under it, and where they came from."""
 
@@ -36,6 +36,12 @@ class Ticket:
     @property
     def density(self) -> float:
         return masks.density(self.mask)
+
+    def __repr__(self) -> str:
+        return notebook.ticket_line(self.mask, self.origin)
+
+    def _repr_html_(self) -> str:
+        return notebook.ticket_html(self.mask, self.origin)
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Give `model` the start weights under the mask. Raises UsageError naming what does not fit."""
