@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import copy
+import gc
+import pickle
+import weakref
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -183,3 +187,200 @@ def test_without_the_libraries_it_is_said_what_to_type(monkeypatch: pytest.Monke
         lth.lightning_callback({})
     with pytest.raises(UsageError, match=r"transformers is not installed: pip install 'lth\[hf\]'"):
         lth.hf_callback({})
+
+
+# ------------------------------------------------------------------------------- averages, checkpoints, interruptions
+
+
+def lightning_model(seed: int) -> Any:
+    import lightning
+
+    class Mine(lightning.LightningModule):
+        def __init__(self) -> None:
+            super().__init__()
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(seed)
+                self.net = nn.Sequential(nn.Linear(6, 20), nn.ReLU(), nn.Linear(20, 3))
+
+        def training_step(self, batch: Any, index: int) -> Tensor:
+            return cross_entropy(self.net(batch[0]), batch[1])
+
+        def validation_step(self, batch: Any, index: int) -> None:
+            if not self.trainer.sanity_checking and self.mask is not None:
+                assert revived(self.net, self.mask) == 0
+
+        def configure_optimizers(self) -> Any:
+            return torch.optim.SGD(self.parameters(), 0.1, momentum=0.9)
+
+    model = Mine()
+    model.mask = None
+    return model
+
+
+def lightning_trainer(folder: Path, epochs: int, callbacks: list[Any]) -> Any:
+    import lightning
+
+    return lightning.Trainer(
+        max_epochs=epochs, accelerator="cpu", devices=1, default_root_dir=folder, callbacks=callbacks, logger=False,
+        enable_progress_bar=False, enable_model_summary=False, num_sanity_val_steps=1,
+    )  # fmt: skip
+
+
+def home_made_average() -> Any:
+    """Averages in a dict, put into the model in place for each validation and at the end."""
+    import lightning
+
+    class Average(lightning.Callback):
+        def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
+            self.average = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
+
+        def on_validation_start(self, trainer: Any, pl_module: Any) -> None:
+            self.kept = {name: p.detach().clone() for name, p in pl_module.named_parameters()}
+            self.put(pl_module, self.average)
+
+        def on_validation_end(self, trainer: Any, pl_module: Any) -> None:
+            self.put(pl_module, self.kept)
+
+        def on_train_end(self, trainer: Any, pl_module: Any) -> None:
+            self.put(pl_module, self.average)
+
+        def put(self, model: nn.Module, values: dict[str, Tensor]) -> None:
+            for name, parameter in model.named_parameters():
+                parameter.data.copy_(values[name])
+
+    return Average()
+
+
+@lacks("lightning")
+@pytest.mark.parametrize("first", ["mask", "average"])
+@pytest.mark.parametrize("kind", ["EMAWeightAveraging", "WeightAveraging", "StochasticWeightAveraging", "home-made"])
+def test_averages_that_lightning_keeps_are_masked_in_any_order_and_after_a_dense_checkpoint(
+    tmp_path: Path, kind: str, first: str
+) -> None:
+    from lightning.pytorch import callbacks
+
+    def average() -> Any:
+        if kind == "home-made":
+            return home_made_average()
+        made = getattr(callbacks, kind, None)
+        if made is None:
+            pytest.skip(f"this version of Lightning has no {kind}")
+        return made(swa_lrs=0.1, swa_epoch_start=1) if kind.startswith("Stochastic") else made()
+
+    loader = lambda: DataLoader(TensorDataset(*examples()), 8)
+    keep = lambda name: callbacks.ModelCheckpoint(tmp_path, filename=name, save_top_k=-1)
+    dense = lightning_model(1)
+    lightning_trainer(tmp_path, 2, [average(), keep("dense")]).fit(dense, loader(), loader())
+    model = lightning_model(2)
+    mask = model.mask = random_mask(model.net)
+    hold, other = lth.lightning_callback(mask, module="net"), average()
+    order = [hold, other] if first == "mask" else [other, hold]
+    trainer = lightning_trainer(tmp_path, 4, [*order, keep("sparse")])
+    trainer.fit(model, loader(), loader(), ckpt_path=tmp_path / "dense.ckpt")
+    assert trainer.global_step == 24 and revived(model.net, mask) == 0
+    saved = torch.load(tmp_path / "sparse.ckpt", weights_only=False)["state_dict"]
+    assert not any(saved[f"net.{name}"][~layer].any() for name, layer in mask.items())
+
+
+class Loss(nn.Module):
+    """A network for Hugging Face's trainer."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.net = nn.Linear(6, 3)
+
+    def forward(self, x: Tensor, labels: Tensor) -> dict[str, Tensor]:
+        outputs = self.net(x)
+        return {"loss": cross_entropy(outputs, labels), "logits": outputs}
+
+
+def hf_trainer(model: nn.Module, folder: Path, *callbacks: Any) -> Any:
+    import transformers
+
+    arguments = transformers.TrainingArguments(
+        output_dir=str(folder), max_steps=4, learning_rate=0.1, use_cpu=True, report_to=[], save_strategy="no",
+        disable_tqdm=True, logging_strategy="no", eval_strategy="epoch",
+    )  # fmt: skip
+    x, y = examples(16)
+    data = [{"x": a, "labels": int(b)} for a, b in zip(x, y, strict=True)]
+    return transformers.Trainer(
+        model=model, args=arguments, train_dataset=data, eval_dataset=data, callbacks=[*callbacks]  # type: ignore[arg-type]
+    )  # fmt: skip
+
+
+@lacks("transformers", "accelerate")
+@pytest.mark.parametrize("error", [KeyboardInterrupt, RuntimeError])
+def test_an_interrupted_hugging_face_training_leaves_nothing_although_trainer_and_traceback_stay(
+    tmp_path: Path, error: type[BaseException]
+) -> None:
+    import transformers
+
+    class Stop(transformers.TrainerCallback):
+        def on_step_end(self, *_: Any, **__: Any) -> None:
+            raise error
+
+    model = Loss()
+    mask = {"net.weight": torch.rand(3, 6) < 0.5}
+    trainer = hf_trainer(model, tmp_path, lth.hf_callback(mask), Stop())
+    with pytest.raises(error) as caught:
+        trainer.train()
+    dense = torch.ones(3, 6)
+    model.load_state_dict({"net.weight": dense, "net.bias": torch.zeros(3)})
+    assert torch.equal(model.net.weight, dense)
+    optimizer = torch.optim.SGD(model.parameters(), 0.1)
+    model(examples()[0], examples()[1])["loss"].backward()
+    assert model.net.weight.grad is not None and model.net.weight.grad.all()
+    optimizer.step()
+    assert model.net.weight.all() and not model.net.weight._backward_hooks
+    assert not model.net._load_state_dict_post_hooks
+    trainer.remove_callback(Stop)
+    trainer.train()  # and it can be held again
+    assert revived(model, mask) == 0 and caught is not None
+
+
+@lacks("transformers", "accelerate")
+@pytest.mark.parametrize("first", ["mask", "average"])
+def test_averages_of_another_callback_of_hugging_face_are_masked_in_any_order(tmp_path: Path, first: str) -> None:
+    import transformers
+
+    class Average(transformers.TrainerCallback):
+        def put(self, *_: Any, model: nn.Module, **__: Any) -> None:
+            model.net.weight.data.fill_(1.0)  # type: ignore[union-attr]
+
+        on_epoch_end = on_step_begin = on_train_end = put
+
+    model = Loss()
+    mask = {"net.weight": torch.rand(3, 6) < 0.5}
+    model.register_forward_hook(lambda *_: alive.append(revived(model, mask)))
+    alive: list[int] = []
+    callbacks = [lth.hf_callback(mask), Average()]
+    hf_trainer(model, tmp_path, *(callbacks if first == "mask" else callbacks[::-1])).train()
+    assert len(alive) > 4 and not any(alive) and revived(model, mask) == 0
+
+
+@lacks("transformers", "accelerate")
+def test_a_callback_serves_a_second_trainer_while_the_first_is_deleted(tmp_path: Path) -> None:
+    import transformers
+
+    trainers: list[Any] = []
+
+    class Delete(transformers.TrainerCallback):
+        def on_step_begin(self, *_: Any, **__: Any) -> None:
+            trainers.clear()
+            gc.collect()
+
+    mask = {"net.weight": torch.rand(3, 6) < 0.5}
+    callback, model = lth.hf_callback(mask), Loss()
+    trainers.append(hf_trainer(Loss(), tmp_path, callback))
+    trainers[0].train()
+    gone = weakref.ref(trainers[0])
+    hf_trainer(model, tmp_path, callback, Delete()).train()
+    assert gone() is None and revived(model, mask) == 0 and model.net.weight.any()
+
+
+@lacks("lightning", "transformers")
+def test_callbacks_are_pickled_and_copied() -> None:
+    mask = {"net.weight": torch.rand(3, 6) < 0.5}
+    for make in (lth.lightning_callback, lth.hf_callback):
+        for made in (pickle.loads(pickle.dumps(make(mask, "net"))), copy.deepcopy(make(mask, "net"))):
+            assert made.held.module == "net" and torch.equal(made.held.mask["net.weight"], mask["net.weight"])

@@ -370,10 +370,107 @@ def test_a_parameter_that_is_replaced_meanwhile_is_not_passed_over() -> None:
             model[4].weight = nn.Parameter(torch.ones(8, 64))
 
 
-def test_an_error_inside_lets_go_and_comes_out() -> None:
+class Interrupting(torch.optim.SGD):
+    """It updates the weights and is interrupted before its step ends."""
+
+    def step(self, closure: Any = None) -> None:  # type: ignore[override]
+        super().step(closure)
+        with torch.no_grad():
+            [parameter.fill_(1.0) for group in self.param_groups for parameter in group["params"]]
+        raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize("error", [ZeroDivisionError, KeyboardInterrupt])
+def test_an_error_inside_lets_go_and_comes_out(error: type[BaseException]) -> None:
     model = network()
     mask = random_mask(model)
-    with pytest.raises(ZeroDivisionError), lth.hold(model, mask):
-        raise ZeroDivisionError
+    with pytest.raises(error), lth.hold(model, mask):
+        if error is KeyboardInterrupt:
+            step(model, Interrupting(model.parameters(), 0.1), 0)
+        raise error
+    assert revived(model, mask) == 0
     step(model, OPTIMIZERS["adam"](list(model.parameters())), 0)
     assert revived(model, mask) > 0
+
+
+def hooks(model: nn.Module) -> list[int]:
+    """How many hooks there are, of the modules, the parameters, and all optimizers."""
+    from torch.optim import optimizer
+
+    kinds = [
+        "_load_state_dict_post_hooks", "_load_state_dict_pre_hooks", "_forward_pre_hooks", "_forward_hooks",
+        "_backward_hooks", "_state_dict_hooks",
+    ]  # fmt: skip
+    of_modules = [len(getattr(module, kind)) for module in model.modules() for kind in kinds]
+    of_parameters = [len(parameter._backward_hooks or ()) for parameter in model.parameters()]
+    return of_modules + of_parameters + [len(optimizer._global_optimizer_post_hooks)]
+
+
+def test_after_the_end_nothing_of_it_is_left() -> None:
+    model = network()
+    mask = random_mask(model)
+    before = hooks(model)
+    with lth.hold(model, mask):
+        assert hooks(model) != before
+    assert hooks(model) == before
+    with pytest.raises(UsageError), lth.hold(model, mask, OPTIMIZERS["adam"](list(network().parameters()))):
+        pass
+    assert hooks(model) == before
+
+
+@pytest.mark.parametrize("wrap", ["plain", "compiled", "part"])
+def test_weights_that_are_loaded_inside_are_zero_at_once(wrap: str) -> None:
+    model, dense = network(), network(1).state_dict()
+    mask = random_mask(model)
+    loaded: Any = torch.compile(model, backend="eager") if wrap == "compiled" else model
+    with lth.hold(loaded, mask):
+        if wrap == "part":
+            model[4].load_state_dict({"weight": dense["4.weight"], "bias": dense["4.bias"]})
+        else:
+            model.load_state_dict(dense)
+        assert revived(model, mask) == 0
+        assert torch.equal(model[4].weight, dense["4.weight"] * mask["4.weight"])
+        twin, file = copy.deepcopy(model), io.BytesIO()
+        torch.save(model, file)
+    file.seek(0)
+    for free in (model, twin, torch.load(file, weights_only=False)):
+        free.load_state_dict(dense)
+        assert all(torch.equal(tensor, dense[name]) for name, tensor in free.state_dict().items())
+
+
+def test_weights_that_replace_the_held_ones_are_refused_as_they_are_loaded() -> None:
+    model = network()
+    mask, same = random_mask(model), list(map(id, model.parameters()))
+    with lth.hold(model, mask):
+        with pytest.raises(UsageError, match=r"'0.weight' was replaced by .*; load without assign=True, or load first"):
+            model.load_state_dict(network(1).state_dict(), assign=True)
+        assert revived(model, mask) == 0 and id(model[0].weight) == same[0]
+        model.load_state_dict(network(1).state_dict())
+        assert revived(model, mask) == 0
+
+
+def test_holds_are_nested_and_entered_again() -> None:
+    model = network()
+    outer, inner = random_mask(model, 0.6), {"4.weight": torch.rand(8, 64) < 0.3}
+    holding, before = lth.hold(model, outer), hooks(model)
+    for _ in range(2):
+        with holding:
+            with lth.hold(model, inner), holding:
+                step(model, OPTIMIZERS["adam"](list(model.parameters())), 0)
+                assert revived(model, outer) == 0 == revived(model, inner)
+            step(model, OPTIMIZERS["adam"](list(model.parameters())), 0)
+            assert revived(model, outer) == 0 < revived(model, inner)
+        step(model, OPTIMIZERS["adam"](list(model.parameters())), 0)
+        assert revived(model, outer) > 0 and hooks(model) == before
+
+
+def test_an_average_of_the_weights_is_held_like_any_module() -> None:
+    model = network()
+    mask = random_mask(model)
+    average = torch.optim.swa_utils.AveragedModel(model, multi_avg_fn=torch.optim.swa_utils.get_ema_multi_avg_fn(0.9))
+    average.update_parameters(model)  # of the dense network
+    with lth.hold(model, mask), lth.hold(average.module, mask):
+        for seed in range(3):
+            step(model, OPTIMIZERS["sgd"](list(model.parameters())), seed)
+            average.update_parameters(model)
+            assert revived(average.module, mask) == 0

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 import torch
 from torch import Tensor
 
-Mask = dict[str, Tensor]
+Mask = Mapping[str, Tensor]
 Weights = Mapping[str, Tensor]
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import logging
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib.util import find_spec
 from pathlib import Path
@@ -68,7 +68,9 @@ def export(
     return to
 
 
-def _content(ticket: Ticket, state: dict[str, Tensor], suffix: str, compact: bool, say: Callable[[str], None]) -> bytes:
+def _content(
+    ticket: Ticket, state: Mapping[str, Tensor], suffix: str, compact: bool, say: Callable[[str], None]
+) -> bytes:
     """The bytes of a .pt or .onnx file."""
     if not compact and suffix == ".pt":
         return to_pt(state)
@@ -95,7 +97,7 @@ def network(ticket: Ticket) -> tuple[nn.Module, Tensor]:
     return build(config, shape, classes).eval(), torch.rand(BATCH, *shape, generator=drawn)
 
 
-def to_pt(state: dict[str, Tensor]) -> bytes:
+def to_pt(state: Mapping[str, Tensor]) -> bytes:
     """A state_dict as torch.save writes it: tensors and nothing else, for torch.load(weights_only=True)."""
     content = io.BytesIO()
     torch.save({name: tensor.detach().clone() for name, tensor in state.items()}, content)

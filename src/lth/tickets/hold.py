@@ -8,9 +8,10 @@ whose updates mix weights revives a pruned one.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import ContextDecorator, ExitStack, nullcontext
+from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
@@ -37,34 +38,103 @@ class Held:
         return self.pruned
 
 
-@contextmanager
-def hold(model: nn.Module, mask: Mapping[str, Tensor], *optimizers: Optimizer) -> Iterator[None]:
-    """Pruned weights of `model` are exactly 0 from here on, and after every step of any optimizer inside.
+@dataclass(eq=False)
+class Hold(ContextDecorator):
+    """A mask held on a model inside `with`. It can be entered again, also inside itself."""
 
-    `mask` is a ticket's: parameter name -> bool tensor of its shape. The optimizers' state is cleaned at once where
-    they are named, else at their first step. The state_dict's keys, copies, torch.compile and DistributedDataParallel
-    are as before. Raises UsageError where the mask does not fit the model, or no optimizer trains any of its
-    parameters.
-    """
-    held = find(model, mask)
-    _check_trained(optimizers, held)
-    with ExitStack() as stack:
-        for one in held:
-            if one.parameter.is_floating_point() or one.parameter.is_complex():
-                stack.callback(_add_hook(one).remove)
-            clear(one.parameter, one)
-            gradient = one.parameter.grad
-            if gradient is not None and gradient.is_sparse:
-                one.parameter.grad = _without(gradient, one)
-            elif gradient is not None:
-                clear(gradient, one)
-        for optimizer in optimizers:
+    model: nn.Module
+    mask: Mapping[str, Tensor]
+    optimizers: tuple[Optimizer, ...] = ()
+    ended: Callable[[], bool] = lambda: False  # for trainers that do not report that they were interrupted
+    entered: list[tuple[list[Held], ExitStack]] = field(default_factory=list)
+
+    def __enter__(self) -> None:
+        held = find(self.model, self.mask)
+        _check_trained(self.optimizers, held)
+        with ExitStack() as stack:  # removes the hooks where one of them cannot be registered
+            for one in held:
+                if one.parameter.is_floating_point() or one.parameter.is_complex():
+                    stack.callback(_add_hook(one, self._gradient).remove)
+                _clear_gradient(one)
+            for module, key, one in _owners(self.model, held):
+                hook = AfterLoad(partial(self._loaded, key=key, one=one))
+                stack.callback(module.register_load_state_dict_post_hook(hook).remove)
+            stack.callback(register_optimizer_step_post_hook(partial(self._stepped, held)).remove)
+            clear_all(held)
+            for optimizer in self.optimizers:
+                clean(optimizer, held)
+            self.entered.append((held, stack.pop_all()))
+
+    def __exit__(self, kind: type[BaseException] | None, *_: Any) -> None:
+        held, stack = self.entered.pop()
+        stack.close()
+        clear_all(held)  # weights that were changed without an optimizer, or by a step that was interrupted
+        if kind is None:
+            _check_not_replaced(self.model, held)
+
+    def clear(self) -> None:
+        """Set the pruned weights to 0 now: after they were changed in place, without an optimizer."""
+        for held, _ in self.entered:
+            clear_all(held)
+
+    def release(self) -> None:
+        """Remove all hooks and leave the weights as they are."""
+        while self.entered:
+            self.entered.pop()[1].close()
+
+    def _gradient(self, gradient: Tensor, one: Held) -> Tensor:
+        if self.ended():
+            self.release()  # here alone: torch forbids it while it runs the other hooks
+            return gradient
+        return _without(gradient, one)
+
+    def _stepped(self, held: list[Held], optimizer: Optimizer, *_: Any) -> None:
+        if not self.ended():
             clean(optimizer, held)
-        stack.callback(register_optimizer_step_post_hook(lambda optimizer, _, __: clean(optimizer, held)).remove)
-        yield
-        for one in held:  # for loops that change weights without an optimizer
-            clear(one.parameter, one)
-        _check_not_replaced(model, held)
+
+    def _loaded(self, module: nn.Module, key: str, one: Held) -> None:
+        if self.ended():
+            return
+        clear(one.parameter, one)
+        if getattr(module, key) is not one.parameter:  # load_state_dict(assign=True)
+            setattr(module, key, one.parameter)
+            raise UsageError(_replaced(one.names[0], "load without assign=True, or load first and hold then"))
+
+
+def hold(model: nn.Module, mask: Mapping[str, Tensor], *optimizers: Optimizer) -> Hold:
+    """Pruned weights of `model` are exactly 0 inside `with hold(...)`, and nothing of it is left afterwards.
+
+    `mask` is a ticket's: parameter name -> bool tensor of its shape. Pruned weights are set to 0 at the beginning,
+    after every step of any optimizer, after every load_state_dict, and at the end, also after an exception. The
+    optimizers' state is cleaned at once where they are named, else at their first step. The state_dict's keys, copies,
+    torch.compile and DistributedDataParallel are as before. It can be nested, and entered again.
+
+    Raises UsageError where the mask does not fit the model, no optimizer trains any of its parameters, or weights are
+    loaded with assign=True; LthError at the end where a parameter was replaced by another.
+    """
+    return Hold(model, mask, optimizers)
+
+
+@dataclass(frozen=True)
+class AfterLoad:
+    """A hook after load_state_dict. A copy of its module gets a function in its place that does nothing."""
+
+    clear: Callable[[nn.Module], None]
+
+    def __call__(self, module: nn.Module, keys: Any) -> None:
+        self.clear(module)
+
+    def __reduce__(self) -> tuple[Any, ...]:  # of the standard library: a saved module is loaded without lth
+        return getattr, (nullcontext(), "__exit__")
+
+
+def _owners(model: nn.Module, held: list[Held]) -> Iterator[tuple[nn.Module, str, Held]]:
+    """The modules that have a held parameter as their own, and its name there; several where it is tied."""
+    by_parameter = {id(one.parameter): one for one in held}
+    for module in model.modules():
+        for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
+            if one := by_parameter.get(id(parameter)):
+                yield module, key, one
 
 
 def find(model: nn.Module, mask: Mapping[str, Tensor]) -> list[Held]:
@@ -124,12 +194,25 @@ def clear(tensor: Tensor, one: Held) -> None:
     tensor.masked_fill_(one.where(tensor), 0)
 
 
-def _add_hook(one: Held) -> Any:
+def clear_all(held: Iterable[Held]) -> None:
+    for one in held:
+        clear(one.parameter, one)
+
+
+def _clear_gradient(one: Held) -> None:
+    gradient = one.parameter.grad
+    if gradient is not None and gradient.is_sparse:
+        one.parameter.grad = _without(gradient, one)
+    elif gradient is not None:
+        clear(gradient, one)
+
+
+def _add_hook(one: Held, hook: Callable[[Tensor, Held], Tensor]) -> Any:
     """A hook that sets gradients of pruned weights to 0, on a frozen parameter too: it may be unfrozen inside."""
     trained = one.parameter.requires_grad
     try:
         return one.parameter.requires_grad_(True).register_hook(
-            unserializable_hook(lambda gradient: _without(gradient, one))
+            unserializable_hook(lambda gradient: hook(gradient, one))
         )
     finally:
         one.parameter.requires_grad_(trained)
@@ -161,7 +244,8 @@ def _check_not_replaced(model: nn.Module, held: list[Held]) -> None:
     named = parameters(model)
     for one in held:
         if gone := [name for name in one.names if named.get(name) is not one.parameter]:
-            raise LthError(
-                f"{shown(gone[0])} was replaced by another parameter while it was held, which the mask did not hold; "
-                "change the module first, then hold it"
-            )
+            raise LthError(_replaced(gone[0], "change the module first, then hold it"))
+
+
+def _replaced(name: str, cure: str) -> str:
+    return f"{shown(name)} was replaced by another parameter while it was held, which the mask did not hold; {cure}"

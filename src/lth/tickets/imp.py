@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from torch import nn
+from torch import Tensor, nn
 
 from lth.config import shown
 from lth.errors import UsageError
@@ -17,7 +17,9 @@ from lth.pruning.allocation import Advice, Pools, descend, pools, removals
 from lth.pruning.rules import keep
 from lth.pruning.scores import magnitude
 from lth.results.statistics import winning_index
+from lth.tickets import notebook
 from lth.tickets.hold import hold
+from lth.tickets.levels import Levels, Trained
 from lth.tickets.rates import layer_rates
 from lth.tickets.reset import EarlierOptimizers, fresh_optimizers, resetter
 from lth.tickets.rows import columns, format_row, origin, row_of
@@ -31,13 +33,14 @@ Train = Callable[[nn.Module], Any]
 Row = Mapping[str, Any]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Tickets:
     """The tickets of one module by level; level 0 is the unpruned network."""
 
     tickets: tuple[Ticket, ...]
     rows: tuple[dict[str, Any], ...]  # the summary of each level's training
     curve_rows: tuple[dict[str, Any], ...] = ()
+    trained_levels: Trained = field(default_factory=Trained)
 
     def __getitem__(self, level: int) -> Ticket:
         return self.tickets[level]
@@ -48,6 +51,12 @@ class Tickets:
     def __iter__(self) -> Iterator[Ticket]:
         return iter(self.tickets)
 
+    def __repr__(self) -> str:
+        return notebook.levels_text(self.rows)
+
+    def _repr_html_(self) -> str:
+        return notebook.levels_html(self.rows, self.curve_rows)
+
     @property
     def summary(self) -> pd.DataFrame:
         """One row per level, with the columns that the training returned."""
@@ -57,6 +66,16 @@ class Tickets:
     def curves(self) -> pd.DataFrame:
         """One row per evaluation; empty where the training returned none."""
         return _table(self.curve_rows)
+
+    def trained(self, level: int) -> dict[str, Tensor]:
+        """The weights at the end of a level's training, with biases and buffers, on the CPU: a state_dict.
+
+        Raises UsageError where there is no such level, and LthError where the file that holds them was deleted.
+        """
+        if not -len(self) <= level < len(self.trained_levels.states):
+            raise UsageError(f"there are no trained weights of level {level}: the levels are 0 to {len(self) - 1}")
+        state = self.trained_levels.read(level % len(self))
+        return {name: state[name] for name in self.tickets[level].start}
 
     @property
     def winning(self) -> Ticket | None:
@@ -125,6 +144,8 @@ def imp(
     layers, competing = _checked(model, rate, levels, rates, scope)
     reset, initial, optimizers = resetter(model), tensors(model), EarlierOptimizers()
     mask = masks.ones(parameters(model), layers)
+    shared, trained_levels = Levels(initial, mask, levels), Trained()
+    removed_at = everywhere(model, shared.removed_at)
     tickets: list[Ticket] = []
     rows: list[dict[str, Any]] = []
     curve: list[dict[str, Any]] = []
@@ -132,15 +153,18 @@ def imp(
         reset()
         with hold(model, mask), fresh_optimizers(model, level, optimizers):
             returned = columns(train(model))
+        trained_levels.add(tensors(model))
         trained = {name: parameters(model)[name].detach().cpu() for name in mask}
         curve += [{"level": level, **row} for row in returned.pop("curve", [])]
         rows.append(row_of(level, mask, trained) | returned)
-        tickets.append(Ticket(mask, masks.apply(everywhere(model, mask), initial), origin(model, level)))
+        start = shared.masked_start(level, removed_at)
+        tickets.append(Ticket(shared.mask(level), start, origin(model, level)))
         say(format_row(rows[-1], levels))
-        if rows[-1]["status"] == "diverged":
+        if rows[-1]["status"] == "diverged" or level == levels:
             break
         mask = keep(magnitude(trained), mask, removals(masks.alive(mask), competing))
-    return Tickets(tuple(tickets), tuple(rows), tuple(curve))
+        shared.remove(mask, level + 1)
+    return Tickets(tuple(tickets), tuple(rows), tuple(curve), trained_levels)
 
 
 def _checked(

@@ -9,15 +9,15 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import prune
 
 from lth.errors import UsageError
-from lth.models import counted, everywhere, load, stored, tensors, unwrapped
+from lth.models import load, stored
 from lth.pruning import masks
 from lth.pruning.masks import Mask
 from lth.storage import checksums
 from lth.storage.atomic import write_file
 from lth.storage.tensors import load_tensors, pack, read_metadata, save_tensors, unpack
+from lth.tickets import notebook, torch_format
 from lth.tickets.hold import clear, find
 
 FORMAT = 2
@@ -25,17 +25,23 @@ FORMATS = (1, FORMAT)  # 1 had no checksum
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Ticket:
     """A mask, the start weights (with biases and buffers) under it, and where they came from."""
 
     mask: Mask
-    start: dict[str, Tensor]
+    start: Mapping[str, Tensor]
     origin: dict[str, Any] = field(default_factory=dict)
 
     @property
     def density(self) -> float:
         return masks.density(self.mask)
+
+    def __repr__(self) -> str:
+        return notebook.ticket_line(self.mask, self.origin)
+
+    def _repr_html_(self) -> str:
+        return notebook.ticket_html(self.mask, self.origin)
 
     def apply(self, model: nn.Module) -> nn.Module:
         """Give `model` the start weights under the mask. Raises UsageError naming what does not fit."""
@@ -51,30 +57,23 @@ class Ticket:
         return model
 
     def to_prune(self, model: nn.Module) -> nn.Module:
-        """`apply`, and the mask as torch.nn.utils.prune stores it: NAME_orig, NAME_mask, NAME computed from them."""
-        self.apply(model)
-        for name, layer in everywhere(model, self.mask).items():
-            module, key = _owner(model, name)
-            prune.custom_from_mask(module, key, layer.to(getattr(module, key).device))
+        """`apply`, and the mask as torch.nn.utils.prune stores it: NAME_orig, NAME_mask, NAME computed from them.
+
+        The module then trains, loads and is copied as any other; its outputs are those of the ticket. Raises UsageError
+        where the ticket does not fit it, and for parameters of torch.nn.utils.weight_norm.
+        """
+        torch_format.check(model, self.mask)
+        torch_format.mask_in_place(self.apply(model), self.mask)
         return model
 
     @staticmethod
     def from_prune(model: nn.Module) -> Ticket:
         """The ticket of a model that torch.nn.utils.prune has pruned, with the present weights as its start.
 
-        Counted weights without a mask are not pruned. Raises UsageError where nothing is pruned by it.
+        The inverse of `to_prune`. Counted weights without a mask are not pruned. Raises UsageError where nothing is
+        pruned by it.
         """
-        state = tensors(model)
-        pruned = [n.removesuffix("_mask") for n in state if n.endswith("_mask") and f"{n[:-5]}_orig" in state]
-        if not pruned:
-            raise UsageError(
-                "the model is not pruned by torch.nn.utils.prune: no parameter NAME_orig has its NAME_mask"
-            )
-        shapes = {name.removesuffix("_orig"): parameter.shape for name, parameter in counted(model).items()}
-        mask = {name: state.get(f"{name}_mask", torch.ones(shape)).bool() for name, shape in shapes.items()}
-        start = {n.removesuffix("_orig"): t for n, t in state.items() if n.removesuffix("_mask") not in pruned}
-        further = {name: state[f"{name}_mask"].bool() for name in pruned if name not in mask}  # tied, or biases
-        return Ticket(mask, masks.apply(mask | further, start), {})
+        return Ticket(*torch_format.mask_and_weights(model))
 
     def save(self, path: str | Path) -> None:
         write_file(Path(path), to_bytes(self))
@@ -178,8 +177,3 @@ def _format_layers(mask: Mask) -> list[str]:
 
 def _format_table(table: Any) -> str:
     return ", ".join(f"{key} {value}" for key, value in table.items() if value) if isinstance(table, Mapping) else ""
-
-
-def _owner(model: nn.Module, name: str) -> tuple[nn.Module, str]:
-    path, _, key = name.rpartition(".")
-    return unwrapped(model).get_submodule(path), key
