@@ -75,7 +75,8 @@ def read_images(root: Path, cache: Path, say: Say, size: Size = (), order: Order
         say(f"{root}: decoding {sum(len(files) for files in listing.files.values()):,} images, once")
         arrays = _decode_all(root, listing, size, say)
         _keep(kept, arrays, say)
-    return from_arrays(root.resolve().name, *(arrays[key] for key in NPZ_KEYS), listing.names)
+    x_train, y_train, x_test, y_test = (arrays[key] for key in NPZ_KEYS)
+    return from_arrays(root.resolve().name, x_train, y_train, x_test, y_test, listing.names)
 
 
 def _listing(root: Path, order: Order) -> _Listing:
@@ -220,7 +221,7 @@ def _refuse_bombs(pixels: int, stored: int, root: Path) -> None:
 
 def _head(path: Path) -> _Head:
     """What an image declares, read without decoding it."""
-    head = _open(path, lambda image: _Head(*image.size, image.mode, _is_deep(image)))
+    head = _open(path, lambda image: _Head(image.width, image.height, image.mode, _is_deep(image)))
     if head.width * head.height > MOST_PIXELS:
         raise UsageError(
             f"{path} declares {_by(head[:2])} pixels, at most {MOST_PIXELS:,} are decoded; make it smaller"

@@ -86,4 +86,5 @@ def _from_npz(path: Path, order: Order) -> Data:
     if path.suffix.lower() != ".npz":
         raise UsageError(f"{path} is no dataset: expected an .npz file, a folder of images or a dataset's name")
     arrays = read_npz(path, str(path))
-    return from_arrays(path.stem, *(arrays[key] for key in NPZ_KEYS), order=order)
+    x_train, y_train, x_test, y_test = (arrays[key] for key in NPZ_KEYS)
+    return from_arrays(path.stem, x_train, y_train, x_test, y_test, order=order)

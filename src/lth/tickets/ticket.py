@@ -135,8 +135,9 @@ def _check_start(start: Mapping[str, Tensor], mask: Mask) -> None:
 def class_names(ticket: Ticket) -> tuple[str, ...]:
     """The names of the classes, in the order of the network's outputs; none where they are numbers alone."""
     names = _data_settings(ticket).get("classes")
-    whole = isinstance(names, list | tuple) and all(isinstance(name, str) for name in names)
-    return tuple(names) if whole else ()
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return ()
+    return tuple(names)
 
 
 def data_name(ticket: Ticket) -> str:
