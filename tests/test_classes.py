@@ -26,7 +26,7 @@ NAMES = ("20", "3", "100", "ab")  # of the classes 0 to 3 of `tiny_arrays`
 def with_names(path: Path, names: tuple[str, ...] = NAMES) -> Path:
     arrays = tiny_arrays()
     labels = {key: np.array(names)[arrays[key]] for key in ("y_train", "y_test")}
-    np.savez(path, **arrays | labels)
+    np.savez(path, **arrays | labels)  # type: ignore[arg-type]
     return path
 
 

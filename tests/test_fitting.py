@@ -136,9 +136,8 @@ def test_numbers_of_numpy_are_numbers() -> None:
     recipe = {"optimizer": "adam", "lr": np.float32(0.02)} | {
         key: np.int64(value) for key, value in RECIPE.items() if isinstance(value, int)
     }
-    given = lth.find_tickets(
-        network(), (X, Y), recipe, rate=np.float32(0.5), levels=np.int64(1), validation=np.int32(30), seed=np.int64(3)
-    )  # type: ignore[arg-type]
+    options: dict[str, Any] = {"rate": np.float32(0.5), "levels": np.int64(1), "validation": np.int32(30)}
+    given = lth.find_tickets(network(), (X, Y), recipe, **options, seed=np.int64(3))  # type: ignore[arg-type]
     assert [ticket.density for ticket in given] == [ticket.density for ticket in right]
     assert list(given.curves["iteration"]) == list(right.curves["iteration"])
 

@@ -18,7 +18,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import BinaryIO
 
-from lth.config.files import is_special, read_file
+from lth.config.files import is_special, kind_of, read_file
 from lth.data.registry import IMAGE_BYTES, DatasetInfo, RawFile
 from lth.errors import LthError, UsageError
 
@@ -107,7 +107,9 @@ def writing_whole(path: Path) -> Iterator[BinaryIO]:
 
 def _find(folder: Path, file: RawFile) -> Path:
     for path in (folder / file.name, folder / f"{file.name}.gz"):
-        if path.is_file() or is_special(path):  # which reading refuses: it was put there to be read
+        if is_special(path):
+            raise Damaged(f"{path} is {kind_of(path)}, expected a file")
+        if path.is_file():
             return path
     raise Absent(f"no {file.name} (nor .gz) in {folder}")
 
