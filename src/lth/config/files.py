@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import os
 import stat
 from pathlib import Path
 from typing import BinaryIO
@@ -43,7 +42,3 @@ def is_special(path: Path) -> bool:
 
 def _kind(mode: int) -> str | None:
     return KINDS.get(stat.S_IFMT(mode))
-
-
-def _no_file(path: Path, kind: str) -> OSError:
-    return OSError(errno.EINVAL, f"it is {kind}, expected a file", str(path))
