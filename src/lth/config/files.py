@@ -12,13 +12,9 @@ KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a dev
 
 def open_file(path: Path) -> BinaryIO:
     """Open a file, or a link to one, for reading. Raises OSError for a pipe, a device, a socket or a folder."""
-    if kind := kind_of(path):  # opening a device can do something: a tape is rewound
-        raise _no_file(path, kind)
-    handle = open(path, "rb", opener=lambda name, flags: os.open(name, flags | os.O_NONBLOCK))  # noqa: SIM115
-    if kind := _kind(os.fstat(handle.fileno()).st_mode):  # put in its place since
-        handle.close()
-        raise _no_file(path, kind)
-    return handle
+    if kind := kind_of(path):  # before it is opened: that alone waits for a pipe, and rewinds a tape
+        raise OSError(errno.EINVAL, f"it is {kind}, expected a file", str(path))
+    return path.open("rb")
 
 
 def read_file(path: Path, most: int = -1) -> bytes:
