@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from lth.data import folders
+from lth.data.classes import by_number, by_text, recorded
 from lth.data.folders import read_images
 from lth.errors import UsageError
 
@@ -177,27 +178,149 @@ def test_other_format_under_the_name_of_png(root, cache):
     assert "is no whole PNG or JPEG image" in refused(root, cache)
 
 
-def test_sixteen_bits_are_refused(root, cache):
-    Image.fromarray(np.zeros((5, 6), np.uint16)).save(root / "test/cat/1.png")
-    assert "has pixels of mode I;16, expected 8 bits a channel" in refused(root, cache)
+def deep_png(path: Path, values: np.ndarray) -> None:
+    """A PNG of 16 bits a channel: grey [h, w], or colours [h, w, 3]."""
+    height, width = values.shape[:2]
+    rows = b"".join(b"\0" + row.astype(">u2").tobytes() for row in values)
+    path.write_bytes(png_of(width, height, rows, depth=16, kind=0 if values.ndim == 2 else 2))
 
 
-def png_of(width: int, height: int) -> bytes:
+def test_sixteen_bits_keep_their_upper_byte_in_grey_and_in_colour(root, cache):
+    values = np.random.default_rng(0).integers(0, 2**16, (5, 6, 3))
+    deep_png(root / "test/cat/0.png", values[..., 0])
+    grey, said = read(root, cache)
+    np.testing.assert_array_equal(grey.test_x[2, 0], values[..., 0] >> 8)
+    assert said[1] == f"{root}: 1 images have 16 bits a channel: the upper 8 are kept, and 0 to 255 of them become 0"
+    deep_png(root / "test/cat/1.png", values)
+    colour, said = read(root, cache)
+    np.testing.assert_array_equal(colour.test_x[3], (values >> 8).transpose(2, 0, 1))
+    np.testing.assert_array_equal(colour.test_x[2], np.repeat(values[None, ..., 0] >> 8, 3, axis=0))
+    assert said[1].startswith(f"{root}: 2 images have 16 bits")
+
+
+def test_twelve_bits_in_files_of_sixteen_are_refused(root, cache):
+    for path in root.rglob("*.png"):
+        deep_png(path, np.arange(30).reshape(5, 6) * 100)
+    assert "use the lower 12 alone, of which 16 levels would remain; save their values as float32" in refused(
+        root, cache
+    )
+
+
+# Photographs
+
+
+def photograph(path: Path, size: tuple[int, int], **options) -> None:
+    """Its upper half is black, its lower half white."""
+    pixels = np.zeros((size[1], size[0], 3), np.uint8)
+    pixels[size[1] // 2 :] = 255
+    Image.fromarray(pixels).save(path, **options)
+
+
+def test_photographs_of_different_sizes_are_scaled_and_cropped(root, cache):
+    for number, path in enumerate(sorted(root.rglob("*.png"))):
+        photograph(path, (40 + 7 * number, 64 - 3 * number))
+    said: list[str] = []
+    data = read_images(root, cache, said.append, size=(8, 12))
+    assert data.train_x.shape == (6, 3, 8, 12) and data.train_x.dtype == np.uint8
+    assert (data.train_x[:, :, :3] < 30).all() and (data.train_x[:, :, 5:] > 225).all()
+    other = read_images(root, cache, said.append, size=(12, 8))
+    assert other.train_x.shape == (6, 3, 12, 8) and len(said) == 2  # another size is another entry of the cache
+    assert "or data.size=64 to scale and crop" in refused_without_cache(root, cache)
+
+
+def refused_without_cache(root: Path, cache: Path) -> str:
+    with pytest.raises(UsageError) as caught:
+        read(root, cache)
+    return str(caught.value)
+
+
+def test_a_photograph_is_turned_as_its_camera_was_held(root, cache):
+    exif = Image.Exif()
+    exif[0x0112] = 3  # upside down
+    photograph(root / "train/ant/0.jpg", (64, 64), exif=exif)
+    photograph(root / "train/ant/1.jpg", (64, 64))
+    data = read_images(root, cache, lambda line: None, size=(8, 8))
+    assert data.train_x[0, :, 0].min() > 225 and data.train_x[0, :, -1].max() < 30
+    assert data.train_x[2, :, 0].max() < 30 and data.train_x[2, :, -1].min() > 225
+
+
+# The order of classes
+
+
+def test_classes_that_are_numbers_come_in_numeric_order(root, cache):
+    for part in ("train", "test"):
+        (root / part / "ant").rename(root / part / "10")
+        (root / part / "cat").rename(root / part / "9")
+    data, _ = read(root, cache)
+    assert data.class_names == ("9", "10") and data.train_y.tolist() == [0, 0, 0, 1, 1, 1]
+    before = read_images(root, cache, lambda line: None, order=by_text)
+    assert before.class_names == ("10", "9")
+    np.testing.assert_array_equal(before.train_x[:3], data.train_x[3:])
+    given = read_images(root, cache, lambda line: None, order=recorded(["10", "9"]))
+    np.testing.assert_array_equal(given.train_x, before.train_x)
+
+
+@pytest.mark.parametrize(
+    ("names", "expected"),
+    [
+        (["10", "9", "-1", "2.5"], ("-1", "2.5", "9", "10")),
+        (["1", "01", "2"], ("01", "1", "2")),
+        (["b", "10", "9"], ("10", "9", "b")),
+        (["1e3", "5"], ("1e3", "5")),
+        (["\u0663", "1"], ("1", "\u0663")),
+    ],
+)
+def test_order_by_number(names, expected):
+    assert by_number(names) == expected
+
+
+def test_a_record_of_other_classes_is_refused(root):
+    for record, said in (
+        (["ant", "dog"], "names 'dog', and no class is called so"),
+        (["cat"], "lacks ant: name every"),
+    ):
+        with pytest.raises(UsageError, match=said):
+            recorded(record)(["ant", "cat"])
+
+
+def test_names_that_are_no_text_are_written_out(root, cache):
+    for part in ("train", "test"):
+        (root / part / "cat").rename(root / part / os.fsdecode(b"\xffcat"))
+    assert read(root, cache)[0].class_names == ("\\xffcat", "ant")
+
+
+# Bombs
+
+
+def png_of(width: int, height: int, rows: bytes = b"", depth: int = 8, kind: int = 0) -> bytes:
     """A small PNG that declares any size."""
 
     def chunk(kind: bytes, content: bytes) -> bytes:
         return struct.pack(">I", len(content)) + kind + content + struct.pack(">I", zlib.crc32(kind + content))
 
-    header = struct.pack(">IIBBBBB", width, height, 8, 0, 0, 0, 0)
-    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(b"")) + chunk(b"IEND", b"")
+    header = struct.pack(">IIBBBBB", width, height, depth, kind, 0, 0, 0)
+    return b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
 @pytest.mark.parametrize("side", [9_000, 12_000, 40_000])
 def test_decompression_bombs(root, cache, side):
     (root / "train/ant/0.png").write_bytes(png_of(side, side))
-    assert f"at most {folders._MOST_PIXELS:,} are decoded" in refused(root, cache).replace(
-        f"more than the {folders._MOST_PIXELS:,} pixels that", f"at most {folders._MOST_PIXELS:,}"
+    assert f"at most {folders.MOST_PIXELS:,} are decoded" in refused(root, cache).replace(
+        f"more than the {folders.MOST_PIXELS:,} pixels that", f"at most {folders.MOST_PIXELS:,}"
     )
+
+
+@pytest.mark.parametrize("size", [(), (8, 8)])
+def test_small_files_of_large_images_are_refused_before_one_is_decoded(root, cache, size, monkeypatch):
+    monkeypatch.setattr(folders, "_decode", lambda *_: pytest.fail("decoded"))
+    for path in root.rglob("*.png"):
+        Image.new("1", (8000, 8000)).save(path)
+    stored = sum(path.stat().st_size for path in root.rglob("*.png"))
+    with pytest.raises(UsageError) as caught:
+        read_images(root, cache, lambda line: None, size)
+    most = 64 * 2**20 + 200 * stored
+    assert f"{stored:,} bytes and decode to 640,000,000, more than the {most:,} that are decoded" in str(caught.value)
+    assert len(str(caught.value)) < 400 + len(str(root))
 
 
 def test_more_images_than_memory_is_meant_for(root, cache, monkeypatch):

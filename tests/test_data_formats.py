@@ -145,6 +145,10 @@ def with_x_train(content: bytes) -> io.BytesIO:
         (lambda: with_x_train(npy(header("|u1", "(3,)"), b"xx")), "3 bytes, 2 follow"),
         (lambda: with_x_train(npy(header("|u1", "(1,)"), b"xx")), "1 bytes, 2 follow"),
         (lambda: with_x_train(npy(header("|u1", "(-1,)"), b"x")), "the shape (-1,)"),
+        (lambda: with_x_train(npy(header("|u1", "(True, 3600)"), b"x" * 3600)), "the shape (True, 3600)"),
+        (lambda: with_x_train(npy(header("|u1", "(-1, -3600)"), b"x" * 3600)), "the shape (-1, -3600)"),
+        (lambda: with_x_train(npy(header("|u1", f"(0, {10**21})"))), f"the shape (0, {10**21})"),
+        (lambda: with_x_train(npy(header("|u1", "(1.0, 1)"), b"x")), "shape is not valid: (1.0, 1)"),
         (lambda: with_x_train(npy(header("<f8", "(10000000000000,)"), b"x")), "80,000,000,000,000 bytes, 1 follow"),
         (
             lambda: archive({f"{key}.npy": b"x" for key in NPZ_KEYS}, zipfile.ZIP_LZMA),

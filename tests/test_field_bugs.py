@@ -298,6 +298,8 @@ ELSEWHERE = {
     "data.name": "another dataset: test_data.py",
     "data.mean": "with data.std: test_engines.py",
     "data.std": "with data.mean: test_engines.py",
+    "data.size": "of folders of images: test_data_folders.py",
+    "data.classes": "a record: test_classes.py",
     "model.name": "another network: test_presets.py",
     "prune.conv_rate": "of networks with convolutions: test_models.py",
     "recipe.momentum": "below, with its optimizer",

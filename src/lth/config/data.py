@@ -5,15 +5,41 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationInfo, field_validator
+from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from lth.config import registry
-from lth.config.fields import Positive, Real, Text, Value
+from lth.config.fields import ADDED, Positive, Real, Text, Value, Whole
+from lth.config.names import shown
+
+MOST_SIDE, MOST_CLASSES = 4096, 100_000
 
 
 def is_path(name: str) -> bool:
     """Whether a dataset's name is meant as a place on disk: it has a slash or ends in .npz."""
     return "/" in name or name.lower().endswith(".npz")
+
+
+def _sides(given: Any) -> Any:
+    """Take 64 for [64, 64]."""
+    return (given, given) if isinstance(given, int) and not isinstance(given, bool) else given
+
+
+def _two(sides: tuple[int, ...]) -> tuple[int, ...]:
+    if len(sides) not in (0, 2):
+        raise ValueError(f"expected a height and a width, such as 64 or [48, 64]; not {shown(list(sides))}")
+    return sides
+
+
+def _once(names: tuple[str, ...]) -> tuple[str, ...]:
+    if twice := next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None:
+        raise ValueError(f"{shown(twice)} stands in it twice: each class has a name of its own")
+    return names
+
+
+Sides = Annotated[
+    tuple[Annotated[Whole, Field(ge=1, le=MOST_SIDE)], ...], BeforeValidator(_sides), AfterValidator(_two)
+]
+Names = Annotated[tuple[Text, ...], Field(max_length=MOST_CLASSES), AfterValidator(_once)]
 
 
 class Data(Value):
@@ -28,6 +54,16 @@ class Data(Value):
     )
     std: tuple[Annotated[Real, Field(ge=1e-6, le=1e6)], ...] = Field(
         default=(), description="one number per channel, by which the pixels are then divided"
+    )
+    size: Sides = Field(
+        default=(),
+        description="height and width to which the images of a folder are scaled and cropped; as they are unless given",
+        json_schema_extra=ADDED,
+    )
+    classes: Names = Field(
+        default=(),
+        description="the classes' names in the order of the network's outputs; a record, where the data name them",
+        json_schema_extra=ADDED,
     )
 
     @field_validator("name", mode="before")

@@ -22,7 +22,7 @@ from lth.config.settings import put
 from lth.config.toml import deep_copy, literal
 
 LADDERS = ("prune.rates", "prune.densities")
-RECORDS = {"model.sha256", "ticket_sha256"}  # which no note has to tell of
+RECORDS = {"model.sha256", "ticket_sha256", "data.classes"}  # which no note has to tell of
 
 
 @dataclass(frozen=True)
@@ -110,6 +110,8 @@ def as_long_as_the_ladder(key: str, value: Any, change: Change) -> Any:
 DEPENDENTS = (
     Dependent("data.mean", ("data.name",), default),
     Dependent("data.std", ("data.name",), default),
+    Dependent("data.size", ("data.name",), default),
+    Dependent("data.classes", ("data.name",), default),
     *(Dependent(f"model.{name}", ("model.name",), default) for name in Model.model_fields if name != "name"),
     Dependent("ticket_sha256", ("ticket",), default),
     Dependent("recipe.momentum", ("recipe.optimizer",), unless_refused),

@@ -144,6 +144,8 @@ class Experiment(Value):
         for ladder in ("rates", "densities"):
             if given := leading.get("prune", {}).pop(ladder, [])[:level]:
                 leading["prune"][ladder] = given
+        if "classes" in leading.get("data", {}) and self.data.classes == tuple(sorted(self.data.classes)):
+            del leading["data"]["classes"]  # the order of version 0.1, which had no record of it
         leading |= {"files": self.leading_files} if self.leading_files else {}
         return hashlib.sha256(json.dumps(leading, sort_keys=True).encode()).hexdigest()
 

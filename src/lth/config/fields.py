@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numbers
 from collections.abc import Callable, Iterable
 from typing import Annotated, Any
 
@@ -17,10 +18,12 @@ MOST_SIGMA = 1000
 
 
 def _number(value: Any) -> Any:
-    """Refuse what pydantic would read as a number, but nobody means as one: true and "0.1"."""
+    """Refuse what pydantic would read as a number, but nobody means as one: true and "0.1"; take NumPy's numbers."""
     if isinstance(value, bool | str | bytes):
         raise ValueError(f"expected a number, not {shown(value)}")
-    return value
+    if isinstance(value, numbers.Integral):
+        return int(value)
+    return float(value) if isinstance(value, numbers.Real) else value
 
 
 def _unicode(text: str) -> str:

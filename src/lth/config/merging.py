@@ -19,7 +19,11 @@ def merge(stored: Experiment, asked: Experiment) -> Experiment:
     """
     paths = {*stored.files} & {*asked.files}  # a branch that is added may bring another file
     old_files, new_files = ({"files": {path: e.files[path] for path in paths}} for e in (stored, asked))
-    differences = [*_differences(identity(stored), identity(asked)), *_differences(old_files, new_files)]
+    old, new = identity(stored), identity(asked)
+    if not (stored.data.classes and asked.data.classes):  # a record: the stored one counts
+        old["data"].pop("classes", None)
+        new["data"].pop("classes", None)
+    differences = [*_differences(old, new), *_differences(old_files, new_files)]
     branches = {b.name: b for b in stored.branch}
     for branch in asked.branch:
         old = branches.get(branch.name, branch)

@@ -12,6 +12,7 @@ from typing import Any
 
 from lth.config.experiment import Experiment
 from lth.config.fields import Value
+from lth.config.files import read_file
 from lth.config.names import nearest, shown
 from lth.errors import UsageError
 
@@ -31,8 +32,7 @@ def read(source: str | Path) -> dict[str, Any]:
     name = str(source)
     if name.endswith(".toml") or isinstance(source, Path):
         try:
-            with Path(source).open("rb") as file:
-                text = file.read(MOST_BYTES + 1).decode("utf-8-sig")
+            text = read_file(Path(source), MOST_BYTES + 1).decode("utf-8-sig")
         except FileNotFoundError:
             raise UsageError(f"there is no file {name}; `lth show lenet > {name}` writes one to begin with") from None
         except (OSError, ValueError) as error:

@@ -19,9 +19,11 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+from lth.config.files import read_file
 from lth.config.names import nearest, shown
 from lth.errors import UsageError
 
+MOST_BYTES = 16 * 2**20  # of a Python file
 _modules: dict[tuple[Path, str], ModuleType] = {}  # by file and checksum
 _beside: dict[str, Path] = {}  # modules imported from the folder of a user's file, and that folder
 
@@ -179,9 +181,12 @@ def _run(path: Path, content: bytes) -> ModuleType:
 
 def _read(key: str, path: Path, name: str) -> bytes:
     try:
-        return path.read_bytes()
+        content = read_file(path, MOST_BYTES + 1)
     except OSError as error:
         raise UsageError(f"{key}: {name} cannot be read: {error.strerror}") from None
+    if len(content) > MOST_BYTES:
+        raise UsageError(f"{key}: {name} has more than the {MOST_BYTES:,} bytes that are read of a Python file")
+    return content
 
 
 def _no_function(key: str, path: Path, wanted: str, names: Iterable[str]) -> UsageError:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
+from lth.config.files import is_special, read_file
 from lth.data.examples import Data
 from lth.data.pickles import read_table
 from lth.data.rawfiles import Absent, Damaged, unpack
@@ -38,13 +39,12 @@ def _images_and_labels(content: bytes, label_bytes: int) -> tuple[np.ndarray, np
 def read_python_folder(folder: Path, info: DatasetInfo, layout: PythonLayout) -> dict[str, bytes]:
     """The content of each of the dataset's files, by name, checked, out of a folder in the Python layout."""
     paths = [folder / name for name in layout.files]
-    if missing := [path.name for path in paths if not path.is_file()]:
+    if missing := [path.name for path in paths if not (path.is_file() or is_special(path))]:
         raise Absent(f"no {missing[0]} in {folder}")
     contents = {}
     for path, file in zip(paths, info.files, strict=True):
         try:
-            with path.open("rb") as opened:
-                contents[file.name] = from_pickle(opened.read(most_pickled(file) + 1), file, layout)
+            contents[file.name] = from_pickle(read_file(path, most_pickled(file) + 1), file, layout)
         except OSError as error:
             raise Damaged(f"{path} cannot be read: {error.strerror}") from None
         except Damaged as damage:

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 
+from lth.data.classes import Order, by_number, numbered
+from lth.data.targets import class_fault, from_zero, range_fault
 from lth.errors import UsageError
 
 _MOST_CHANNELS = 4
@@ -17,7 +20,7 @@ class Data:
     """A dataset, whole.
 
     x: uint8 (pixels of 0..255) or float32, [n, channels, height, width], or [n, features] for plain vectors.
-    y: int64 [n] in 0..classes-1.
+    y: int64 [n] in 0..classes-1. `class_names` are the classes' names in that order; none where they are numbers.
     """
 
     name: str
@@ -26,6 +29,7 @@ class Data:
     test_x: np.ndarray
     test_y: np.ndarray
     classes: int
+    class_names: tuple[str, ...] = ()
 
 
 def digest(data: Data) -> str:
@@ -37,12 +41,21 @@ def digest(data: Data) -> str:
     return found.hexdigest()
 
 
-def from_arrays(name: str, x_train: np.ndarray, y_train: np.ndarray, x_test: np.ndarray, y_test: np.ndarray) -> Data:
+def from_arrays(
+    name: str,
+    x_train: np.ndarray,
+    y_train: np.ndarray,
+    x_test: np.ndarray,
+    y_test: np.ndarray,
+    class_names: Sequence[str] = (),
+    order: Order = by_number,
+) -> Data:
     """A dataset of arrays; `UsageError` names the array that is not as `Data` has it and what was expected.
 
     Taken for x are uint8 and finite floats of shape [n, features], [n, h, w], [n, h, w, c] or [n, c, h, w]: of the last
-    two, the channels are the smaller of axes 1 and 3 (axis 1 where they are equal) and 4 at most. For y: integers [n];
-    the classes are 0 to the largest label, and each has an example in y_train.
+    two, the channels are the smaller of axes 1 and 3 (axis 1 where they are equal) and 4 at most. For y: integers [n],
+    and the classes are 0 to the largest label, or text [n], and the classes are the labels in `order`. Each class has
+    an example in y_train.
     """
     train_x, test_x = _images(x_train, f"{name}: x_train"), _images(x_test, f"{name}: x_test")
     if (train_x.dtype, train_x.shape[1:]) != (test_x.dtype, test_x.shape[1:]):
@@ -50,9 +63,11 @@ def from_arrays(name: str, x_train: np.ndarray, y_train: np.ndarray, x_test: np.
             f"{name}: x_train is {train_x.dtype} of shape {x_train.shape}, x_test {test_x.dtype} of shape "
             f"{x_test.shape}; expected the same type and, but for the number of examples, the same shape"
         )
-    train_y = _labels(y_train, len(train_x), f"{name}: y_train")
-    test_y = _labels(y_test, len(test_x), f"{name}: y_test")
-    return Data(name, train_x, train_y, test_x, test_y, _count_classes(train_y, test_y, name))
+    if y_train.dtype.kind in "US" and y_test.dtype.kind in "US":
+        class_names, y_train, y_test = numbered(y_train, y_test, order, name)
+    train_y = _labels(y_train, len(train_x), name, "y_train")
+    test_y = _labels(y_test, len(test_x), name, "y_test")
+    return Data(name, train_x, train_y, test_x, test_y, _count_classes(train_y, test_y, name), tuple(class_names))
 
 
 def _images(x: np.ndarray, name: str) -> np.ndarray:
@@ -69,9 +84,9 @@ def _numbers(x: np.ndarray, name: str) -> np.ndarray:
     if x.dtype == np.uint8:
         return x.view()
     if x.dtype.kind != "f":
-        raise UsageError(
-            f"{name} is of type {x.dtype}, expected uint8 (pixels of 0..255) or float32: x.astype('uint8')"
-        )
+        pixels = x.dtype.kind in "iu" and 0 <= int(x.min()) <= int(x.max()) <= 255 and int(x.max()) > 1
+        mend = "x.astype('float32')" + (", or x.astype('uint8') for pixels" if pixels else "")
+        raise UsageError(f"{name} is of type {x.dtype}, expected uint8 (pixels of 0..255) or float32: {mend}")
     with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
         numbers = x.astype(np.float32)
     if not np.isfinite(numbers).all():
@@ -94,31 +109,43 @@ def _channels_first(x: np.ndarray, name: str) -> np.ndarray:
     return x if x.shape[1] <= x.shape[3] else np.ascontiguousarray(x.transpose(0, 3, 1, 2))
 
 
-def _labels(y: np.ndarray, examples: int, name: str) -> np.ndarray:
-    if y.dtype.kind not in "iu":
-        raise UsageError(f"{name} is of type {y.dtype}, expected integers: y.astype('int64')")
-    if y.shape != (examples,):
-        raise UsageError(f"{name} has shape {y.shape}, expected ({examples},): one label for each example of x")
-    if int(y.min()) < 0 or int(y.max()) > np.iinfo(np.int64).max:
-        raise UsageError(f"{name} holds the label {int(y.min() if y.min() < 0 else y.max())}, expected 0 and up")
+def _labels(y: np.ndarray, examples: int, name: str, key: str) -> np.ndarray:
+    if fault := class_fault(y, (examples,), key):
+        raise UsageError(f"{name}: {key} {fault}")
+    if int(y.max()) > np.iinfo(np.int64).max:
+        raise UsageError(f"{name}: {key} holds the label {int(y.max())}, expected 0 and up")
     labels = y.astype(np.int64)
     labels.setflags(write=False)
     return labels
 
 
 def _count_classes(train_y: np.ndarray, test_y: np.ndarray, name: str) -> int:
+    """The number of classes. Raises UsageError where they are not numbered from 0 without gaps."""
     present = np.unique(train_y)
     if len(present) < 2:
         raise UsageError(f"{name}: y_train holds one class only ({present[0]}), expected two or more")
-    if int(present[-1]) != len(present) - 1:
-        missing = int(np.flatnonzero(present != np.arange(len(present)))[0])
+    low, high = int(present[0]), int(present[-1])
+    if (low, high) != (0, len(present) - 1):
+        raise UsageError(f"{name}: {_gap(present)}; {_renumbered(low, high, len(present))}")
+    if range_fault(int(test_y.min()), int(test_y.max()), len(present)):
+        worst = int(test_y.min()) if test_y.min() < 0 else int(test_y.max())
         raise UsageError(
-            f"{name}: y_train has labels up to {present[-1]} but no example of class {missing}; "
-            "expected classes numbered from 0 without gaps"
-        )
-    if int(test_y.max()) >= len(present):
-        raise UsageError(
-            f"{name}: y_test holds the label {test_y.max()}, of which y_train has no example; "
-            f"expected labels 0 to {len(present) - 1}"
+            f"{name}: y_test holds the label {worst}, of which y_train has no example; expected labels 0 to {high}"
         )
     return len(present)
+
+
+def _gap(present: np.ndarray) -> str:
+    if present[0] < 0:
+        return f"y_train holds the label {present[0]}, expected 0 and up, without gaps"
+    missing = int(np.flatnonzero(present != np.arange(len(present)))[0])
+    return (
+        f"y_train has labels up to {present[-1]} but no example of class {missing}; "
+        "expected classes numbered from 0 without gaps"
+    )
+
+
+def _renumbered(low: int, high: int, count: int) -> str:
+    if from_zero(low, high, count):
+        return f"save y_train = {from_zero(low, high, count, 'y_train')} and y_test likewise"
+    return "save y_train.astype('U') and y_test.astype('U'): classes that are text may have any names"

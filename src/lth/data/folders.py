@@ -7,76 +7,97 @@ import os
 import struct
 import warnings
 import zlib
-from collections.abc import Callable
-from io import BytesIO
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import numpy as np
 
+from lth.config.files import open_file
+from lth.data.classes import Order, by_number, of_folder
 from lth.data.examples import Data, from_arrays
 from lth.data.formats import NPZ_KEYS, most_bytes, read_npz
-from lth.data.rawfiles import write_whole
+from lth.data.rawfiles import writing_whole
 from lth.errors import UsageError
 
+T = TypeVar("T")
 PARTS = ("train", "test")
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_GREY = ("1", "L", "LA")
+_DEEP = ("I;16", "I;16B", "I")  # 16 bits of grey; Pillow itself makes 8 of 16 bits of colour, and keeps the upper byte
+_GREY = ("1", "L", "LA", *_DEEP)
 _COLOUR = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
-_MOST_PIXELS = 64 * 2**20  # of one image
+MOST_PIXELS = 64 * 2**20  # of one image
+# Photographs shrink a few times over. Images that decode to far more than this were made to fill the memory.
+MOST_RATIO, ALWAYS_FINE = 200, 64 * 2**20
 _DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, MemoryError, zlib.error,
     struct.error,
 )  # fmt: skip
+_FEWEST_LEVELS = 16  # of grey that 16 bits must leave in 8
 _FORMAT = "1"  # of the cache: raised whenever decoding changes
 Say = Callable[[str], None]
+Size = tuple[int, ...]  # height and width to which images are scaled; empty for images as they are
 
 
 class _Listing(NamedTuple):
-    """What is in the folder: each part's images in order, with the number of their class."""
+    """What is in the folder: each part's images in order, with the number of their class; the names of the classes."""
 
     files: dict[str, list[tuple[Path, int]]]
+    names: tuple[str, ...]
     passed_over: int
 
 
-def read_images(root: Path, cache: Path, say: Say) -> Data:
+class _Head(NamedTuple):
+    """What an image declares."""
+
+    width: int
+    height: int
+    mode: str
+    deep: bool  # 16 bits a channel
+
+
+def read_images(root: Path, cache: Path, say: Say, size: Size = (), order: Order = by_number) -> Data:
     """The images below a folder as uint8 [n, 1, h, w] where every one is grey, else [n, 3, h, w], decoded once: the
     arrays are kept in `cache` under a digest of the folder's path and its files' names, sizes and times.
 
-    Classes are the names of train's subfolders, sorted; within a class, files come sorted by name. Transparency is
-    dropped. `UsageError` where the folders' classes differ, a file is no image, sizes differ, or a link leads outside.
+    Classes are the names of train's subfolders, in `order`; within a class, files come sorted by name. Transparency is
+    dropped, and of 16 bits a channel the upper 8 are kept. With `size`, a height and a width, each image is turned as
+    its camera was held, scaled until it covers that size, and cropped to its middle. `UsageError` where the folders'
+    classes differ, a file is no image, sizes differ and `size` is not given, images declare more pixels than
+    `MOST_PIXELS` or, together, more than `MOST_RATIO` times the bytes of their files, or a link leads outside.
     """
-    listing = _listing(root)
+    listing = _listing(root, order)
     if listing.passed_over:
         say(f"{root}: {listing.passed_over:,} entries that are no .png, .jpg or .jpeg file passed over")
-    kept = cache / f"{_digest(os.fsencode(root.resolve()))[:16]}-{_fingerprint(root, listing)[:32]}.npz"
+    kept = cache / f"{_digest(os.fsencode(root.resolve()))[:16]}-{_fingerprint(root, listing, size)[:32]}.npz"
     arrays = _read_kept(kept, say)
     if arrays is None:
         say(f"{root}: decoding {sum(len(files) for files in listing.files.values()):,} images, once")
-        arrays = _decode_all(listing)
+        arrays = _decode_all(root, listing, size, say)
         _keep(kept, arrays, say)
-    return from_arrays(root.resolve().name, *(arrays[key] for key in NPZ_KEYS))
+    x_train, y_train, x_test, y_test = (arrays[key] for key in NPZ_KEYS)
+    return from_arrays(root.resolve().name, x_train, y_train, x_test, y_test, listing.names)
 
 
-def _listing(root: Path) -> _Listing:
+def _listing(root: Path, order: Order) -> _Listing:
     try:
         found = {part: _classes(root, part) for part in PARTS}
-        if list(found["train"]) != list(found["test"]):
-            odd = sorted(set(found["train"]) ^ set(found["test"]))
+        if {*found["train"]} != {*found["test"]}:
+            odd = sorted({*found["train"]} ^ {*found["test"]})
             raise UsageError(
                 f"{root}: the classes in train/ and test/ differ: {', '.join(odd[:5])} in one of them only; "
                 "expected the same subfolders in both"
             )
         files: dict[str, list[tuple[Path, int]]] = {part: [] for part in PARTS}
-        passed_over = 0
+        names, passed_over = order(found["train"]), 0
         for part in PARTS:
-            for number, folder in enumerate(found[part].values()):
-                images, others = _images_in(root, folder)
+            for number, name in enumerate(names):
+                images, others = _images_in(root, found[part][name])
                 files[part] += [(path, number) for path in images]
                 passed_over += others
     except OSError as error:
         raise UsageError(f"{error.filename or root} cannot be read: {error.strerror}") from None
-    return _Listing(files, passed_over)
+    return _Listing(files, names, passed_over)
 
 
 def _classes(root: Path, part: str) -> dict[str, Path]:
@@ -86,7 +107,10 @@ def _classes(root: Path, part: str) -> dict[str, Path]:
     entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".") and entry.is_dir()]
     if len(entries) < 2:
         raise UsageError(f"{folder} has {len(entries)} subfolders, expected two or more: one for each class")
-    return {entry.name: _inside(root, entry) for entry in [_inside(root, folder) / entry.name for entry in entries]}
+    return {
+        of_folder(entry.name): _inside(root, entry)
+        for entry in [_inside(root, folder) / entry.name for entry in entries]
+    }
 
 
 def _images_in(root: Path, folder: Path) -> tuple[list[Path], int]:
@@ -105,8 +129,8 @@ def _inside(root: Path, path: Path) -> Path:
     return path
 
 
-def _fingerprint(root: Path, listing: _Listing) -> str:
-    lines = [_FORMAT]
+def _fingerprint(root: Path, listing: _Listing, size: Size) -> str:
+    lines = [_FORMAT, *([f"size {_by(size)}"] if size else [])]
     for path, number in listing.files["train"] + listing.files["test"]:
         facts = path.stat()
         lines.append(f"{path.relative_to(root)}/{number}/{facts.st_size}/{facts.st_mtime_ns}")
@@ -129,11 +153,10 @@ def _read_kept(kept: Path, say: Say) -> dict[str, np.ndarray] | None:
 
 def _keep(kept: Path, arrays: dict[str, np.ndarray], say: Say) -> None:
     """Write the arrays into the cache and remove what an earlier state of the same folder left there."""
-    packed = BytesIO()
-    np.savez(packed, **arrays)  # type: ignore[arg-type]
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, packed.getbuffer())
+        with writing_whole(kept) as out:  # not by way of memory: the arrays are there already
+            np.savez(out, **arrays)  # type: ignore[arg-type]
         for older in kept.parent.glob(f"{kept.name.split('-')[0]}-*.npz"):
             if older != kept:
                 older.unlink(missing_ok=True)
@@ -142,46 +165,95 @@ def _keep(kept: Path, arrays: dict[str, np.ndarray], say: Say) -> None:
         say(f"the decoded images cannot be kept in {kept.parent} ({error.strerror}): they are decoded anew each time")
 
 
-def _decode_all(listing: _Listing) -> dict[str, np.ndarray]:
+def _decode_all(root: Path, listing: _Listing, size: Size, say: Say) -> dict[str, np.ndarray]:
     paths = [path for part in PARTS for path, _ in listing.files[part]]
     heads = [_head(path) for path in paths]
-    size, grey = heads[0][0], all(mode in _GREY for _, mode in heads)
-    for path, (other, _) in zip(paths, heads, strict=True):
-        if other != size:
-            raise UsageError(f"{path} is {_by(other)} pixels, {paths[0]} {_by(size)}; expected images of one size")
-    _weigh(len(paths) * size[0] * size[1] * (1 if grey else 3), paths[0].parents[2])
+    channels = 1 if all(head.mode in _GREY for head in heads) else 3
+    height, width = size or _one_size(paths, heads)
+    _weigh(len(paths) * height * width * channels, root)
+    _refuse_bombs(sum(h.width * h.height for h in heads) * channels, sum(p.stat().st_size for p in paths), root)
+    if deep := sum(head.deep for head in heads):
+        say(f"{root}: {deep:,} images have 16 bits a channel: the upper 8 are kept, and 0 to 255 of them become 0")
     arrays = {}
     for part in PARTS:
         files = listing.files[part]
-        arrays[f"x_{part}"] = images = np.empty((len(files), 1 if grey else 3, size[1], size[0]), np.uint8)
+        arrays[f"x_{part}"] = images = np.empty((len(files), channels, height, width), np.uint8)
         for image, (path, _) in zip(images, files, strict=True):
-            image[:] = _decode(path, "L" if grey else "RGB")
+            image[:] = _decode(path, "L" if channels == 1 else "RGB", size)
         arrays[f"y_{part}"] = np.array([number for _, number in files], dtype=np.int64)
+    if channels == 1 and deep == len(paths) and arrays["x_train"].max() < _FEWEST_LEVELS:
+        raise UsageError(
+            f"the images in {root} have 16 bits a channel and use the lower 12 alone, of which {_FEWEST_LEVELS} levels "
+            "would remain; save their values as float32 with numpy.savez and give the .npz file"
+        )
     return arrays
+
+
+def _one_size(paths: list[Path], heads: list[_Head]) -> tuple[int, int]:
+    """Height and width of all images. Raises UsageError where they differ."""
+    first = heads[0]
+    for path, head in zip(paths, heads, strict=True):
+        if head[:2] != first[:2]:
+            raise UsageError(
+                f"{path} is {_by(head[:2])} pixels, {paths[0]} {_by(first[:2])}; expected images of one size, or "
+                "data.size=64 to scale and crop all of them to 64 x 64"
+            )
+    return first.height, first.width
 
 
 def _weigh(size: int, root: Path) -> None:
     if size > (most := most_bytes()):
-        raise UsageError(f"the images in {root} decode to {size:,} bytes, at most {most:,} are read here")
+        raise UsageError(
+            f"the images in {root} decode to {size:,} bytes, at most {most:,} are read here; data.size=64 scales "
+            "them to 64 x 64"
+        )
 
 
-def _head(path: Path) -> tuple[tuple[int, int], str]:
-    """An image's size and mode, without decoding it."""
-    size, mode = _open(path, lambda image: (image.size, image.mode))
-    if size[0] * size[1] > _MOST_PIXELS:
-        raise UsageError(f"{path} declares {_by(size)} pixels, at most {_MOST_PIXELS:,} are decoded")
-    if mode not in _GREY + _COLOUR:
-        raise UsageError(f"{path} has pixels of mode {mode}, expected 8 bits a channel, grey or colour")
-    return size, mode
+def _refuse_bombs(pixels: int, stored: int, root: Path) -> None:
+    """Raise UsageError where files of `stored` bytes decode to far more bytes than photographs do."""
+    if pixels > (most := ALWAYS_FINE + MOST_RATIO * stored):
+        raise UsageError(
+            f"the images in {root} have {stored:,} bytes and decode to {pixels:,}, more than the {most:,} that are "
+            f"decoded of so many (64 MiB and {MOST_RATIO} times as many); if they are your data, save their pixels "
+            "with numpy.savez and give the .npz file"
+        )
 
 
-def _decode(path: Path, mode: str) -> np.ndarray:
+def _head(path: Path) -> _Head:
+    """What an image declares, read without decoding it."""
+    head = _open(path, lambda image: _Head(image.width, image.height, image.mode, _is_deep(image)))
+    if head.width * head.height > MOST_PIXELS:
+        raise UsageError(
+            f"{path} declares {_by(head[:2])} pixels, at most {MOST_PIXELS:,} are decoded; make it smaller"
+        )
+    if head.mode not in _GREY + _COLOUR:
+        raise UsageError(f"{path} has pixels of mode {head.mode}, expected 8 or 16 bits a channel, grey or colour")
+    return head
+
+
+def _is_deep(image: Any) -> bool:
+    """Whether the file has 16 bits a channel: Pillow's mode says so of grey alone, its raw mode of colours too."""
+    return image.mode in _DEEP or any("16" in str(tile[3]) for tile in image.tile)
+
+
+def _decode(path: Path, mode: str, size: Size) -> np.ndarray:
     """An image's bytes [channels, h, w]."""
-    pixels = np.asarray(_open(path, lambda image: image.convert(mode)))
+    pixels = np.asarray(_open(path, lambda image: _fitted(image, mode, size)))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
 
-def _open(path: Path, use: Callable):
+def _fitted(image: Any, mode: str, size: Size) -> Any:
+    from PIL import Image, ImageOps
+
+    if image.mode in _DEEP:
+        image = Image.fromarray((np.asarray(image).astype(np.int64) >> 8).astype(np.uint8))
+    if not size:
+        return image.convert(mode)
+    turned = ImageOps.exif_transpose(image).convert(mode)
+    return ImageOps.fit(turned, (size[1], size[0]), Image.Resampling.BICUBIC)
+
+
+def _open(path: Path, use: Callable[[Any], T]) -> T:
     try:
         from PIL import Image
     except ImportError:
@@ -190,13 +262,13 @@ def _open(path: Path, use: Callable):
         # Pillow warns of large images and of oddities in metadata: size has a bound here, and metadata is not used.
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            with Image.open(path, formats=("PNG", "JPEG")) as image:
+            with open_file(path) as file, Image.open(file, formats=("PNG", "JPEG")) as image:
                 return use(image)
     except _DECODING_ERRORS as error:
         raise UsageError(f"{path} is no whole PNG or JPEG image: {error}") from None
     except Image.DecompressionBombError:
-        raise UsageError(f"{path} declares more than the {_MOST_PIXELS:,} pixels that are decoded") from None
+        raise UsageError(f"{path} declares more than the {MOST_PIXELS:,} pixels that are decoded") from None
 
 
-def _by(size: tuple[int, int]) -> str:
+def _by(size: Sequence[int]) -> str:
     return f"{size[0]} x {size[1]}"

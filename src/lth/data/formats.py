@@ -12,11 +12,13 @@ import tokenize
 import warnings
 import zipfile
 import zlib
+from contextlib import nullcontext
 from pathlib import Path
 from typing import IO, BinaryIO
 
 import numpy as np
 
+from lth.config.files import open_file
 from lth.data.memory import total_and_free
 from lth.errors import LthError, UsageError
 
@@ -27,7 +29,7 @@ _RATIO = 200
 _ALWAYS_FINE = 64 * 2**20
 # What reading a file may take: this much, and so much for each of its bytes. Arrays are copied on their way.
 MEMORY_BASE, MEMORY_RATIO = 4 * _ALWAYS_FINE, 4 * _RATIO
-_MAX_AXES = 8
+_MAX_AXES, _MAX_AXIS = 8, 2**48
 _UNSIGNED_BYTE = 0x08
 _HEADER_ERRORS = (
     ValueError, TypeError, KeyError, IndexError, AttributeError, SyntaxError, OverflowError, RecursionError,
@@ -77,12 +79,17 @@ def idx_bytes(array: np.ndarray) -> bytes:
 def read_npz(file: Path | BinaryIO, name: str) -> dict[str, np.ndarray]:
     """The four arrays x_train, y_train, x_test, y_test of an .npz file, read-only; other arrays in it are not read.
 
+    x holds numbers, y numbers or text.
+
     Every header is read and weighed before any content: arrays of Python objects are refused, and so is a file whose
     arrays declare more than 16 GiB together, more than 200 times their compressed size (beyond the first 64 MiB), or
     anything but what is there.
     """
     try:
-        with zipfile.ZipFile(file) as archive:
+        with (
+            open_file(file) if isinstance(file, Path) else nullcontext(file) as opened,
+            zipfile.ZipFile(opened) as archive,
+        ):
             members = [_member(archive, key, name) for key in NPZ_KEYS]
             _weigh(members, name)
             return {key: _array(archive, member, name) for key, member in zip(NPZ_KEYS, members, strict=True)}
@@ -120,7 +127,7 @@ def _weigh(members: list[zipfile.ZipInfo], name: str) -> None:
 def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.ndarray:
     key = member.filename.removesuffix(".npy")
     with archive.open(member) as stream:
-        shape, fortran, dtype = _header(stream, f"{name}: {key}")
+        shape, fortran, dtype = _header(stream, f"{name}: {key}", "buifUS" if key.startswith("y_") else "buif")
         size = math.prod(shape) * dtype.itemsize
         if stream.tell() + size != member.file_size:
             raise UsageError(
@@ -133,7 +140,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.n
     return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
 
-def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dtype]:
+def _header(stream: IO[bytes], name: str, kinds: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
         # NumPy warns of headers that it can only just make out; here they count as what they are.
@@ -145,11 +152,12 @@ def _header(stream: IO[bytes], name: str) -> tuple[tuple[int, ...], bool, np.dty
     if dtype.hasobject:
         raise UsageError(
             f"{name} holds Python objects, which could run code when read; expected numbers: "
-            "images of one size, saved as uint8 or float32, and integer labels"
+            "images of one size, saved as uint8 or float32, and labels that are integers or text: y.astype('int64') or "
+            "y.astype('U')"
         )
-    if dtype.kind not in "uif" or dtype.itemsize == 0:
-        raise UsageError(f"{name} is of type {dtype}, expected uint8 or float for x, integers for y")
-    if not all(isinstance(axis, int) and axis >= 0 for axis in shape) or len(shape) > _MAX_AXES:
+    if dtype.kind not in kinds or dtype.itemsize == 0:
+        raise UsageError(f"{name} is of type {dtype}, expected uint8 or float for x, integers or text for y")
+    if not all(type(axis) is int and 0 <= axis < _MAX_AXIS for axis in shape) or len(shape) > _MAX_AXES:
         raise UsageError(f"{name} declares the shape {_first_line(shape)}")
     return shape, fortran, dtype
 

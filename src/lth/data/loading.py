@@ -8,23 +8,33 @@ from pathlib import Path
 
 import numpy as np
 
+from lth.config.files import kind_of
 from lth.data.cifar import read_records
+from lth.data.classes import Order, by_number
 from lth.data.examples import Data, from_arrays
-from lth.data.folders import read_images
-from lth.data.formats import read_idx, read_npz
+from lth.data.folders import Size, read_images
+from lth.data.formats import NPZ_KEYS, read_idx, read_npz
 from lth.data.registry import DATASETS, DatasetInfo, unknown
 from lth.data.sources import Say, cache_root, obtain
 from lth.errors import UsageError
 
 
-def load(name: str | Path, data_root: Path | None = None, say: Say = print) -> Data:
+def load(
+    name: str | Path,
+    data_root: Path | None = None,
+    say: Say = print,
+    size: Size = (),
+    order: Order = by_number,
+) -> Data:
     """The dataset of a name, or of the path of a folder of images or an .npz file.
 
     A string is a name first, then a path: ./mnist is the folder. `data_root` is where named datasets are looked for
     first (see `lth.data.sources`); `say` gets one line for each source that lacks them. `UsageError` where there is no
-    such dataset, it is nowhere to be had, or it is damaged.
+    such dataset, it is nowhere to be had, or it is damaged. `size` is the height and width to which the images of a
+    folder are scaled; `order` puts the names of classes in order, where they have names.
     """
     if isinstance(name, str) and name in DATASETS:
+        _refuse_size(size, name)
         info = DATASETS[name]
         _, contents = obtain(info.name, data_root, say)
         return READERS[info.reader](info, contents)
@@ -33,9 +43,10 @@ def load(name: str | Path, data_root: Path | None = None, say: Say = print) -> D
     path = Path(os.path.expanduser(name))  # noqa: PTH111  (this one leaves the ~ of an unknown user alone)
     try:
         if path.is_dir():
-            return read_images(path, cache_root() / "images", say)
-        if path.is_file():
-            return _from_npz(path)
+            return read_images(path, cache_root() / "images", say, size, order)
+        if path.exists():
+            _refuse_size(size, path)
+            return _from_npz(path, order)
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from None
     if path.suffix or os.sep in str(name):
@@ -64,8 +75,16 @@ READERS: dict[str, Callable[[DatasetInfo, dict[str, bytes]], Data]] = {
 }
 
 
-def _from_npz(path: Path) -> Data:
+def _refuse_size(size: Size, name: str | Path) -> None:
+    if size:
+        raise UsageError(f"data.size is for folders of images, and {name} is none: leave data.size out")
+
+
+def _from_npz(path: Path, order: Order) -> Data:
+    if kind := kind_of(path):
+        raise UsageError(f"{path} is {kind}, expected an .npz file, a folder of images or a dataset's name")
     if path.suffix.lower() != ".npz":
         raise UsageError(f"{path} is no dataset: expected an .npz file, a folder of images or a dataset's name")
     arrays = read_npz(path, str(path))
-    return from_arrays(path.stem, arrays["x_train"], arrays["y_train"], arrays["x_test"], arrays["y_test"])
+    x_train, y_train, x_test, y_test = (arrays[key] for key in NPZ_KEYS)
+    return from_arrays(path.stem, x_train, y_train, x_test, y_test, order=order)

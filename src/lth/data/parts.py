@@ -7,18 +7,28 @@ from dataclasses import dataclass
 from numbers import Integral, Real
 from typing import Any, cast
 
-import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, IterableDataset, TensorDataset, default_collate
+from torch.utils.data import (
+    DataLoader,
+    Dataset,
+    IterableDataset,
+    RandomSampler,
+    SequentialSampler,
+    TensorDataset,
+    default_collate,
+)
 
 from lth.config import nearest, shown
+from lth.data.arrays import tensor
+from lth.data.fetching import Collate, fetch
 from lth.data.splits import pixels
 from lth.errors import UsageError
-from lth.randomness import generator
+from lth.randomness import generator, global_draws
 
 PARTS = ("train", "validation", "test")
 PAIR = "a pair (x, y) of arrays or tensors, or a torch Dataset of such pairs"
+SAMPLERS = (SequentialSampler, RandomSampler)  # of a DataLoader: its order is not the training's, whatever it is
 
 
 @dataclass(frozen=True)
@@ -27,14 +37,17 @@ class Part:
 
     size: int
     batch: Callable[[Tensor], tuple[Tensor, Tensor]]
-    of_bytes: bool | None = None  # None: not known before an example is fetched
+    of_bytes: bool
+    y: Tensor | None = None  # all targets; None where they have to be fetched
+    library: str = "torch"  # torch, numpy or pandas: whose the user's targets are
 
 
 def parts(data: Any, validation: float | int | None, seed: int, floats: torch.dtype) -> dict[str, Part]:
     """The train, validation and, where given, test part of `data`; floating-point numbers become `floats`.
 
-    `data` is a pair (x, y), a Dataset, or a mapping of train, validation, test to such. Without a validation part one
-    is split off at random, by `seed` alone: `validation` of the examples, a share or a count (a tenth unless given).
+    `data` is a pair (x, y), a Dataset, a DataLoader, whose dataset is meant, or a mapping of train, validation, test
+    to such. Without a validation part one is split off at random, by `seed` alone: `validation` of the examples, a
+    share or a count (a tenth unless given).
     """
     given = dict(data) if isinstance(data, Mapping) else {"train": data}
     if unknown := [name for name in given if name not in PARTS]:
@@ -44,7 +57,7 @@ def parts(data: Any, validation: float | int | None, seed: int, floats: torch.dt
     if "train" not in given:
         raise UsageError(f"data has no train: expected {PAIR}, or a dict of train, validation, test")
     found = {name: part(given[name], name, floats) for name in PARTS if name in given}
-    of_bytes = {name: one.of_bytes for name, one in found.items() if one.of_bytes is not None}
+    of_bytes = {name: one.of_bytes for name, one in found.items()}
     if len({*of_bytes.values()}) > 1:
         kinds = ", ".join(f"{name} is of {'bytes' if given else 'other numbers'}" for name, given in of_bytes.items())
         raise UsageError(f"{kinds}: bytes are pixels and become [0, 1], so give all parts in one type")
@@ -60,53 +73,71 @@ def parts(data: Any, validation: float | int | None, seed: int, floats: torch.dt
 
 def part(given: Any, name: str, floats: torch.dtype) -> Part:
     """One part from what the user has. Raises UsageError saying what was expected."""
-    if isinstance(given, TensorDataset):
+    collate: Collate = default_collate
+    if isinstance(given, DataLoader):
+        given, collate = _of_loader(given, name)
+    if isinstance(given, TensorDataset) and collate is default_collate:
         given = given.tensors
     if isinstance(given, IterableDataset) or (isinstance(given, Dataset) and not isinstance(given, Sized)):
         raise UsageError(f"{name} is a Dataset without a length: expected one with __len__ and __getitem__")
     if isinstance(given, Dataset):
-        return _of_dataset(given, name, floats)
+        return _of_dataset(given, name, floats, collate)
     if not isinstance(given, tuple | list) or len(given) != 2:
         raise UsageError(f"{name} is {type(given).__name__}: expected {PAIR}")
-    x, y = (_tensor(one, f"{name}'s {axis}", floats) for one, axis in zip(given, "xy", strict=True))
+    x, y = (tensor(one, f"{name}'s {axis}", floats) for one, axis in zip(given, "xy", strict=True))
     if len(x) != len(y) or not len(x):
         raise UsageError(f"{name} has {len(x)} inputs and {len(y)} targets: expected as many, and one at least")
     of_bytes = x.dtype == torch.uint8
-    return Part(len(x), lambda places: (pixels(x[places]).to(floats) if of_bytes else x[places], y[places]), of_bytes)
+    batch = lambda places: (pixels(x[places]).to(floats) if of_bytes else x[places], y[places])
+    return Part(len(x), batch, of_bytes, y, _library(given[1]))
 
 
-def _of_dataset(dataset: Dataset[Any], name: str, floats: torch.dtype) -> Part:
+def _library(values: Any) -> str:
+    if isinstance(values, Tensor):
+        return "torch"
+    return "pandas" if hasattr(values, "iloc") else "numpy"
+
+
+def batch_of(data: Any) -> int | None:
+    """The examples of a batch of the training part, where it is a DataLoader; else None."""
+    train = data.get("train") if isinstance(data, Mapping) else data
+    return train.batch_size if isinstance(train, DataLoader) else None
+
+
+def _of_loader(loader: DataLoader[Any], name: str) -> tuple[Any, Collate]:
+    """The dataset of a DataLoader, and how it makes a batch of examples."""
+    if loader.batch_size is None and not isinstance(loader.dataset, IterableDataset):
+        raise UsageError(f"{name} is a DataLoader with batches of its own making: give its dataset, loader.dataset")
+    if not isinstance(loader.dataset, IterableDataset) and type(loader.sampler) not in SAMPLERS:
+        raise UsageError(
+            f"{name} is a DataLoader with a {type(loader.sampler).__name__}, and every example is drawn once an epoch "
+            "here: give its dataset, loader.dataset, or use lth.imp with a training function of your own"
+        )
+    return loader.dataset, loader.collate_fn
+
+
+def _of_dataset(dataset: Dataset[Any], name: str, floats: torch.dtype, collate: Collate) -> Part:
     """Examples are fetched anew each time: they may be augmented at random."""
     size = len(cast(Sized, dataset))
     if not size:
         raise UsageError(f"{name} is an empty Dataset")
 
+    def fetched(places: list[int]) -> tuple[Tensor, Tensor]:
+        x, y = fetch(dataset, places, name, collate)
+        return tensor(x, f"{name}'s x", floats), tensor(y, f"{name}'s y", floats)
+
     def batch(places: Tensor) -> tuple[Tensor, Tensor]:
-        examples = default_collate([dataset[place] for place in places.tolist()])
-        if not isinstance(examples, tuple | list) or len(examples) != 2:
-            raise UsageError(f"{name}'s examples are no pairs (x, y); use lth.imp with a training function of your own")
-        x, y = (_tensor(one, f"{name}'s {axis}", floats) for one, axis in zip(examples, "xy", strict=True))
+        x, y = fetched(places.tolist())
         return (pixels(x).to(floats) if x.dtype == torch.uint8 else x), y
 
-    return Part(size, batch)
-
-
-def _tensor(values: Any, name: str, floats: torch.dtype) -> Tensor:
-    if isinstance(values, np.ndarray):  # torch takes neither a reversed view nor the other byte order
-        values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
-    try:
-        tensor = torch.as_tensor(values)
-    except (TypeError, ValueError, RuntimeError, KeyError):
-        raise UsageError(f"{name} is {type(values).__name__}: expected an array or a tensor of numbers") from None
-    if not tensor.dim():
-        raise UsageError(f"{name} is a single number: expected one for each example")
-    if tensor.is_floating_point():
-        return tensor.to(floats)
-    return tensor if tensor.dtype in (torch.uint8, torch.bool) and name.endswith("x") else tensor.long()
+    with global_draws(torch.device("cpu")):
+        of_bytes = fetched([0])[0].dtype == torch.uint8
+    return Part(size, batch, of_bytes)
 
 
 def _subset(whole: Part, places: Tensor) -> Part:
-    return Part(len(places), lambda chosen: whole.batch(places[chosen]))
+    targets = None if whole.y is None else whole.y[places]
+    return Part(len(places), lambda chosen: whole.batch(places[chosen]), whole.of_bytes, targets, whole.library)
 
 
 def _count(validation: float | int | None, size: int) -> int:

@@ -12,9 +12,13 @@ import hashlib
 import os
 import tempfile
 import zlib
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import BinaryIO
 
+from lth.config.files import is_special, kind_of, read_file
 from lth.data.registry import IMAGE_BYTES, DatasetInfo, RawFile
 from lth.errors import LthError, UsageError
 
@@ -84,10 +88,17 @@ def store(folder: Path, contents: dict[str, bytes]) -> None:
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
     """Write a file so that it is there whole or not at all."""
+    with writing_whole(path) as out:
+        out.write(content)
+
+
+@contextmanager
+def writing_whole(path: Path) -> Iterator[BinaryIO]:
+    """The same, for content that is written bit by bit."""
     handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as out:
-            out.write(content)
+            yield out
         os.chmod(beside, 0o644)  # noqa: PTH101  (mkstemp makes it private; a cache may be shared)
         os.replace(beside, path)  # noqa: PTH105
     finally:
@@ -96,14 +107,15 @@ def write_whole(path: Path, content: bytes | memoryview) -> None:
 
 def _find(folder: Path, file: RawFile) -> Path:
     for path in (folder / file.name, folder / f"{file.name}.gz"):
+        if is_special(path):
+            raise Damaged(f"{path} is {kind_of(path)}, expected a file")
         if path.is_file():
             return path
     raise Absent(f"no {file.name} (nor .gz) in {folder}")
 
 
 def _read(path: Path, file: RawFile) -> bytes:
-    with path.open("rb") as opened:
-        content = opened.read(most_bytes(file) + 1)
+    content = read_file(path, most_bytes(file) + 1)
     if path.suffix == ".gz" and not content.startswith(_GZIP_MAGIC):
         raise Damaged(f"{path} is no gzip file")
     try:

@@ -23,6 +23,7 @@ from lth.storage.retention import Retention
 
 if TYPE_CHECKING:
     from lth.data import Data
+    from lth.data.classes import Order
     from lth.execution.resources import Resources
     from lth.execution.setup import Levels
 
@@ -86,7 +87,9 @@ def prepare(
     stored = runs.read_environment(folder, whole)
     integrity.refuse(folder, whole, stored)
     refuse_lost_rows(folder, asked)
-    loaded = data.load(asked.data.name, data_root, say)
+    begun = (folder / layout.EXPERIMENT).exists()
+    loaded = data.load(asked.data.name, data_root, say, asked.data.size, order_of(asked, whole, begun))
+    asked, whole = (with_classes(each, loaded, whole, begun) for each in (asked, whole))
     facts = data_facts(loaded)
     check_same_data(facts, stored, asked, folder)
     levels = setup.check(asked, loaded)
@@ -96,6 +99,44 @@ def prepare(
         asked, whole, folder, data_root, stored, loaded, facts, levels, resources, wanted.workers or room,
         (*([reason] if reason else []), *too_late(asked)),
     )  # fmt: skip
+
+
+def order_of(asked: Experiment, whole: Experiment, begun: bool) -> Order:
+    """The order of classes: the recorded one, or that of version 0.1 where a run or a ticket of it has no record."""
+    from lth.data.classes import by_number, by_text, in_ticket, recorded
+
+    if record := whole.data.classes:
+        return recorded(record)
+    if begun:
+        return by_text
+    return in_ticket(*_classes_in(Path(asked.ticket), asked.data.name)) if asked.ticket else by_number
+
+
+def _classes_in(path: Path, name: str) -> tuple[tuple[str, ...], bool]:
+    """The names of classes in a ticket file, and whether it was found on the data of this name."""
+    from lth.tickets.ticket import Ticket, class_names, data_name
+
+    ticket = Ticket.load(path)
+    return class_names(ticket), data_name(ticket) == name
+
+
+def with_classes(experiment: Experiment, data: Data, whole: Experiment, begun: bool) -> Experiment:
+    """The experiment with its classes on record, unless its run was begun without a record.
+
+    Raises UsageError where it names classes that the data or the run have not.
+    """
+    given = experiment.data.classes
+    if given and not data.class_names:
+        raise UsageError(f"data.classes: the classes of {data.name} have no names but their numbers; leave it out")
+    if given and given != data.class_names:
+        raise UsageError(
+            "data.classes: the run was begun with its classes in the order of their names as text; leave it out, or "
+            "give another --out"
+        )
+    if begun and not whole.data.classes:
+        return experiment
+    options = experiment.data.model_copy(update={"classes": data.class_names})
+    return experiment.model_copy(update={"data": options})
 
 
 def refuse_lost_rows(folder: Path, asked: Experiment) -> None:

@@ -6,6 +6,7 @@ import re
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, dataclass
+from numbers import Integral
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -102,7 +103,9 @@ def run(
         return Run(Path())
     settings = overrides if isinstance(overrides, Mapping) else list(overrides)
     size = Size(trials, levels, branches, scale)
-    call = Call(experiment, settings, ticket, size, Wanted(engine, device, threads, workers), executor, out, data_root)
+    whole = lambda number: int(number) if isinstance(number, Integral) else number  # NumPy's, too
+    wanted = Wanted(engine, device, whole(threads), whole(workers))
+    call = Call(experiment, settings, ticket, size, wanted, executor, out, data_root)
     return start(call, Output(dry_run, watch, log, pictures, console or Console(stderr=True)))
 
 

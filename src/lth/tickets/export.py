@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import logging
 import warnings
 from collections.abc import Callable, Iterator, Mapping
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from lth.config import Model, nearest, shown
+from lth.data.classes import format_names
 from lth.errors import UsageError
 from lth.models import build
 from lth.plan import training_id
@@ -22,7 +24,7 @@ from lth.storage import atomic, layout
 from lth.storage.tensors import load_tensors
 from lth.tickets import compact as compacted
 from lth.tickets import speed
-from lth.tickets.ticket import Ticket
+from lth.tickets.ticket import Ticket, class_names
 
 ENDINGS = (".safetensors", ".pt", ".onnx")
 WEIGHTS = ("trained", "start")
@@ -45,7 +47,8 @@ def export(
 
     .safetensors is the ticket: mask and start. .pt is a plain state_dict, and .onnx a network with inputs [batch, ...]
     as the run trained it (pixels in [0, 1], standardised where `data.mean` is set); both hold the `trained` weights, or
-    the `start`. With `compact` they hold the smaller dense module that `lth.compact` makes. Without a level it is the
+    the `start`. Where classes have names, NAME.classes.json beside them lists these in the order of the outputs. With
+    `compact` they hold the smaller dense module that `lth.compact` makes. Without a level it is the
     winning one. Raises UsageError where there is no such training, or the options contradict each other.
     """
     folder, to = Path(run), Path(to)
@@ -63,6 +66,10 @@ def export(
     state = ticket.start if which == "start" else _trained(place / layout.TRAINED)
     content = _content(ticket, state, to.suffix, compact, say)
     atomic.write_file(to, content)
+    if names := class_names(ticket):
+        beside = to.with_name(f"{to.stem}.classes.json")
+        atomic.write_file(beside, (json.dumps(names, ensure_ascii=False) + "\n").encode())
+        say(f"{beside}: the classes in the order of the outputs: {format_names(names)}")
     of = " of the compact network" if compact else ""
     say(f"{to}: the {which} weights{of}, trial {trial}, level {level}, {len(content):,} bytes")
     return to

@@ -12,10 +12,11 @@ import torch
 from torch import Tensor, nn
 
 from lth.config import Recipe, resolve
-from lth.data.parts import Part, parts
+from lth.data.parts import Part, batch_of, parts
 from lth.errors import UsageError
 from lth.models import unwrapped
 from lth.randomness import global_draws
+from lth.tickets.fitting import check_fit
 from lth.tickets.imp import Tickets, imp
 from lth.training.batches import check_last, leaves_one
 from lth.training.loop import Outcome, train
@@ -39,8 +40,9 @@ def find_tickets(
 ) -> Tickets:
     """The tickets of any module on any data: each level is trained by `recipe` from the module's present weights.
 
-    `data` is a pair (x, y) of arrays or tensors, a torch Dataset of such pairs, or a dict from train, validation and
-    test to such; without a validation part, `validation` of the training examples (a share or a count; a tenth unless
+    `data` is a pair (x, y) of arrays, tensors or pandas's Series and DataFrames (by position), a torch Dataset of such
+    pairs, a DataLoader (its dataset, its batch and how it makes one), or a dict from train, validation and test to
+    such; without a validation part, `validation` of the training examples (a share or a count; a tenth unless
     given) is split off by `seed`. `recipe` is an lth.Recipe or a dict of its keys. `loss(outputs, targets)` is the mean
     over a batch: cross entropy for whole targets, else the mean squared error. `metric(outputs, targets)`, of all
     outputs of a part at once, is a number, higher is better: the accuracy for whole targets if no loss is given, else
@@ -50,7 +52,7 @@ def find_tickets(
     model is trained in place, where it is, in its own precision unless the recipe says bfloat16, and keeps the last
     level's weights. Raises UsageError before any training where something does not fit.
     """
-    recipe = recipe_of(recipe)
+    recipe = recipe_of(recipe, batch_of(data))
     if not any(p.requires_grad for p in model.parameters()):
         name = type(model).__name__
         raise UsageError(f"{name} has no parameter to train: all are frozen; model.requires_grad_() thaws them")
@@ -59,6 +61,7 @@ def find_tickets(
     targets = check(recipe, data_parts["train"], model)
     by_default = metric is None and loss is None and not targets.is_floating_point()
     measures = loss or default_loss(targets), accuracy if by_default else metric
+    check_fit(unwrapped(model), data_parts, measures[0], recipe)
     inner, modes = unwrapped(model), [(module, module.training) for module in model.modules()]
     try:
         return imp(inner, trainer(recipe, data_parts, measures, seed), rate, levels, rates=rates, scope=scope, say=say)
@@ -82,13 +85,20 @@ def trainer(
     return train_level
 
 
-def recipe_of(given: Recipe | Mapping[str, Any]) -> Recipe:
-    """The recipe, complete; raises UsageError naming every key that is wrong."""
-    if isinstance(given, Recipe):
-        return given
-    if not isinstance(given, Mapping):
+def recipe_of(given: Recipe | Mapping[str, Any], batch: int | None = None) -> Recipe:
+    """The recipe, complete, with the batch of a DataLoader; raises UsageError naming every key that is wrong."""
+    if not isinstance(given, Recipe | Mapping):
         raise UsageError(f"the recipe is {type(given).__name__}: expected an lth.Recipe, or a dict of its keys")
-    return resolve({"name": "own", "recipe": dict(given)}).recipe
+    named = given.model_fields_set if isinstance(given, Recipe) else {*given}
+    recipe = given if isinstance(given, Recipe) else resolve({"name": "own", "recipe": dict(given)}).recipe
+    if batch is None or recipe.batch == batch:
+        return recipe
+    if "batch" in named:
+        raise UsageError(
+            f"recipe.batch = {recipe.batch}, but the DataLoader makes batches of {batch}: leave recipe.batch out, or "
+            "give the DataLoader's dataset"
+        )
+    return recipe.model_copy(update={"batch": batch})
 
 
 def check(recipe: Recipe, train_part: Part, model: nn.Module) -> Tensor:

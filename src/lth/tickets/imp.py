@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from numbers import Integral
 from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
@@ -176,7 +177,7 @@ def _checked(
     layers = layer_rates(model, rate, rates or {})
     if scope not in SCOPES:
         raise UsageError(f"scope takes {', '.join(SCOPES)}; not {shown(scope)}")
-    if isinstance(levels, bool) or not isinstance(levels, int) or levels < 0:
+    if isinstance(levels, bool) or not isinstance(levels, Integral) or levels < 0:
         raise UsageError(f"levels = {shown(levels)}: expected a whole number from 0")
     competing = pools(layers, scope)
     sizes = {name: parameters(model)[name].numel() for name in layers}

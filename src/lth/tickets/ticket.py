@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lth.data.classes import format_names
 from lth.errors import UsageError
 from lth.models import load, stored
 from lth.pruning import masks
@@ -130,6 +131,25 @@ def _check_start(start: Mapping[str, Tensor], mask: Mask) -> None:
             raise ValueError(f"start/{name} is not 0 where mask/{name} prunes")
 
 
+def class_names(ticket: Ticket) -> tuple[str, ...]:
+    """The names of the classes, in the order of the network's outputs; none where they are numbers alone."""
+    names = _data_settings(ticket).get("classes")
+    if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
+        return ()
+    return tuple(names)
+
+
+def data_name(ticket: Ticket) -> str:
+    """The dataset that it was found on; "" where it is not known."""
+    return str(_data_settings(ticket).get("name", ""))
+
+
+def _data_settings(ticket: Ticket) -> Mapping[str, Any]:
+    settings = ticket.origin.get("settings")
+    data = settings.get("data") if isinstance(settings, Mapping) else None
+    return data if isinstance(data, Mapping) else {}
+
+
 def describe(ticket: Ticket) -> list[str]:
     """What a ticket is and where it comes from: lines of text."""
     rest = sum(t.numel() for name, t in ticket.start.items() if name not in ticket.mask)
@@ -151,14 +171,14 @@ def facts(ticket: Ticket) -> dict[str, Any]:
 def _facts(ticket: Ticket) -> dict[str, str]:
     origin, settings = ticket.origin, ticket.origin.get("settings", {})
     weights, total = sum(masks.alive(ticket.mask).values()), masks.size(ticket.mask)
-    seeds = origin.get("seeds", {})
+    seeds, names = origin.get("seeds", {}), class_names(ticket)
     return {
         "model": _format_table(origin.get("model")),
         "weights": f"{weights:,} of {total:,} remain: {100 * ticket.density:.2f}% (density {ticket.density:.6g})",
         "place": ", ".join(f"{key} {origin[key]}" for key in ("trial", "level", "branch") if key in origin),
         "seed": str(seeds["experiment"]) if "experiment" in seeds else "",
         "inputs": " x ".join(map(str, origin.get("inputs", []))),
-        "classes": str(origin.get("classes", "")),
+        "classes": ": ".join([str(origin.get("classes", "")), *([format_names(names, 20)] if names else [])]),
         "data": str(settings.get("data", {}).get("name", "")),
         "recipe": _format_table(settings.get("recipe")),
         "made with": _format_table(origin.get("versions")),

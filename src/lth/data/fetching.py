@@ -1,0 +1,60 @@
+"""Examples of a user's own Dataset, put together to batches; what cannot be is named."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from numbers import Number
+from typing import Any, cast
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset, default_collate
+
+from lth.errors import UsageError
+
+Collate = Callable[[list[Any]], Any]
+
+
+def fetch(dataset: Dataset[Any], places: Sequence[int], name: str, collate: Collate = default_collate) -> list[Any]:
+    """The inputs and the targets of the examples at these places. Raises UsageError naming an example that does not
+    fit the others, or is no pair."""
+    examples = [dataset[place] for place in places]
+    try:
+        batch = collate(examples)
+    except (TypeError, ValueError, RuntimeError, KeyError, IndexError, AttributeError) as error:
+        reason = _misfit(examples, places, name) or f"{name}'s examples make no batch: {_line(error)}"
+        raise UsageError(reason) from error
+    if not isinstance(batch, tuple | list) or len(batch) != 2:
+        raise UsageError(f"{name}'s examples are no pairs (x, y); use lth.imp with a training function of your own")
+    return list(batch)
+
+
+def _misfit(examples: list[Any], places: Sequence[int], name: str) -> str | None:
+    """The first example that is none, or that differs from those before it."""
+    shapes: dict[int, tuple[int, tuple[int, ...]]] = {}
+    for place, example in zip(places, examples, strict=True):
+        if example is None or not isinstance(example, tuple | list) or len(example) != 2:
+            what = "None" if example is None else f"{type(example).__name__}, not a pair (x, y)"
+            return f"{name}[{place}] is {what}: leave such examples out of the Dataset (torch.utils.data.Subset)"
+        for axis, value in enumerate(example):
+            which = "xy"[axis]
+            if not isinstance(value, Tensor | np.ndarray | Number | list | tuple):
+                return f"{name}[{place}]: {which} is {type(value).__name__}{_transform(value)}"
+            own = tuple(np.shape(cast(Any, value)))
+            first, shape = shapes.setdefault(axis, (place, own))
+            if own != shape:
+                return (
+                    f"{name}[{place}]: {which} has shape {own}, that of {name}[{first}] {shape}: expected one shape; "
+                    "pad, cut or resize them in the Dataset"
+                )
+    return None
+
+
+def _transform(value: Any) -> str:
+    if type(value).__module__.startswith("PIL."):
+        return ", an image of PIL: give the Dataset transform=torchvision.transforms.ToTensor()"
+    return ": expected a tensor, an array or a number"
+
+
+def _line(error: BaseException) -> str:
+    return f"{type(error).__name__}: {(str(error).splitlines() or [''])[0][:150]}"

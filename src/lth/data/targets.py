@@ -1,0 +1,73 @@
+"""What targets have to be, and the expression that makes them so: for a dataset's files, and for data from Python."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from lth.config import shown
+
+
+def class_fault(y: np.ndarray, shape: tuple[int, ...], given: str = "y") -> str | None:
+    """What keeps `y` from being classes of this shape, with the expression that mends it; None where they are.
+
+    `given` is what the user calls the array in that expression.
+    """
+    kind = "text" if y.dtype.kind in "US" else str(y.dtype)
+    if y.dtype.kind in "iu" and y.shape == shape:
+        return None
+    cure = class_expression(y, shape, given)
+    if y.shape != shape:
+        mend = f": {cure}" if cure else ": one class for each example of x"
+        return f"has shape {y.shape}, expected {shape}{mend}"
+    mend = f": {cure}" if cure else ", which number the classes from 0"
+    return f"is of type {kind}, expected integers{mend}"
+
+
+def class_expression(y: np.ndarray, shape: tuple[int, ...], given: str = "y") -> str | None:
+    """The expression that makes integer classes of this shape from `y`; None where there is no plain one."""
+    if y.dtype.kind in "USO":
+        return f"np.unique({given}, return_inverse=True)[1]"
+    if y.shape == (*shape, 1):
+        y, given = y[..., 0], f"{given}[..., 0]" if y.ndim > 2 else f"{given}[:, 0]"
+    elif y.ndim == len(shape) + 1 and y.shape[0] == shape[0] and is_one_hot(y):
+        return f"{given}.argmax(1)"
+    if y.shape != shape or not whole(y):
+        return None
+    return given if y.dtype.kind in "iu" else f"{given}.astype('int64')"
+
+
+def is_one_hot(y: np.ndarray) -> bool:
+    """Whether each row along axis 1 has a single 1 among zeros."""
+    return bool(np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all())
+
+
+def whole(y: np.ndarray) -> bool:
+    """Whether all numbers are whole, whatever their type."""
+    return y.dtype.kind != "f" or bool(np.isfinite(y).all() and (y == np.floor(y)).all())
+
+
+def range_fault(low: int, high: int, classes: int, given: str = "y") -> str | None:
+    """What is wrong with classes from `low` to `high` where there are `classes` of them; None where they fit."""
+    if low >= 0 and high < classes:
+        return None
+    cure = from_zero(low, high, classes, given)
+    return f"holds labels from {low} to {high}, expected 0 to {classes - 1}" + (f": {cure}" if cure else "")
+
+
+def from_zero(low: int, high: int, classes: int, given: str = "y") -> str | None:
+    """The expression that numbers the classes from 0; None where a shift does not do it."""
+    if (low, high) == (-1, 1) and classes == 2:
+        return f"({given} > 0).astype('int64')"
+    if low in (-1, 1) and high - low < classes:
+        return f"{given} + 1" if low < 0 else f"{given} - 1"
+    return None
+
+
+def value_fault(y: np.ndarray) -> str | None:
+    """What keeps `y` from being numbers that a loss can be computed of; None where it is."""
+    if y.dtype.kind not in "fiub":
+        return f"is of type {y.dtype}, expected numbers"
+    if y.dtype.kind == "f" and not np.isfinite(y).all():
+        place = tuple(map(int, np.argwhere(~np.isfinite(y))[0]))
+        return f"holds {shown(float(y[place]))} at {list(place)}, expected finite numbers"
+    return None
