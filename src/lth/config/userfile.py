@@ -151,6 +151,12 @@ def failures_named(what: str) -> Iterator[None]:
         raise UsageError(f"{what} failed: {type(error).__name__}: {error} ({place})") from error
 
 
+def first_line(error: BaseException) -> str:
+    """What an exception says, without the pages that some libraries add: at most 200 characters of one line."""
+    line = str(error).strip().partition("\n")[0]
+    return line if len(line) <= 200 else f"{line[:199]}…"
+
+
 def _loaded(key: str, path: Path, sha256: str | None) -> ModuleType:
     """The file as a module. A process that has run it keeps it, whatever becomes of the file."""
     if sha256 and (path, sha256) in _modules:

@@ -15,7 +15,7 @@ from lth.config import Experiment
 from lth.data.splits import check_channels, check_validation
 from lth.errors import UsageError
 from lth.execution.resources import Resources
-from lth.models import build, first_weights, groups
+from lth.models import build, first_weights, groups, new_weights
 from lth.pruning import masks
 from lth.pruning.allocation import ladder
 from lth.pruning.structures import fewest
@@ -49,6 +49,10 @@ class Setup:
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
         """First weights for the model."""
         return first_weights(self.experiment.model, self.shape, self.classes, generator)
+
+    def draw_new(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Weights for a control that draws from the initialisation's distribution."""
+        return new_weights(self.experiment.model, self.shape, self.classes, generator)
 
 
 @dataclass(frozen=True)
