@@ -64,8 +64,8 @@ def _drawn(config: Model, shape: Shape, classes: int, seed: int) -> dict[str, Te
 def _check_seed_decides(config: Model, one: Mapping[str, Tensor], other: Mapping[str, Tensor]) -> None:
     if differing := [name for name in one if not torch.equal(one[name], other[name])]:
         raise UsageError(
-            f"{config.name} returned another {_listed(differing)} when it was called again with the same seed: draw all "
-            "weights, and from the global generators of torch, numpy or Python"
+            f"{config.name} returned another {_listed(differing)} when it was called again with the same seed: draw "
+            "all weights, and from the global generators of torch, numpy or Python"
         )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -69,12 +70,27 @@ def check_outputs(name: str, model: nn.Module, shape: tuple[int, ...], classes: 
     """The module, in training mode. Raises UsageError where it does not map inputs to [batch, classes]."""
     if extra := [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]:
         raise UsageError(f"{name}: {extra[0]} is no tensor, which is all that a run stores; use lth.find_tickets")
-    with userfile.failures_named(f"{name} on inputs of {shape}"), torch.no_grad():
-        outputs = model.eval()(torch.zeros(2, *shape))
+    with _failures_named(f"{name} on inputs of {shape}", model), torch.no_grad():
+        outputs = model.eval()(torch.zeros(2, *shape, dtype=torch.float32))  # as data are, whatever the default is
     if not isinstance(outputs, Tensor) or outputs.shape != (2, classes):
         given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise UsageError(f"{name} takes a batch of 2 inputs of {shape} to {given}, expected (2, {classes})")
     return model.train()
+
+
+@contextmanager
+def _failures_named(what: str, model: nn.Module) -> Iterator[None]:
+    """`userfile.failures_named`, which also tells of weights in another dtype than the inputs."""
+    others = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()} - {torch.float32}
+    try:
+        with userfile.failures_named(what):
+            yield
+    except UsageError as error:
+        if not others:
+            raise
+        dtypes = ", ".join(sorted(map(str, others)))
+        cure = f"its weights are {dtypes}, and inputs torch.float32: build it in float32, or convert in its forward()"
+        raise UsageError(error.fault, cure=cure) from error
 
 
 def reset(model: nn.Module) -> None:
