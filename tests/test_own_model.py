@@ -315,6 +315,22 @@ def test_a_network_that_converts_its_inputs_is_trained_pruned_and_measured(mine:
     assert path and f",{float(limit)}," in path.read_text()
 
 
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_gradient_without_bound_at_0_stops_no_training(clip: float | None, mine: dict[str, Any]) -> None:
+    """Of the square root: infinite where a weight is pruned. A product with the mask would make it NaN."""
+    Path("my.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n"
+        " def __init__(self): super().__init__(); self.first, self.last = nn.Linear(36, 12), nn.Linear(12, 4)\n"
+        " def forward(self, x): return self.last((x.flatten(1) @ self.first.weight.abs().sqrt().T).relu())\n"
+    )
+    recipe = mine["recipe"] | ({"clip": clip} if clip else {})
+    run = lth.run(mine | {"model": {"name": "my.py:Net"}, "levels": 1, "recipe": recipe}, workers=1)
+    assert run.summary["status"].tolist() == ["done", "done"]
+    mask = Ticket.load(run.folder / "trial-1/level-01/ticket.safetensors").mask["first.weight"]
+    trained = weights(run.folder, 1)["first.weight"]
+    assert trained[mask].isfinite().all() and not trained[~mask].any() and not mask.all()
+
+
 def test_bfloat16_is_refused(mine: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"recipe.precision = bfloat16 is for the models of `lth list models`"):
         lth.run(mine, {"recipe.precision": "bfloat16"}, out="run", engine="torch")

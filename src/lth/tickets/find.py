@@ -14,12 +14,13 @@ from torch import Tensor, nn
 from lth.config import Recipe, resolve
 from lth.data.parts import Part, parts
 from lth.errors import UsageError
-from lth.models import unwrapped
+from lth.models import parameters, unwrapped
 from lth.randomness import global_draws
 from lth.tickets.imp import Tickets, imp
 from lth.training.batches import check_last, leaves_one
 from lth.training.loop import Outcome, train
-from lth.training.module_engine import Measure, ModuleEngine, accuracy, default_loss
+from lth.training.losses import Measure, accuracy, check_mean, default_loss
+from lth.training.module_engine import ModuleEngine
 
 
 def find_tickets(
@@ -42,7 +43,8 @@ def find_tickets(
     `data` is a pair (x, y) of arrays or tensors, a torch Dataset of such pairs, or a dict from train, validation and
     test to such; without a validation part, `validation` of the training examples (a share or a count; a tenth unless
     given) is split off by `seed`. `recipe` is an lth.Recipe or a dict of its keys. `loss(outputs, targets)` is the mean
-    over a batch: cross entropy for whole targets, else the mean squared error. `metric(outputs, targets)`, of all
+    over a batch, without the targets -100 or those of torch's `ignore_index`: cross entropy for whole targets, else the
+    mean squared error. `metric(outputs, targets)`, of all
     outputs of a part at once, is a number, higher is better: the accuracy for whole targets if no loss is given, else
     minus the loss. `rate`, `levels`, `rates`, `scope` and `say` are those of `lth.imp`.
 
@@ -51,7 +53,10 @@ def find_tickets(
     level's weights. Raises UsageError before any training where something does not fit.
     """
     recipe = recipe_of(recipe)
-    if not any(p.requires_grad for p in model.parameters()):
+    check_mean(loss)
+    if torch.is_inference_mode_enabled():
+        raise UsageError("nothing can be trained inside torch.inference_mode(): call lth.find_tickets outside it")
+    if not any(p.requires_grad for p in parameters(model).values()):
         name = type(model).__name__
         raise UsageError(f"{name} has no parameter to train: all are frozen; model.requires_grad_() thaws them")
     floats = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
