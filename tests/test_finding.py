@@ -393,3 +393,25 @@ def test_what_is_no_loss_and_no_module_is_refused() -> None:
 class Transposed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2)
+
+
+def test_a_module_that_keeps_an_activation_is_tried_on_a_last_batch_of_one() -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+            self.seen: Any = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen = self.inner(x)
+            return self.seen
+
+    model = Keeps()
+    model(points(8)[0])  # no leaf of a graph: it cannot be copied
+    before = models.tensors(model)
+    with pytest.raises(UsageError, match=r"holds one, of which batch norm has no variance"):
+        lth.find_tickets(model, {"train": points(61), "validation": points(9)}, RECIPE, levels=0)
+    assert all(torch.equal(before[name], tensor) for name, tensor in models.tensors(model).items())
+    model.inner[1] = nn.LayerNorm(30)
+    found = lth.find_tickets(model, {"train": points(61), "validation": points(9)}, RECIPE, levels=0)
+    assert found.summary["status"].tolist() == ["done"]

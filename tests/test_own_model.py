@@ -343,3 +343,11 @@ def test_a_network_without_weights_is_refused(mine: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"my.py:build has no weights to prune"):
         lth.run(mine, out="run")
     assert not Path("run").exists()
+
+
+def test_a_network_of_frozen_weights_is_refused_before_the_first_byte(mine: dict[str, Any]) -> None:
+    chain = "nn.Sequential(nn.Flatten(), nn.Linear(36, 4))"
+    Path("my.py").write_text(f"from torch import nn\ndef build(): return {chain}.requires_grad_(False)")
+    with pytest.raises(UsageError, match=r"my.py:build has no parameter to train: all are frozen"):
+        lth.run(mine, out="run")
+    assert not Path("run").exists()

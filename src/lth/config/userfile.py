@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +23,9 @@ from typing import Any
 
 from lth.config.names import nearest, shown
 from lth.errors import UsageError
+
+_LTH = str(Path(__file__).parents[1])
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
 _modules: dict[tuple[Path, str], ModuleType] = {}  # by file and checksum
 _beside: dict[str, Path] = {}  # modules imported from the folder of a user's file, and that folder
@@ -146,9 +151,18 @@ def failures_named(what: str) -> Iterator[None]:
     except SyntaxError as error:  # its text names the place itself
         raise UsageError(f"{what} failed: {type(error).__name__}: {error}") from error
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}, line {last.lineno}"
-        raise UsageError(f"{what} failed: {type(error).__name__}: {error} ({place})") from error
+        raise UsageError(f"{what} failed: {type(error).__name__}: {first_line(error)}{_place(error)}") from error
+
+
+def _place(error: Exception) -> str:
+    """Where an exception comes from, in brackets: the last line of the user's code, else of a library."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_inside(frame.filename, _LTH)]
+    last = [frame for frame in frames if not _is_inside(frame.filename, *_LIBRARIES)] or frames
+    return f" ({Path(last[-1].filename).name}, line {last[-1].lineno})" if last else ""
+
+
+def _is_inside(filename: str, *folders: str) -> bool:
+    return filename.startswith(("<", *(f"{folder}{os.sep}" for folder in folders)))
 
 
 def first_line(error: BaseException) -> str:

@@ -98,6 +98,8 @@ def check(experiment: Experiment, data: datasets.Data) -> Levels:
     _check_data(experiment, data)
     shape, examples = tuple(data.train_x.shape[1:]), len(data.train_x) - experiment.data.validation
     model = build(experiment.model, shape, data.classes)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError(f"{experiment.model.name} has no parameter to train: all are frozen; thaw some of them")
     check_last(experiment.recipe, examples, model, torch.zeros(1, *shape))
     parameters = dict(model.named_parameters())
     sizes = {name: parameters[name].numel() for name in groups(model)}

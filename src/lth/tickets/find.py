@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -17,6 +16,7 @@ from lth.errors import UsageError
 from lth.models import parameters, unwrapped
 from lth.randomness import global_draws
 from lth.tickets.imp import Tickets, imp
+from lth.tickets.reset import resetter
 from lth.training.batches import check_last, leaves_one
 from lth.training.loop import Outcome, train
 from lth.training.losses import Measure, accuracy, check_mean, default_loss
@@ -104,9 +104,12 @@ def check(recipe: Recipe, train_part: Part, model: nn.Module) -> Tensor:
         x, y = train_part.batch(torch.arange(min(2, train_part.size)))
     if recipe.augment and x.dim() != 4:
         raise UsageError(f"recipe.augment is for images, but an input is {tuple(x.shape[1:])}; leave it out")
-    if leaves_one(train_part.size, recipe.batch):  # copy the module only where it has to be tried
-        device = next(model.parameters()).device
-        check_last(recipe, train_part.size, copy.deepcopy(unwrapped(model)), x[:1].to(device))
+    if leaves_one(train_part.size, recipe.batch):  # the module is run only where it has to be tried
+        device, reset = next(model.parameters()).device, resetter(model)
+        try:
+            check_last(recipe, train_part.size, unwrapped(model), x[:1].to(device))
+        finally:
+            reset()
     return y
 
 
