@@ -403,6 +403,10 @@ def test_a_dry_run_counts_what_is_done(finished: Path, tiny_toml: Path, cli: Cli
 
 def test_numbers_of_a_benchmark_that_have_no_file_are_refused_before_it(cli: Cli, tmp_path: Path) -> None:
     refused(cli("bench", "--json", tmp_path), "it is a folder; name a file", "bench.json")
+    (tmp_path / "file").touch()
+    refused(
+        cli("bench", "--json", tmp_path / "file/x/bench.json"), f"{tmp_path / 'file'} is no folder that can be written"
+    )
 
 
 # ------------------------------------------------------------------------------------------------- lth list, lth show

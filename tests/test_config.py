@@ -144,6 +144,8 @@ def test_every_key_has_a_help_text_and_can_be_set() -> None:
     assert not [key for key, help_text in keys.items() if not help_text and key != "branch"]
     shown = to_toml(resolve("lenet"), comments=True)
     assert "lr = 0.0012  # learning rate" in shown
+    assert "# conv_rate =  # the convolutions' rate; as rate unless given" in shown  # unset, so only a comment
+    assert "sha256" not in shown
     same = {key: value for key, value in flat(resolve("lenet")).items() if key != "scale"}
     assert {*same} <= {*keys} and resolve("lenet", same) == resolve("lenet")
 

@@ -225,6 +225,26 @@ def test_the_list_has_a_line_a_figure_that_begins_with_its_number(tmp_path: Path
     assert all("stored" in line and "about" in line for line in lines)
 
 
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["--list", "--workers", "0"], "--workers takes a number from 1 to 1024, not 0"),
+        (["--list", "recipe.lr=fast"], "recipe.lr: expected a number, not 'fast'"),
+        (["--list", "3"], "give the number of a figure, such as lth figure 3; or lth figure --list"),
+        (["three"], "'three' is no figure of the paper"),
+        (["3", "--engine", "fast"], "--engine takes auto, native, torch"),
+    ],
+)
+def test_words_of_the_command_are_checked(words: list[str], said: str, tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["figure", *words, "--out", str(tmp_path)])
+    assert isinstance(result.exception, UsageError) and said in str(result.exception)
+
+
+def test_the_list_takes_settings(tmp_path: Path) -> None:
+    result = CliRunner().invoke(app, ["figure", "--list", "recipe.batch=30", "--out", str(tmp_path)])
+    assert result.exit_code == 0 and len(result.output.splitlines()) == len(figures())
+
+
 # ------------------------------------------------------------------------------------------------------------- details
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import random
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ import lth
 from lth import models
 from lth.data.parts import parts
 from lth.errors import UsageError
+from lth.training.batches import EVALUATION_BATCH
 from lth.training.module_engine import ModuleEngine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -334,6 +336,82 @@ def test_targets_that_are_ignored_count_nowhere() -> None:
     assert last["val_loss"] == pytest.approx(float(cross_entropy(outputs, y)), rel=1e-5)
 
 
+def by_hand(outputs: Tensor, targets: Tensor) -> Tensor:
+    """Cross entropy as many write it: of a batch without targets it is 0 / 0."""
+    every = cross_entropy(outputs, targets, reduction="none")
+    return every.sum() / (targets != -100).sum()
+
+
+LOSSES = [cross_entropy, nn.CrossEntropyLoss(), partial(cross_entropy, ignore_index=-100), by_hand]
+
+
+@pytest.mark.parametrize("loss", LOSSES)
+def test_a_loss_given_by_hand_has_the_numbers_of_the_default(loss: Any) -> None:
+    x, y = points(200)
+    y[::3], y[:40] = -100, -100
+    data, recipe = {"train": (x, y), "validation": (x, y)}, RECIPE | {"batch": 2, "iterations": 150}
+    default, given = (lth.find_tickets(network(), data, recipe, levels=0, **more) for more in ({}, {"loss": loss}))
+    assert default.summary["status"].tolist() == given.summary["status"].tolist() == ["done"]
+    assert given.curves["val_loss"].tolist() == pytest.approx(default.curves["val_loss"].tolist(), rel=1e-5)
+    for name, tensor in default[0].start.items():
+        assert torch.equal(tensor, given[0].start[name])
+
+
+@pytest.mark.parametrize("kind", [nn.CrossEntropyLoss, lambda **options: partial(cross_entropy, **options)])
+def test_an_evaluation_is_the_mean_of_torchs_loss_with_weights_and_ignored_targets(kind: Any) -> None:
+    x, y = points(EVALUATION_BATCH + 30)
+    y[:EVALUATION_BATCH:2] = 1  # the second batch has another share of ignored targets
+    loss, model = kind(weight=torch.tensor([0.5, 9.0, 7.0]), ignore_index=1), network()
+    data = {"train": (x, y), "validation": (x, y)}
+    last = lth.find_tickets(model, data, RECIPE, levels=0, loss=loss).curves.iloc[-1]
+    with torch.no_grad():
+        assert last["val_loss"] == pytest.approx(float(loss(model.eval()(x), y)), rel=1e-5)
+
+
+def test_gradients_are_computed_also_where_the_caller_wants_none() -> None:
+    with torch.no_grad():
+        inside = lth.find_tickets(network(), points(60), RECIPE, levels=1)
+        assert not torch.is_grad_enabled()
+    assert inside.curves.equals(lth.find_tickets(network(), points(60), RECIPE, levels=1).curves)
+    with torch.inference_mode(), pytest.raises(UsageError, match=r"inside torch.inference_mode"):
+        lth.find_tickets(network(), points(60), RECIPE)
+
+
+def test_what_is_no_loss_and_no_module_is_refused() -> None:
+    for loss in (nn.CrossEntropyLoss(reduction="sum"), partial(cross_entropy, reduction="sum")):
+        with pytest.raises(UsageError, match="reduction = 'sum': expected the mean over a batch"):
+            lth.find_tickets(network(), points(60), RECIPE, loss=loss)
+    for call in (
+        lambda models: lth.find_tickets(models, points(60), RECIPE),
+        lambda models: lth.imp(models, lambda model: 0.0),
+        lambda models: lth.hold(models, {}).__enter__(),
+    ):
+        with pytest.raises(UsageError, match=r"expected one torch.nn.Module, not list"):
+            call([network()])
+
+
 class Transposed(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         return x.transpose(1, 2)
+
+
+def test_a_module_that_keeps_an_activation_is_tried_on_a_last_batch_of_one() -> None:
+    class Keeps(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+            self.seen: Any = None
+
+        def forward(self, x: Tensor) -> Tensor:
+            self.seen = self.inner(x)
+            return self.seen
+
+    model = Keeps()
+    model(points(8)[0])  # no leaf of a graph: it cannot be copied
+    before = models.tensors(model)
+    with pytest.raises(UsageError, match=r"holds one, of which batch norm has no variance"):
+        lth.find_tickets(model, {"train": points(61), "validation": points(9)}, RECIPE, levels=0)
+    assert all(torch.equal(before[name], tensor) for name, tensor in models.tensors(model).items())
+    model.inner[1] = nn.LayerNorm(30)
+    found = lth.find_tickets(model, {"train": points(61), "validation": points(9)}, RECIPE, levels=0)
+    assert found.summary["status"].tolist() == ["done"]

@@ -474,3 +474,37 @@ def test_an_average_of_the_weights_is_held_like_any_module() -> None:
             step(model, OPTIMIZERS["sgd"](list(model.parameters())), seed)
             average.update_parameters(model)
             assert revived(average.module, mask) == 0
+
+
+def test_a_mask_of_another_depth_is_told_which_module_it_fits() -> None:
+    inner = nn.Sequential(*(nn.Linear(4, 4) for _ in range(60)))
+    outer = nn.ModuleDict({"body": inner})
+    ticket = lth.imp(inner, lambda model: None, levels=0)[0]
+    for call in (ticket.apply, lambda model: lth.hold(model, ticket.mask).__enter__()):
+        with pytest.raises(UsageError, match=r"Its names are those of the model's body: give model.body$") as error:
+            call(outer)
+        assert len(str(error.value)) <= 400 and " more. " in str(error.value)
+    with pytest.raises(UsageError, match=r"as those of a module that holds this one as body: give that one$"):
+        lth.imp(outer, lambda model: None, levels=0)[0].apply(inner)
+    with pytest.raises(UsageError, match=r"more$"):
+        ticket.apply(nn.Linear(4, 4))
+
+
+@pytest.mark.parametrize("momentum", [0.0, 0.9])
+def test_momentum_beside_embeddings_with_sparse_gradients(momentum: float) -> None:
+    model = nn.Sequential(nn.Embedding(5, 3, sparse=True), nn.Flatten(), nn.Linear(6, 2))
+    mask = {"0.weight": torch.rand(5, 3, generator=torch.Generator().manual_seed(1)) < 0.5}
+    optimizer = torch.optim.SGD(model.parameters(), 0.1, momentum=momentum)
+    words = torch.tensor([[0, 1], [3, 3]])
+    model(words).square().sum().backward()
+    optimizer.step()  # gathers momentum of weights that are pruned then
+    before = model[0].weight.detach().clone()
+    with lth.hold(model, mask, optimizer):
+        for _ in range(3):
+            optimizer.zero_grad()
+            model(words).square().sum().backward()
+            optimizer.step()
+            assert not model[0].weight[~mask["0.weight"]].any()
+    assert (model[0].weight != before)[
+        mask["0.weight"] & (torch.arange(5) != 2)[:, None] & (torch.arange(5) != 4)[:, None]
+    ].all()

@@ -14,6 +14,7 @@ import lth
 from lth import config, models
 from lth.config import Model, Recipe, userfile
 from lth.errors import UsageError
+from lth.measures import tables
 from lth.models import first_weights
 from lth.storage.tensors import load_tensors
 from lth.tickets.ticket import Ticket
@@ -265,6 +266,8 @@ WRONG = {
     "def build(): return nn.Linear(4, 2)": "takes a batch of 2 inputs of (4,) to (2, 2), expected (2, 3)",
     "def build(): return nn.LSTM(4, 3)": "to tuple, expected (2, 3)",
     "def build(): return nn.Linear(5, 3)": "net.py:build on inputs of (4,) failed: RuntimeError: ",
+    "def build(): return nn.Linear(4, 3).bfloat16()": "its weights are torch.bfloat16, and inputs torch",
+    "def build(): return nn.Linear(4, 3).double()": "its weights are torch.float64, and inputs torch.float32",
     "def build(): return 1 / 0": "net.py:build failed: ZeroDivisionError: division by zero (net.py, line 2)",
     "def build(): return nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))": "weight is computed by a parametri",
     "class M(nn.Linear):\n  def get_extra_state(self): return {}\n  def set_extra_state(self, state): ...\n"
@@ -299,6 +302,35 @@ def test_settings_that_do_not_fit_it_are_refused(setting: str, mine: dict[str, A
     assert REFUSED[setting] in str(refused.value)
 
 
+def test_a_network_that_converts_its_inputs_is_trained_pruned_and_measured(mine: dict[str, Any]) -> None:
+    Path("my.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n"
+        " def __init__(self): super().__init__(); self.last = nn.Linear(36, 4).bfloat16()\n"
+        " def forward(self, x): return self.last(x.flatten(1).bfloat16())\n"
+    )
+    run = lth.run(mine | {"model": {"name": "my.py:Net"}, "levels": 1}, workers=1)
+    assert weights(run.folder, 1)["last.weight"].dtype == torch.bfloat16
+    path = tables.compute("anatomy", run.folder)
+    limit = Ticket.load(run.folder / "trial-1/level-00/ticket.safetensors").start["last.weight"].abs().max()
+    assert path and f",{float(limit)}," in path.read_text()
+
+
+@pytest.mark.parametrize("clip", [None, 1.0])
+def test_a_gradient_without_bound_at_0_stops_no_training(clip: float | None, mine: dict[str, Any]) -> None:
+    """Of the square root: infinite where a weight is pruned. A product with the mask would make it NaN."""
+    Path("my.py").write_text(
+        "from torch import nn\nclass Net(nn.Module):\n"
+        " def __init__(self): super().__init__(); self.first, self.last = nn.Linear(36, 12), nn.Linear(12, 4)\n"
+        " def forward(self, x): return self.last((x.flatten(1) @ self.first.weight.abs().sqrt().T).relu())\n"
+    )
+    recipe = mine["recipe"] | ({"clip": clip} if clip else {})
+    run = lth.run(mine | {"model": {"name": "my.py:Net"}, "levels": 1, "recipe": recipe}, workers=1)
+    assert run.summary["status"].tolist() == ["done", "done"]
+    mask = Ticket.load(run.folder / "trial-1/level-01/ticket.safetensors").mask["first.weight"]
+    trained = weights(run.folder, 1)["first.weight"]
+    assert trained[mask].isfinite().all() and not trained[~mask].any() and not mask.all()
+
+
 def test_bfloat16_is_refused(mine: dict[str, Any]) -> None:
     with pytest.raises(UsageError, match=r"recipe.precision = bfloat16 is for the models of `lth list models`"):
         lth.run(mine, {"recipe.precision": "bfloat16"}, out="run", engine="torch")
@@ -309,5 +341,13 @@ def test_a_network_without_weights_is_refused(mine: dict[str, Any]) -> None:
         "from torch import nn\ndef build(): return nn.Sequential(nn.Flatten(), nn.AdaptiveAvgPool1d(4))"
     )
     with pytest.raises(UsageError, match=r"my.py:build has no weights to prune"):
+        lth.run(mine, out="run")
+    assert not Path("run").exists()
+
+
+def test_a_network_of_frozen_weights_is_refused_before_the_first_byte(mine: dict[str, Any]) -> None:
+    chain = "nn.Sequential(nn.Flatten(), nn.Linear(36, 4))"
+    Path("my.py").write_text(f"from torch import nn\ndef build(): return {chain}.requires_grad_(False)")
+    with pytest.raises(UsageError, match=r"my.py:build has no parameter to train: all are frozen"):
         lth.run(mine, out="run")
     assert not Path("run").exists()

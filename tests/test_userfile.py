@@ -225,3 +225,14 @@ def test_a_branch_brings_its_file_to_a_stored_run() -> None:
     Path("my.py").write_text(SOURCE + "\n")
     again = recorded(experiment(branch=MINE))
     assert "it holds another experiment:\nfiles.my.py: " in refusal(merge, merged, again)
+
+
+def test_a_failure_is_placed_in_the_users_file_not_in_a_library_or_in_lth(tmp_path: Path) -> None:
+    file = tmp_path / "net.py"
+    file.write_text("import json\ndef build(shape):\n    return json.loads('{')\n")
+    make = userfile.function(f"{file}:build")
+    with pytest.raises(UsageError, match=r"JSONDecodeError: .* \(net.py, line 3\)$"):
+        userfile.call(f"{file}:build", make, {"shape": lambda: (1,), "classes": lambda: 2})
+    with pytest.raises(UsageError) as error, userfile.failures_named("net.py:build"):
+        raise ValueError("a" * 900)
+    assert len(str(error.value)) < 400

@@ -192,7 +192,7 @@ def measure(
 @app.command()
 def figure(
     context: typer.Context,
-    number: Annotated[int | None, typer.Argument(metavar="N", help="of the paper: 1, 3 to 45")] = None,
+    figure_: Annotated[str | None, typer.Argument(metavar="N", help="of the paper: 1, 3 to 45")] = None,
     settings: Settings = None,
     list_: Annotated[
         bool, typer.Option("--list", help="a line a figure: what it shows and needs, and how long")
@@ -219,12 +219,17 @@ def figure(
 
     from lth.execution import figures as paper_figure
     from lth.execution import pace
+    from lth.execution.call import wrong_options
+    from lth.execution.prepare import Wanted
     from lth.results import sheets
     from lth.training import processor
 
-    version = paper_figure.Version(trials, levels, branches, None if scale == 1 else scale, tuple(settings or ()))
+    number, settings = paper_figure.of_command(figure_, settings or ())
+    version = paper_figure.Version(trials, levels, branches, None if scale == 1 else scale, tuple(settings))
     if list_ == (number is not None):
         raise UsageError("give the number of a figure, such as lth figure 3; or lth figure --list")
+    if wrong := wrong_options(Wanted(engine, device, threads, workers), executor):
+        raise UsageError("\n".join(wrong))
     if number is None:
         for line in paper_figure.listing(version, out, pace.estimator(workers or processor.cores())):
             typer.echo(line)
@@ -285,8 +290,8 @@ def bench(
     from lth.machine import bench as benchmark
     from lth.storage import documents
 
-    if json_file and json_file.is_dir():
-        raise UsageError(f"--json {json_file}: it is a folder; name a file, such as {json_file / 'bench.json'}")
+    if json_file:
+        benchmark.check_file(json_file)
     console = Console()
     measured = benchmark.bench(tell=lambda line: console.print(line, highlight=False, markup=False))
     if json_file:

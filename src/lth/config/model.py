@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from lth.config import registry
-from lth.config.fields import MOST_SIGMA, MOST_WEIGHTS, Positive, Real, Text, Value
+from lth.config.fields import ADDED, MOST_SIGMA, MOST_WEIGHTS, Positive, Real, Switch, Text, Value
 from lth.config.names import shown
 from lth.config.userfile import check_form, is_custom
 
@@ -29,6 +29,12 @@ class Model(Value):
         description="sigma of the Gaussian, not truncated, that first weights are drawn from; Glorot unless given",
     )
 
+    pretrained: Switch = Field(
+        default=False,
+        description="whether a custom model's weights are given, as by a checkpoint: all trials may begin from them",
+        json_schema_extra=ADDED,
+    )
+
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
@@ -47,6 +53,13 @@ class Model(Value):
     def _drawn_here(cls, given: float | None, info: ValidationInfo) -> float | None:
         if given is not None and is_custom(info.data.get("name", "")):
             raise ValueError("it would do nothing: a custom model draws its own first weights; leave it out")
+        return given
+
+    @field_validator("pretrained")
+    @classmethod
+    def _of_a_custom_model(cls, given: bool, info: ValidationInfo) -> bool:
+        if given and not is_custom(info.data.get("name", ":")):
+            raise ValueError("only a custom model has weights of its own (model.name=my.py:build); leave it out")
         return given
 
     @field_validator("layers")

@@ -54,7 +54,10 @@ def read(source: str | Path) -> dict[str, Any]:
 
 
 def to_toml(experiment: Experiment, comments: bool = False) -> str:
-    """The experiment as TOML that `read` takes back; with comments, each key's help text stands beside it."""
+    """The experiment as TOML that `read` takes back; with comments, each key's help text stands beside it.
+
+    With comments, the keys that are unset are there too, as comments.
+    """
     lines: list[str] = []
     tables: list[tuple[str, Value]] = [("", experiment)]
     for header, value in tables:
@@ -68,6 +71,8 @@ def to_toml(experiment: Experiment, comments: bool = False) -> str:
             elif inner not in (None, {}) and name != "branch":
                 help_text = f"  # {field.description}" if comments and field.description else ""
                 lines.append(f"{name} = {literal(inner)}{help_text}")
+            elif comments and inner is None and not (field.description or "").endswith("a record"):
+                lines.append(f"# {name} =  # {field.description}")
     return "\n".join(lines) + "\n"
 
 

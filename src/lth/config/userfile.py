@@ -9,7 +9,9 @@ from __future__ import annotations
 import ast
 import hashlib
 import inspect
+import os
 import sys
+import sysconfig
 import traceback
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -24,6 +26,9 @@ from lth.config.names import nearest, shown
 from lth.errors import UsageError
 
 MOST_BYTES = 16 * 2**20  # of a Python file
+_LTH = str(Path(__file__).parents[1])
+_LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
+
 _modules: dict[tuple[Path, str], ModuleType] = {}  # by file and checksum
 _beside: dict[str, Path] = {}  # modules imported from the folder of a user's file, and that folder
 
@@ -148,9 +153,24 @@ def failures_named(what: str) -> Iterator[None]:
     except SyntaxError as error:  # its text names the place itself
         raise UsageError(f"{what} failed: {type(error).__name__}: {error}") from error
     except Exception as error:
-        last = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(last.filename).name}, line {last.lineno}"
-        raise UsageError(f"{what} failed: {type(error).__name__}: {error} ({place})") from error
+        raise UsageError(f"{what} failed: {type(error).__name__}: {first_line(error)}{_place(error)}") from error
+
+
+def _place(error: Exception) -> str:
+    """Where an exception comes from, in brackets: the last line of the user's code, else of a library."""
+    frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_inside(frame.filename, _LTH)]
+    last = [frame for frame in frames if not _is_inside(frame.filename, *_LIBRARIES)] or frames
+    return f" ({Path(last[-1].filename).name}, line {last[-1].lineno})" if last else ""
+
+
+def _is_inside(filename: str, *folders: str) -> bool:
+    return filename.startswith(("<", *(f"{folder}{os.sep}" for folder in folders)))
+
+
+def first_line(error: BaseException) -> str:
+    """What an exception says, without the pages that some libraries add: at most 200 characters of one line."""
+    line = str(error).strip().partition("\n")[0]
+    return line if len(line) <= 200 else f"{line[:199]}…"
 
 
 def _loaded(key: str, path: Path, sha256: str | None) -> ModuleType:

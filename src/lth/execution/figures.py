@@ -80,6 +80,17 @@ class Needed:
         return config.resolve(self.setup.preset, self.settings, **self.options)
 
 
+def of_command(first: str | None, others: Sequence[str]) -> tuple[int | None, list[str]]:
+    """The figure's number and the settings of a command, whose first word is either. Raises UsageError for a third."""
+    if first is None or "=" in first:
+        return None, [*([first] if first else []), *others]
+    if not re.fullmatch("[0-9]{1,4}", first):
+        raise UsageError(
+            f"{config.shown(first)} is no figure of the paper: give its number, as `lth figure --list` does"
+        )
+    return int(first), list(others)
+
+
 def figure_of(number: int) -> PaperFigure:
     """A figure of the paper. Raises UsageError if there is no such figure, or if it shows no results."""
     if number not in figures():

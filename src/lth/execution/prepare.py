@@ -82,6 +82,7 @@ def prepare(
     """Check the folder, load the data, choose the resources. Raises UsageError for all that cannot be done as asked."""
     from lth import data  # torch is imported here: a wrong name or value has been reported long before
     from lth.execution import setup
+    from lth.execution.draws import check_draws
 
     whole = runs.joined(folder, asked)
     stored = runs.read_environment(folder, whole)
@@ -93,11 +94,12 @@ def prepare(
     facts = data_facts(loaded)
     check_same_data(facts, stored, asked, folder)
     levels = setup.check(asked, loaded)
+    same = check_draws(whole, tuple(loaded.train_x.shape[1:]), loaded.classes)
     resources, reason = resources_of(stored, asked, loaded, wanted, folder, executor)
     room = executor.room(resources)  # asked also beside --workers: it refuses threads that no node has
     return Prepared(
         asked, whole, folder, data_root, stored, loaded, facts, levels, resources, wanted.workers or room,
-        (*([reason] if reason else []), *too_late(asked)),
+        (*([reason] if reason else []), *same, *too_late(asked)),
     )  # fmt: skip
 
 

@@ -17,7 +17,7 @@ from lth.execution import executors
 from lth.execution.call import Call, Size, resolved
 from lth.execution.dry_run import show_plan
 from lth.execution.environment import environment
-from lth.execution.executors import Executor, Job
+from lth.execution.executors import Executor, Job, bootstrap
 from lth.execution.interrupts import signals_as_interrupts, torch_threads_kept
 from lth.execution.prepare import Prepared, Wanted, check_disk, prepare, survey
 from lth.execution.progress import Display
@@ -96,6 +96,7 @@ def run(
     `watch` serves the report on 127.0.0.1 meanwhile; `log="tensorboard"` writes event files into the run's folder;
     without `pictures`, there are no table, figures and report at the end.
     """
+    bootstrap.refuse_in_starting_process()
     if executors.follows():
         from lth.execution.executors import torchrun
 

@@ -15,7 +15,7 @@ from lth.config import Experiment
 from lth.data.splits import check_channels, check_validation
 from lth.errors import UsageError
 from lth.execution.resources import Resources
-from lth.models import build, first_weights, groups
+from lth.models import build, first_weights, groups, new_weights
 from lth.pruning import masks
 from lth.pruning.allocation import ladder
 from lth.pruning.structures import fewest
@@ -49,6 +49,10 @@ class Setup:
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
         """First weights for the model."""
         return first_weights(self.experiment.model, self.shape, self.classes, generator)
+
+    def draw_new(self, generator: torch.Generator) -> dict[str, Tensor]:
+        """Weights for a control that draws from the initialisation's distribution."""
+        return new_weights(self.experiment.model, self.shape, self.classes, generator)
 
 
 @dataclass(frozen=True)
@@ -94,6 +98,8 @@ def check(experiment: Experiment, data: datasets.Data) -> Levels:
     _check_data(experiment, data)
     shape, examples = tuple(data.train_x.shape[1:]), len(data.train_x) - experiment.data.validation
     model = build(experiment.model, shape, data.classes)
+    if not any(parameter.requires_grad for parameter in model.parameters()):
+        raise UsageError(f"{experiment.model.name} has no parameter to train: all are frozen; thaw some of them")
     check_last(experiment.recipe, examples, model, torch.zeros(1, *shape))
     parameters = dict(model.named_parameters())
     sizes = {name: parameters[name].numel() for name in groups(model)}

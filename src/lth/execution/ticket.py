@@ -45,7 +45,7 @@ def make_ticket(training: Training, setup: Setup, model: nn.Module, stored: Stor
         "experiment": lambda: experiment,
         "level": lambda: training.level,
         "model": lambda: model,
-        "draw": lambda: setup.draw,
+        "draw": lambda: setup.draw_new,
         "sigma": lambda: training.sigma,
     }
     suppliers = context | {role: (lambda value=value: value) for role, value in given.items()}
@@ -147,7 +147,7 @@ def origin_of(training: Training, setup: Setup) -> dict[str, Any]:
     experiment = setup.experiment
     settings = experiment.leading_to(training.level) | {"recipe": plain(training.recipe)}
     return {
-        "model": experiment.model.model_dump(mode="json", exclude_none=True),
+        "model": plain(experiment.model),
         "experiment": experiment.digest(training.level),
         "seeds": {"experiment": experiment.seed, "trial": training.trial},
         "trial": training.trial,

@@ -15,6 +15,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from lth import native
+from lth.errors import UsageError
 from lth.training import processor
 
 DENSITIES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
@@ -187,6 +189,15 @@ def measure(start: Start, density: float, data: Any, tensors: Any, limit: float,
         row["ratio"] = statistics.median(b / a for a, b in zip(*samples, strict=True))
         row["share_of_peak"] = arithmetic(start) / medians[1] / limit
     return row
+
+
+def check_file(file: Path) -> None:
+    """Raise UsageError where the numbers could not be written: before they are measured."""
+    if file.is_dir():
+        raise UsageError(f"--json {file}: it is a folder; name a file, such as {file / 'bench.json'}")
+    above = next(folder for folder in file.absolute().parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK | os.X_OK):
+        raise UsageError(f"--json {file}: {above} is no folder that can be written; name another file")
 
 
 def bench(

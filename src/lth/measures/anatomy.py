@@ -90,7 +90,9 @@ def _of_ticket(folder: Path, place: Place) -> Anatomy:
 
     ticket = Ticket.load(folder / training_id(*place) / layout.TICKET)
     start = load_tensors(outcomes.read_file(folder, layout.start_name(place.trial)))
-    mask, values = ({name: tensors[name].numpy() for name in ticket.mask} for tensors in (ticket.mask, start))
+    mask = {name: layer.numpy() for name, layer in ticket.mask.items()}
+    wide = {name: start[name].float() if start[name].element_size() < 4 else start[name] for name in mask}
+    values = {name: tensor.numpy() for name, tensor in wide.items()}  # numpy has no bfloat16
     return dissect(mask, values, ticket.origin.get("inputs", ()))
 
 

@@ -1,7 +1,7 @@
 """Networks by name, and what pruning has to know of any network."""
 
 from lth.models.architecture import Architecture
-from lth.models.networks import architecture, build, first_weights
+from lth.models.networks import architecture, build, first_weights, new_weights
 from lth.models.parameters import (
     computed,
     counted,
@@ -26,6 +26,7 @@ __all__ = [
     "first_weights",
     "groups",
     "load",
+    "new_weights",
     "norm_parameters",
     "parameters",
     "stored",

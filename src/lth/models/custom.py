@@ -2,29 +2,103 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import partial
+from typing import Any
+
 import torch
 from torch import Tensor, nn
+from torch.nn.parameter import is_lazy
 
 from lth.config import userfile
 from lth.errors import UsageError
 
+Build = Callable[[], nn.Module]
 
-def build(name: str, shape: tuple[int, ...], classes: int, sha256: str | None = None) -> nn.Module:
-    """The module that the function of `name` (FILE.py:FUNCTION) returns; it may draw from the global generator.
+_shares: dict[tuple[Any, ...], bool] = {}  # what `_shares_tensors` found, by function and arguments
 
-    The function is given `shape`, of an input without the batch, and `classes`, if it has parameters of these names.
+
+def builder(name: str, shape: tuple[int, ...], classes: int, sha256: str | None = None) -> Build:
+    """A function that builds the module of `name` (FILE.py:FUNCTION); its tensors are new in each call.
+
+    The user's function is given `shape`, of an input without the batch, and `classes`, if it has parameters of these
+    names, and may draw from the global generators. A module, parameter or buffer that it keeps between calls is copied.
     `sha256` is of the file as the experiment was made with it; another file is never run.
-    Raises UsageError for a missing or failing function, and where the module does not map inputs to [batch, classes].
+    Raises UsageError for a missing or failing function.
     """
-    make = userfile.function(name, sha256, key="model.name")
-    model = userfile.call(name, make, {"shape": lambda: shape, "classes": lambda: classes})
+    function = userfile.function(name, sha256, key="model.name")
+    build = partial(_built, name, function, shape, classes)
+    key = (name, function, shape, classes)
+    if key not in _shares:
+        _shares[key] = _shares_tensors(build(), build())
+    return partial(_copied, name, build) if _shares[key] else build
+
+
+def _built(name: str, function: Callable[..., Any], shape: tuple[int, ...], classes: int) -> nn.Module:
+    model = userfile.call(name, function, {"shape": lambda: shape, "classes": lambda: classes})
     if not isinstance(model, nn.Module):
         raise UsageError(f"{name} returned {type(model).__name__}, expected a torch.nn.Module")
+    return model
+
+
+def _copied(name: str, build: Build) -> nn.Module:
+    try:
+        return copy.deepcopy(build())
+    except Exception as error:  # whatever the module's own parts raise
+        raise UsageError(
+            f"{name} returns tensors that it keeps from call to call, and its module cannot be copied "
+            f"({type(error).__name__}: {userfile.first_line(error)}): build a new module in each call"
+        ) from error
+
+
+def _shares_tensors(one: nn.Module, other: nn.Module) -> bool:
+    """Whether training one of two modules would change the other."""
+    return not {*_identities(one)}.isdisjoint(_identities(other))
+
+
+def _identities(model: nn.Module) -> Iterator[tuple[str, int]]:
+    """Of all parameters and buffers: the objects, and the memory that they lie in."""
+    for tensor in (*model.parameters(), *model.buffers()):
+        yield "object", id(tensor)
+        if not is_lazy(tensor) and tensor.numel() and tensor.device.type != "meta":
+            yield "memory", tensor.untyped_storage().data_ptr()
+
+
+def check_outputs(name: str, model: nn.Module, shape: tuple[int, ...], classes: int) -> nn.Module:
+    """The module, in training mode. Raises UsageError where it does not map inputs to [batch, classes]."""
     if extra := [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]:
         raise UsageError(f"{name}: {extra[0]} is no tensor, which is all that a run stores; use lth.find_tickets")
-    with userfile.failures_named(f"{name} on inputs of {shape}"), torch.no_grad():
-        outputs = model.eval()(torch.zeros(2, *shape))
+    with _failures_named(f"{name} on inputs of {shape}", model), torch.no_grad():
+        outputs = model.eval()(torch.zeros(2, *shape, dtype=torch.float32))  # as data are, whatever the default is
     if not isinstance(outputs, Tensor) or outputs.shape != (2, classes):
         given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise UsageError(f"{name} takes a batch of 2 inputs of {shape} to {given}, expected (2, {classes})")
     return model.train()
+
+
+@contextmanager
+def _failures_named(what: str, model: nn.Module) -> Iterator[None]:
+    """`userfile.failures_named`, which also tells of weights in another dtype than the inputs."""
+    others = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()} - {torch.float32}
+    try:
+        with userfile.failures_named(what):
+            yield
+    except UsageError as error:
+        if not others:
+            raise
+        dtypes = ", ".join(sorted(map(str, others)))
+        cure = f"its weights are {dtypes}, and inputs torch.float32: build it in float32, or convert in its forward()"
+        raise UsageError(error.fault, cure=cure) from error
+
+
+def reset(model: nn.Module) -> None:
+    """Draw the weights anew from the global generator, by `reset_parameters` of each module that has one.
+
+    Modules come before those that hold them, as in their construction: nn.MultiheadAttention draws for its parts.
+    """
+    for module in reversed(list(model.modules())):
+        for name in ("reset_parameters", "_reset_parameters"):
+            if callable(method := getattr(module, name, None)):
+                method()

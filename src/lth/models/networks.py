@@ -56,16 +56,35 @@ def first_weights(config: Model, shape: tuple[int, ...], classes: int, generator
     A built-in network is drawn by its architecture's `draw`; a custom model draws its own.
     """
     if is_custom(config.name):
-        seed = int(torch.randint(2**62, (), generator=generator))
-        return tensors(build_custom(config, shape, classes, seed))
+        return tensors(build_custom(config, shape, classes, _seed(generator)))
     return architecture(config.name).draw(build(config, shape, classes), generator, config.init_sigma)
+
+
+def new_weights(config: Model, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> dict[str, Tensor]:
+    """Weights from the initialisation's distribution, as a control draws them: `first_weights`, unless these are given.
+
+    Those of a pretrained custom model are drawn by `reset_parameters` of its modules.
+    """
+    if not config.pretrained:
+        return first_weights(config, shape, classes, generator)
+    model = build(config, shape, classes)
+    with global_draws(torch.device("cpu")) as draw_from:
+        draw_from(_seed(generator))
+        custom.reset(model)
+    return tensors(model)
+
+
+def _seed(generator: torch.Generator) -> int:
+    return int(torch.randint(2**62, (), generator=generator))
 
 
 def build_custom(config: Model, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
     """A custom model. What it draws comes from the seed; the global generators are left as they were."""
     with global_draws(torch.device("cpu")) as draw_from:
+        draw_from(0)  # what the file draws where it is run, once a process, takes nothing from the seed
+        make = custom.builder(config.name, shape, classes, config.sha256)
         draw_from(seed)
-        model = custom.build(config.name, shape, classes, config.sha256)
+        model = custom.check_outputs(config.name, make(), shape, classes)
     if parametrized := list(computed(model)):
         raise UsageError(
             f"{config.name}: {parametrized[0]} is computed by a parametrization, which is not pruned: build it without "

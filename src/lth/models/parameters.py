@@ -13,12 +13,19 @@ from torch.nn.modules.conv import _ConvNd
 from torch.nn.parallel import DataParallel, DistributedDataParallel
 from torch.nn.utils.parametrize import ParametrizationList
 
+from lth.errors import UsageError
+
 SHORTCUTS = ("shortcut", "downsample")  # usual names of the 1x1 convolutions beside a residual block
 NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # their scales can be matrices, but are never weights
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside DistributedDataParallel and torch.compile, whose names a ticket uses."""
+    """The module inside DistributedDataParallel and torch.compile, whose names a ticket uses.
+
+    Raises UsageError for anything but a module.
+    """
+    if not isinstance(model, nn.Module):
+        raise UsageError(f"expected one torch.nn.Module, not {type(model).__name__}")
     while True:
         if isinstance(model, DataParallel | DistributedDataParallel):
             model = model.module

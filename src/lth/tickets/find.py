@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 from collections.abc import Callable, Mapping
 from dataclasses import asdict
@@ -14,13 +13,15 @@ from torch import Tensor, nn
 from lth.config import Recipe, resolve
 from lth.data.parts import Part, batch_of, parts
 from lth.errors import UsageError
-from lth.models import unwrapped
+from lth.models import parameters, unwrapped
 from lth.randomness import global_draws
 from lth.tickets.fitting import check_fit
 from lth.tickets.imp import Tickets, imp
+from lth.tickets.reset import resetter
 from lth.training.batches import check_last, leaves_one
 from lth.training.loop import Outcome, train
-from lth.training.module_engine import Measure, ModuleEngine, accuracy, default_loss
+from lth.training.losses import Measure, accuracy, check_mean, default_loss
+from lth.training.module_engine import ModuleEngine
 
 
 def find_tickets(
@@ -44,7 +45,8 @@ def find_tickets(
     pairs, a DataLoader (its dataset, its batch and how it makes one), or a dict from train, validation and test to
     such; without a validation part, `validation` of the training examples (a share or a count; a tenth unless
     given) is split off by `seed`. `recipe` is an lth.Recipe or a dict of its keys. `loss(outputs, targets)` is the mean
-    over a batch: cross entropy for whole targets, else the mean squared error. `metric(outputs, targets)`, of all
+    over a batch, without the targets -100 or those of torch's `ignore_index`: cross entropy for whole targets, else the
+    mean squared error. `metric(outputs, targets)`, of all
     outputs of a part at once, is a number, higher is better: the accuracy for whole targets if no loss is given, else
     minus the loss. `rate`, `levels`, `rates`, `scope` and `say` are those of `lth.imp`.
 
@@ -53,7 +55,10 @@ def find_tickets(
     level's weights. Raises UsageError before any training where something does not fit.
     """
     recipe = recipe_of(recipe, batch_of(data))
-    if not any(p.requires_grad for p in model.parameters()):
+    check_mean(loss)
+    if torch.is_inference_mode_enabled():
+        raise UsageError("nothing can be trained inside torch.inference_mode(): call lth.find_tickets outside it")
+    if not any(p.requires_grad for p in parameters(model).values()):
         name = type(model).__name__
         raise UsageError(f"{name} has no parameter to train: all are frozen; model.requires_grad_() thaws them")
     floats = next((p.dtype for p in model.parameters() if p.is_floating_point()), torch.float32)
@@ -109,9 +114,12 @@ def check(recipe: Recipe, train_part: Part, model: nn.Module) -> Tensor:
         x, y = train_part.batch(torch.arange(min(2, train_part.size)))
     if recipe.augment and x.dim() != 4:
         raise UsageError(f"recipe.augment is for images, but an input is {tuple(x.shape[1:])}; leave it out")
-    if leaves_one(train_part.size, recipe.batch):  # copy the module only where it has to be tried
-        device = next(model.parameters()).device
-        check_last(recipe, train_part.size, copy.deepcopy(unwrapped(model)), x[:1].to(device))
+    if leaves_one(train_part.size, recipe.batch):  # the module is run only where it has to be tried
+        device, reset = next(model.parameters()).device, resetter(model)
+        try:
+            check_last(recipe, train_part.size, unwrapped(model), x[:1].to(device))
+        finally:
+            reset()
     return y
 
 

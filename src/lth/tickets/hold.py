@@ -22,6 +22,7 @@ from torch.utils.hooks import unserializable_hook
 from lth.config import nearest, shown
 from lth.errors import LthError, UsageError
 from lth.models import parameters
+from lth.tickets.misfit import format_misfit
 
 
 @dataclass
@@ -157,7 +158,7 @@ def find(model: nn.Module, mask: Mapping[str, Tensor]) -> list[Held]:
         else:
             held[id(named[name])] = Held([name], named[name], ~layer.to(named[name].device))
     if wrong:
-        raise UsageError("the mask does not fit the model: " + "; ".join(wrong))
+        raise UsageError(format_misfit("the mask does not fit the model:", wrong, mask, named))
     return list(held.values())
 
 
@@ -191,7 +192,10 @@ def _state_tensors(optimizer: Optimizer, parameter: Tensor) -> Iterator[Tensor]:
 @torch.no_grad()
 def clear(tensor: Tensor, one: Held) -> None:
     """Set a tensor of a parameter's shape to 0 where it is pruned, in place."""
-    tensor.masked_fill_(one.where(tensor), 0)
+    if tensor.is_sparse:  # the momentum of an embedding
+        tensor.copy_(_without(tensor, one))
+    else:
+        tensor.masked_fill_(one.where(tensor), 0)
 
 
 def clear_all(held: Iterable[Held]) -> None:

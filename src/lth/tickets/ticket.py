@@ -20,6 +20,7 @@ from lth.storage.atomic import write_file
 from lth.storage.tensors import load_tensors, pack, read_metadata, save_tensors, unpack
 from lth.tickets import notebook, torch_format
 from lth.tickets.hold import clear, find
+from lth.tickets.misfit import format_misfit
 
 FORMAT = 2
 FORMATS = (1, FORMAT)  # 1 had no checksum
@@ -50,7 +51,9 @@ class Ticket:
         wrong = sorted({*state} ^ {*self.start})
         wrong += [f"{n} {tuple(t.shape)}" for n, t in self.start.items() if n in state and state[n].shape != t.shape]
         if wrong:
-            raise UsageError(f"the ticket does not fit this model; they differ in {', '.join(wrong)}")
+            raise UsageError(
+                format_misfit("the ticket does not fit this model; they differ in", wrong, self.start, state)
+            )
         held = find(model, self.mask)
         load(model, self.start)  # a ticket holds tensors only
         for one in held:  # by parameter, so that a tied one is pruned under all its names

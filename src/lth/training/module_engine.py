@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import nullcontext
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy, mse_loss
 
 from lth.config import Recipe
 from lth.data.parts import Part
@@ -17,37 +16,9 @@ from lth.pruning.masks import Weights
 from lth.randomness import global_draws, seed_of
 from lth.training.batches import EVALUATION_BATCH, Key, batches
 from lth.training.learners import caller, sparse_gradients
+from lth.training.losses import Measure, count, is_of_torch, of_nothing
 from lth.training.optimizers import optimizer_for
 from lth.training.update_loop import do_updates, step
-
-IGNORED = -100  # the target that cross entropy leaves out
-
-Measure = Callable[[Tensor, Tensor], Tensor | float]
-
-
-def default_loss(targets: Tensor) -> Measure:
-    """Cross entropy for whole numbers, the mean squared error for others."""
-    return squared_error if targets.is_floating_point() else cross_entropy
-
-
-def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
-    """The mean squared error; raises UsageError where shapes differ, which torch would stretch to each other."""
-    if outputs.shape != targets.shape:
-        raise UsageError(
-            f"the model's outputs are {tuple(outputs.shape)}, but the targets {tuple(targets.shape)}: give targets "
-            "of the outputs' shape (y[:, None]), or a loss of your own"
-        )
-    return mse_loss(outputs, targets)
-
-
-def accuracy(outputs: Tensor, targets: Tensor) -> float:
-    """The share of targets, without those that cross entropy ignores, that are the largest output's."""
-    return (outputs.argmax(1) == targets)[targets != IGNORED].double().mean().item()
-
-
-def count(loss: Measure, targets: Tensor) -> int:
-    """Of how many the loss of a batch is the mean: examples, or the targets that cross entropy does not ignore."""
-    return int((targets != IGNORED).sum()) if loss is cross_entropy else len(targets)
 
 
 class ModuleEngine:
@@ -73,8 +44,12 @@ class ModuleEngine:
         self.optimizer = optimizer_for(recipe, self.trained, fused=not sparse_gradients(model))
         self.device = self.trained[0].device
 
+    @torch.enable_grad()
     def advance(self, until: int) -> None:
-        """Do updates until iteration `until`. What the module itself draws comes from the training's own seeds."""
+        """Do updates until iteration `until`, also inside torch.no_grad().
+
+        What the module itself draws comes from the training's own seeds.
+        """
         order = batches(self.key, self.data["train"].size, self.recipe.batch, self.iteration, until)
         examples = lambda batch: self._examples("train", batch)
         do_updates(self.model, self.recipe, self.key, self.iteration, order, examples, self._update, self.device)
@@ -85,9 +60,12 @@ class ModuleEngine:
         return x.to(self.device), y.to(self.device)
 
     def _update(self, x: Tensor, y: Tensor, lr: float) -> None:
-        loss = self.loss(self._outputs(x), y)
+        outputs = self._outputs(x)
+        loss = self.loss(outputs, y)
         if not isinstance(loss, Tensor) or loss.dim():
             raise UsageError("the loss has to be one number: the mean over the batch, as a tensor")
+        if not is_of_torch(self.loss) and not count(self.loss, y):  # it may divide 0 by 0
+            loss = of_nothing(outputs)
         step(self.optimizer, loss, lr, self.recipe.clip)
 
     def _outputs(self, x: Tensor) -> Tensor:

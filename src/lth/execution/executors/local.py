@@ -19,7 +19,8 @@ import torch
 
 from lth.data import load
 from lth.errors import LthError
-from lth.execution.executors import Executor, Job, Workers
+from lth.execution.executors import Executor, Job, Workers, terminated
+from lth.execution.executors.bootstrap import check_guarded
 from lth.execution.job import carry_out
 from lth.execution.resources import Resources, choose
 from lth.execution.setup import set_up
@@ -72,9 +73,11 @@ def processes(job: Job) -> Iterator[Workers]:
         def do(training: Training) -> dict[str, Any]:
             with deaf_children():
                 future = pool.submit(_carry_out_in_process, training)  # which starts a process, while there are too few
+            started = list(pool._processes.values())  # they leave with the pool
             try:
                 return future.result()
             except BrokenProcessPool:
+                check_guarded(started)
                 said = "a worker's process died, perhaps for lack of memory; try fewer --workers"
                 raise LthError(said) from None
 
@@ -116,9 +119,10 @@ def deaf_children() -> Iterator[None]:
     """Processes that are started inside never hear Ctrl-C: the parent does, and asks them to stop.
 
     They would hear it while they import torch, before they can ignore it, and die with a traceback each. As it is
-    blocked and not ignored, one that comes just now still reaches the parent, a moment later.
+    blocked and not ignored, one that comes just now still reaches the parent, a moment later. SIGTERM they hear once
+    they are set up (`terminated.listen`).
     """
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
     finally:
@@ -139,6 +143,7 @@ def _set_up_process(
         torch.cuda.set_device(places.get() % torch.cuda.device_count())
     data = load(experiment.data.name, data_root, say=lambda line: None)  # the parent has said it
     _worker.update(bench=set_up(experiment, means, folder, data), stop=stop, news=news)
+    terminated.listen()
 
 
 def _end_with_parent(parent: int) -> None:
@@ -153,5 +158,6 @@ def _end_with_parent(parent: int) -> None:
 
 def _carry_out_in_process(training: Training) -> dict[str, Any]:
     stop, news = _worker["stop"], _worker["news"]
-    hooks = Hooks(report=lambda i: news.put((training.id, i)), stopped=stop.is_set)
-    return carry_out(training, _worker["bench"], hooks)
+    with terminated.at_work() as told:
+        hooks = Hooks(report=lambda i: news.put((training.id, i)), stopped=lambda: stop.is_set() or told())
+        return carry_out(training, _worker["bench"], hooks)

@@ -1,0 +1,35 @@
+"""A script that calls lth.run at its top level: each process that the run starts executes the script again.
+
+Such a process refuses the call and ends with an exit code of its own, by which the run knows why it died.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import sys
+from collections.abc import Collection
+from multiprocessing.process import BaseProcess
+
+from lth.errors import UsageError
+
+EXIT_CODE = 79  # of a process that refused the call
+PATIENCE_S = 5.0  # for a process that is known to be dead to have its exit code
+UNGUARDED = (
+    "the run starts processes, and each executes the script again: call lth.run below "
+    '`if __name__ == "__main__":`, or give workers=1'
+)
+
+
+def refuse_in_starting_process() -> None:
+    """End this process where it is one that is starting, and still executes the script of its parent."""
+    if getattr(multiprocessing.current_process(), "_inheriting", False):  # what multiprocessing itself asks
+        sys.stderr.write(f"lth: {UNGUARDED}\n")
+        sys.exit(EXIT_CODE)
+
+
+def check_guarded(processes: Collection[BaseProcess]) -> None:
+    """Raise UsageError where one of the dead processes refused the call."""
+    for process in processes:
+        process.join(PATIENCE_S)
+    if any(process.exitcode == EXIT_CODE for process in processes):
+        raise UsageError(UNGUARDED)
