@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field, ValidationInfo, field_validator
 
 from lth.config import registry
-from lth.config.fields import MOST_SIGMA, MOST_WEIGHTS, Positive, Real, Text, Value
+from lth.config.fields import ADDED, MOST_SIGMA, MOST_WEIGHTS, Positive, Real, Text, Value
 from lth.config.names import shown
 from lth.config.userfile import check_form, is_custom
 
@@ -29,6 +29,17 @@ class Model(Value):
         description="sigma of the Gaussian, not truncated, that first weights are drawn from; Glorot unless given",
     )
 
+    count: tuple[Text, ...] = Field(
+        default=(),
+        description="parameters of a custom model, by name or pattern, that are counted as weights besides",
+        json_schema_extra=ADDED,
+    )
+    leave_out: tuple[Text, ...] = Field(
+        default=(),
+        description="parameters of a custom model, by name or pattern, that are not counted and never pruned",
+        json_schema_extra=ADDED,
+    )
+
     @field_validator("name")
     @classmethod
     def _known(cls, name: str) -> str:
@@ -37,6 +48,13 @@ class Model(Value):
         if name not in registry.MODELS:
             raise ValueError(registry.unknown("models", name))
         return name
+
+    @field_validator("count", "leave_out")
+    @classmethod
+    def _of_a_custom_model(cls, given: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if given and "name" in info.data and not is_custom(info.data["name"]):
+            raise ValueError("what is counted of a built-in model is fixed; leave it out")
+        return given
 
     @field_validator("init_sigma")
     @classmethod

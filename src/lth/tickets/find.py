@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import copy
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -31,6 +31,8 @@ def find_tickets(
     *,
     rates: Mapping[str, float] | None = None,
     scope: str = "layerwise",
+    count: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
     loss: Measure | None = None,
     metric: Measure | None = None,
     validation: float | int | None = None,
@@ -44,7 +46,7 @@ def find_tickets(
     given) is split off by `seed`. `recipe` is an lth.Recipe or a dict of its keys. `loss(outputs, targets)` is the mean
     over a batch: cross entropy for whole targets, else the mean squared error. `metric(outputs, targets)`, of all
     outputs of a part at once, is a number, higher is better: the accuracy for whole targets if no loss is given, else
-    minus the loss. `rate`, `levels`, `rates`, `scope` and `say` are those of `lth.imp`.
+    minus the loss. `rate`, `levels`, `rates`, `scope`, `count`, `leave_out` and `say` are those of `lth.imp`.
 
     The score of a ticket is the metric at early stop, on the test part where there is one, else on validation. The
     model is trained in place, where it is, in its own precision unless the recipe says bfloat16, and keeps the last
@@ -61,7 +63,10 @@ def find_tickets(
     measures = loss or default_loss(targets), accuracy if by_default else metric
     inner, modes = unwrapped(model), [(module, module.training) for module in model.modules()]
     try:
-        return imp(inner, trainer(recipe, data_parts, measures, seed), rate, levels, rates=rates, scope=scope, say=say)
+        return imp(
+            inner, trainer(recipe, data_parts, measures, seed), rate, levels,
+            rates=rates, scope=scope, count=count, leave_out=leave_out, say=say,
+        )  # fmt: skip
     finally:
         for module, mode in modes:
             module.training = mode
