@@ -280,15 +280,21 @@ def test_tied_weights_are_held_under_either_name() -> None:
         model = Tied()
         assert list(models.counted(model)) == ["words.weight"]
         drawn = torch.Generator().manual_seed(1)
-        mask = {name: torch.rand(6, 4, generator=drawn) < 0.6 for name in names}
-        both = torch.stack(list(mask.values())).all(0)
+        layer = torch.rand(6, 4, generator=drawn) < 0.6
+        mask = dict.fromkeys(names, layer)
         optimizer = OPTIMIZERS["adamw"](list(model.parameters()))
         with lth.hold(model, mask, optimizer):
             for _ in range(3):
                 optimizer.zero_grad()
                 cross_entropy(model(torch.arange(6)), torch.arange(6)).backward()
                 optimizer.step()
-                assert model.head.weight[~both].count_nonzero() == 0 and model.head.weight[both].all()
+                assert model.head.weight[~layer].count_nonzero() == 0 and model.head.weight[layer].all()
+    apart = {"words.weight": torch.ones(6, 4).bool(), "head.weight": torch.zeros(6, 4).bool()}
+    with (
+        pytest.raises(UsageError, match=r"words\.weight and head\.weight are one parameter, but"),
+        lth.hold(Tied(), apart),
+    ):
+        pass
 
 
 def test_nothing_about_the_module_changes() -> None:

@@ -34,6 +34,16 @@ class Model(Value):
         description="whether a custom model's weights are given, as by a checkpoint: all trials may begin from them",
         json_schema_extra=ADDED,
     )
+    count: tuple[Text, ...] = Field(
+        default=(),
+        description="parameters of a custom model, by name or pattern, that are counted as weights besides",
+        json_schema_extra=ADDED,
+    )
+    leave_out: tuple[Text, ...] = Field(
+        default=(),
+        description="parameters of a custom model, by name or pattern, that are not counted and never pruned",
+        json_schema_extra=ADDED,
+    )
 
     @field_validator("name")
     @classmethod
@@ -48,6 +58,13 @@ class Model(Value):
             raise ValueError(registry.unknown("models", name))
         return name
 
+    @field_validator("count", "leave_out")
+    @classmethod
+    def _of_a_custom_model(cls, given: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if given and "name" in info.data and not is_custom(info.data["name"]):
+            raise ValueError("what is counted of a built-in model is fixed; leave it out")
+        return given
+
     @field_validator("init_sigma")
     @classmethod
     def _drawn_here(cls, given: float | None, info: ValidationInfo) -> float | None:
@@ -57,7 +74,7 @@ class Model(Value):
 
     @field_validator("pretrained")
     @classmethod
-    def _of_a_custom_model(cls, given: bool, info: ValidationInfo) -> bool:
+    def _given_by_a_custom_model(cls, given: bool, info: ValidationInfo) -> bool:
         if given and not is_custom(info.data.get("name", ":")):
             raise ValueError("only a custom model has weights of its own (model.name=my.py:build); leave it out")
         return given

@@ -18,8 +18,7 @@ from lth.errors import LthError
 from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.resources import Resources
 from lth.execution.setup import ENGINES, Setup, given_ticket
-from lth.execution.ticket import Stored, damaged, make_ticket, read_stored
-from lth.models import groups
+from lth.execution.ticket import Stored, damaged, in_order, make_ticket, read_stored
 from lth.plan import Training
 from lth.pruning import masks
 from lth.pruning.masks import Mask, Weights
@@ -154,7 +153,7 @@ def begin(training: Training, setup: Setup, stored: Stored) -> tuple[Ticket, Eng
 def stored_ticket(training: Training, setup: Setup, model: nn.Module, stored: Stored) -> Ticket:
     """The ticket that a training is stored with."""
     ticket = read_stored(setup.folder, stored, own_ticket(training), from_bytes)
-    return replace(ticket, mask={name: ticket.mask[name] for name in groups(model)})  # in the network's order
+    return replace(ticket, mask=in_order(ticket.mask, setup.experiment, model))
 
 
 def follow_training(training: Training, stored: Stored, setup: Setup) -> None:

@@ -19,7 +19,7 @@ from lth.config import Experiment, Model
 from lth.execution.estimates import Pace, Sizes, work
 from lth.execution.job import engine_for
 from lth.execution.setup import Levels, Setup
-from lth.models import build, groups
+from lth.models import build, groups_of
 from lth.native import available
 from lth.plan import Training, evaluations
 from lth.pruning import masks
@@ -45,7 +45,10 @@ def measured(setup: Setup, density: float) -> Pace:
     model = setup.model()
     drawn = generator(0, "estimate")
     start = setup.draw(drawn)
-    mask = {name: torch.rand(start[name].shape, generator=drawn) < density for name in groups(model)}
+    mask = {
+        name: torch.rand(start[name].shape, generator=drawn) < density
+        for name in groups_of(setup.experiment.model, model)
+    }
     engine = engine_for(setup, model, masks.apply(mask, start), mask, setup.experiment.recipe, ("estimate",))
     engine.advance(3)
     begin = time.perf_counter()

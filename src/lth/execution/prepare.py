@@ -99,7 +99,7 @@ def prepare(
     room = executor.room(resources)  # asked also beside --workers: it refuses threads that no node has
     return Prepared(
         asked, whole, folder, data_root, stored, loaded, facts, levels, resources, wanted.workers or room,
-        (*([reason] if reason else []), *same, *too_late(asked)),
+        (*([reason] if reason else []), *same, *levels.left_out, *too_late(asked)),
     )  # fmt: skip
 
 

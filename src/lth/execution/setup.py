@@ -15,7 +15,7 @@ from lth.config import Experiment
 from lth.data.splits import check_channels, check_validation
 from lth.errors import UsageError
 from lth.execution.resources import Resources
-from lth.models import build, first_weights, groups, new_weights
+from lth.models import build, first_weights, groups_of, left_out, new_weights
 from lth.pruning import masks
 from lth.pruning.allocation import ladder
 from lth.pruning.structures import fewest
@@ -61,6 +61,7 @@ class Levels:
 
     remaining: list[int]
     total: int
+    left_out: tuple[str, ...] = ()  # lines on what is not counted of a custom model
 
     def density(self, level: int) -> float:
         return self.remaining[level] / self.total
@@ -102,12 +103,15 @@ def check(experiment: Experiment, data: datasets.Data) -> Levels:
         raise UsageError(f"{experiment.model.name} has no parameter to train: all are frozen; thaw some of them")
     check_last(experiment.recipe, examples, model, torch.zeros(1, *shape))
     parameters = dict(model.named_parameters())
-    sizes = {name: parameters[name].numel() for name in groups(model)}
+    groups = groups_of(experiment.model, model)
+    sizes = {name: parameters[name].numel() for name in groups}
     if not sizes:
         raise UsageError(f"{experiment.model.name} has no weights to prune: no parameter of two dimensions or more")
     least = {name: fewest(experiment.prune.structure, tuple(parameters[name].shape)) for name in sizes}
     first = masks.alive(given_ticket(experiment, model).mask) if experiment.ticket else None
-    return Levels(ladder(sizes, groups(model), experiment, first, least), sum(sizes.values()))
+    return Levels(
+        ladder(sizes, groups, experiment, first, least), sum(sizes.values()), tuple(left_out(experiment.model, model))
+    )
 
 
 def _check_data(experiment: Experiment, data: datasets.Data) -> None:
@@ -126,7 +130,7 @@ def given_ticket(experiment: Experiment, model: nn.Module) -> Ticket:
     ticket = Ticket.load(experiment.ticket)
     try:
         ticket.apply(model)
-        if strange := sorted({*ticket.mask} ^ {*groups(model)}):
+        if strange := sorted({*ticket.mask} ^ {*groups_of(experiment.model, model)}):
             raise UsageError(f"its mask and the model's counted weights differ in {', '.join(strange)}")
     except UsageError as error:
         raise UsageError(

@@ -20,7 +20,7 @@ from lth.config.userfile import call
 from lth.data.splits import pixels
 from lth.errors import Damaged, UsageError
 from lth.execution.setup import Setup
-from lth.models import everywhere, groups, tied
+from lth.models import everywhere, groups_of, tied
 from lth.models.init import sigma_of
 from lth.plan import Training
 from lth.pruning import masks
@@ -41,7 +41,7 @@ def make_ticket(training: Training, setup: Setup, model: nn.Module, stored: Stor
     given = _given(training, setup, model, stored)
     own_generator = partial(generator, experiment.seed, training.trial, training.id)
     context = {
-        "groups": lambda: groups(model),
+        "groups": lambda: groups_of(experiment.model, model),
         "experiment": lambda: experiment,
         "level": lambda: training.level,
         "model": lambda: model,
@@ -75,14 +75,24 @@ def _given(training: Training, setup: Setup, model: nn.Module, stored: Stored) -
     values: dict[str, Any] = {}
     for role, name in files.items():
         if training.inputs[role].kind == "ticket":
-            ticket_mask = read_stored(folder, stored, name, from_bytes).mask
-            values[role] = {layer: ticket_mask[layer] for layer in groups(model)}
+            values[role] = in_order(read_stored(folder, stored, name, from_bytes).mask, setup.experiment, model)
         else:
             values[role] = read_stored(folder, stored, name, load_tensors)
     if setup.experiment.ticket:  # its file has the start in part only
         mask = values["mask"] if "mask" in values else values["given"]
         values["start"] = completed(values["start"], everywhere(model, mask), _drawn(training.trial, setup))
     return values
+
+
+def in_order(mask: Mask, experiment: Experiment, model: nn.Module) -> Mask:
+    """The mask in the network's order. Raises UsageError where it is of other weights than are counted now."""
+    names = groups_of(experiment.model, model)
+    if strange := sorted({*mask} ^ {*names}):
+        raise UsageError(
+            f"the run was begun when other weights of {experiment.model.name} were counted: {', '.join(strange[:5])}; "
+            "give another --out, and model.count or model.leave_out for the same choice"
+        )
+    return {name: mask[name] for name in names}
 
 
 def _drawn(trial: int, setup: Setup) -> Weights:

@@ -1,14 +1,23 @@
 """Networks by name, and what pruning has to know of any network."""
 
 from lth.models.architecture import Architecture
-from lth.models.networks import architecture, build, first_weights, new_weights
-from lth.models.parameters import (
+from lth.models.counting import (
+    AUTOMATIC,
+    Choice,
+    aliases,
     computed,
     counted,
-    everywhere,
+    format_not_counted,
     groups,
-    load,
+    matches,
     norm_parameters,
+    not_counted,
+)
+from lth.models.networks import architecture, build, choice_of, first_weights, groups_of, left_out, new_weights
+from lth.models.parameters import (
+    everywhere,
+    load,
+    not_stored,
     parameters,
     stored,
     tensors,
@@ -17,17 +26,27 @@ from lth.models.parameters import (
 )
 
 __all__ = [
+    "AUTOMATIC",
     "Architecture",
+    "Choice",
+    "aliases",
     "architecture",
     "build",
+    "choice_of",
     "computed",
     "counted",
     "everywhere",
     "first_weights",
+    "format_not_counted",
     "groups",
+    "groups_of",
+    "left_out",
     "load",
+    "matches",
     "new_weights",
     "norm_parameters",
+    "not_counted",
+    "not_stored",
     "parameters",
     "stored",
     "tensors",

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from torch.nn.modules.conv import _ConvNd
 
 from lth.errors import LthError
-from lth.models.parameters import NORMS
+from lth.models.counting import NORMS
 
 Tensors = dict[str, Tensor]
 Draw = Callable[[nn.Module, torch.Generator, float | None], Tensors]

@@ -10,9 +10,11 @@ from torch import Tensor, nn
 from lth.config import MOST_WEIGHTS, Model, is_custom
 from lth.config.registry import MODELS
 from lth.errors import UsageError
-from lth.models import custom
+from lth.models import counting, custom
 from lth.models.architecture import Architecture
-from lth.models.parameters import computed, tensors
+from lth.models.counting import Choice, computed, matches
+from lth.models.parameters import parameters, tensors
+from lth.models.values import check_prunable
 from lth.randomness import global_draws
 
 
@@ -85,9 +87,31 @@ def build_custom(config: Model, shape: tuple[int, ...], classes: int, seed: int)
         make = custom.builder(config.name, shape, classes, config.sha256)
         draw_from(seed)
         model = custom.check_outputs(config.name, make(), shape, classes)
-    if parametrized := list(computed(model)):
-        raise UsageError(
-            f"{config.name}: {parametrized[0]} is computed by a parametrization, which is not pruned: build it without "
-            "one"
-        )
+    try:
+        check_prunable(model)
+    except UsageError as error:
+        raise UsageError(f"{config.name}: {error}") from None
+    chosen = (*config.count, *config.leave_out)
+    for weight, parts in computed(model).items():
+        if not any(matches(pattern, parts) for pattern in chosen):
+            raise UsageError(
+                f"{config.name}: {weight} is computed by a parametrization, which is not pruned: build it without one, "
+                f'or leave it dense with model.leave_out=["{parts[0]}"]'
+            )
     return model
+
+
+def choice_of(config: Model) -> Choice:
+    """What the settings say of counting."""
+    return Choice(config.count, config.leave_out, "model.")
+
+
+def groups_of(config: Model, model: nn.Module) -> dict[str, str]:
+    """The groups of the counted parameters of `model`, which `build` made of these settings; see `groups`."""
+    return counting.groups(model, choice_of(config))
+
+
+def left_out(config: Model, model: nn.Module) -> list[str]:
+    """A line for what is not counted of a custom model, with the reason."""
+    reasons = counting.not_counted(model, choice_of(config)) if is_custom(config.name) else {}
+    return counting.format_not_counted(reasons, {name: parameters(model)[name].shape for name in reasons})

@@ -22,6 +22,13 @@ from lth.storage import checksums
 
 LARGE = 2**20  # elements
 SURVIVORS, SHAPES = "survivors/", "shapes"
+STORABLE = frozenset(
+    getattr(torch, name)
+    for name in (
+        *("bool", "uint8", "uint16", "uint32", "uint64", "int8", "int16", "int32", "int64", "float64", "float32"),
+        *("float16", "bfloat16", "complex64", "float8_e4m3fn", "float8_e5m2"),
+    )
+)
 _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
@@ -43,6 +50,17 @@ def save_tensors(tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> bytes:
     text = json.dumps(facts | {checksums.KEY: checksums.BLANK} | ({SHAPES: shapes} if shapes else {}), sort_keys=True)
     content = safetensors.torch.save(written, {"lth": text})
     return checksums.sealed(content, checksums.head_of(content))
+
+
+def storage_fault(tensor: Tensor) -> str:
+    """Why a safetensors file cannot hold a tensor, after its name; "" where it can."""
+    if tensor.is_quantized:
+        return "is quantized: prune the module before it is quantized"
+    if tensor.layout != torch.strided:
+        return "is a sparse tensor, which no safetensors file holds: give its to_dense()"
+    if tensor.dtype not in STORABLE:
+        return f"is {tensor.dtype}, which no safetensors file holds: give it another dtype, such as torch.complex64"
+    return ""
 
 
 def surviving(tensor: Tensor) -> Tensor | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import itertools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
 
@@ -33,6 +33,8 @@ def find_tickets(
     *,
     rates: Mapping[str, float] | None = None,
     scope: str = "layerwise",
+    count: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
     loss: Measure | None = None,
     metric: Measure | None = None,
     validation: float | int | None = None,
@@ -48,7 +50,7 @@ def find_tickets(
     over a batch, without the targets -100 or those of torch's `ignore_index`: cross entropy for whole targets, else the
     mean squared error. `metric(outputs, targets)`, of all
     outputs of a part at once, is a number, higher is better: the accuracy for whole targets if no loss is given, else
-    minus the loss. `rate`, `levels`, `rates`, `scope` and `say` are those of `lth.imp`.
+    minus the loss. `rate`, `levels`, `rates`, `scope`, `count`, `leave_out` and `say` are those of `lth.imp`.
 
     The score of a ticket is the metric at early stop, on the test part where there is one, else on validation. The
     model is trained in place, where it is, in its own precision unless the recipe says bfloat16, and keeps the last
@@ -69,7 +71,10 @@ def find_tickets(
     check_fit(unwrapped(model), data_parts, measures[0], recipe)
     inner, modes = unwrapped(model), [(module, module.training) for module in model.modules()]
     try:
-        return imp(inner, trainer(recipe, data_parts, measures, seed), rate, levels, rates=rates, scope=scope, say=say)
+        return imp(
+            inner, trainer(recipe, data_parts, measures, seed), rate, levels,
+            rates=rates, scope=scope, count=count, leave_out=leave_out, say=say,
+        )  # fmt: skip
     finally:
         for module, mode in modes:
             module.training = mode

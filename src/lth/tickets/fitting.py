@@ -16,7 +16,7 @@ from lth.data.targets import class_expression, class_fault, range_fault, value_f
 from lth.errors import UsageError
 from lth.randomness import global_draws
 from lth.training.batches import EVALUATION_BATCH
-from lth.training.module_engine import IGNORED, Measure, squared_error
+from lth.training.losses import IGNORED, Measure, squared_error
 
 FROM_NUMPY = {  # expressions of NumPy in the words of other libraries
     "torch": {".astype('int64')": ".long()", ".astype('float32')": ".float()", "np.unique": "torch.unique"},

@@ -22,6 +22,7 @@ from torch.utils.hooks import unserializable_hook
 from lth.config import nearest, shown
 from lth.errors import LthError, UsageError
 from lth.models import parameters
+from lth.models.values import value_fault
 from lth.tickets.misfit import format_misfit
 
 
@@ -149,12 +150,15 @@ def find(model: nn.Module, mask: Mapping[str, Tensor]) -> list[Held]:
             wrong.append(f"{name} is no parameter of the model{nearest(name, named)}")
         elif layer.dtype != torch.bool:
             wrong.append(f"{name} is {layer.dtype}, expected torch.bool: write mask.bool()")
+        elif fault := value_fault(named[name]):
+            wrong.append(f"{name} {fault}")
         elif layer.shape != named[name].shape:
             wrong.append(f"{name} is {tuple(layer.shape)}, but the model's is {tuple(named[name].shape)}")
-        elif id(named[name]) in held:  # tied: a weight pruned under one name is pruned under all
+        elif id(named[name]) in held:  # tied
             one = held[id(named[name])]
             one.names.append(name)
-            one.pruned = one.pruned | ~layer.to(one.pruned.device)
+            if not torch.equal(one.pruned, ~layer.to(one.pruned.device)):
+                wrong.append(f"{one.names[0]} and {name} are one parameter, but have different masks")
         else:
             held[id(named[name])] = Held([name], named[name], ~layer.to(named[name].device))
     if wrong:

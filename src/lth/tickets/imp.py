@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from numbers import Integral
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lth.config import shown
 from lth.errors import UsageError
-from lth.models import everywhere, parameters, tensors
+from lth.models import Choice, everywhere, format_not_counted, not_counted, not_stored, parameters, tensors
 from lth.pruning import masks
 from lth.pruning.allocation import Advice, Pools, descend, pools, removals
 from lth.pruning.rules import keep
@@ -124,6 +124,8 @@ def imp(
     *,
     rates: Mapping[str, float] | None = None,
     scope: str = "layerwise",
+    count: Sequence[str] = (),
+    leave_out: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> Tickets:
     """The tickets of any module: `train(model)` is called once per level, from the start weights under a mask.
@@ -135,14 +137,19 @@ def imp(
 
     Each level removes `rate` of a layer's surviving weights, those of smallest magnitude. `rates` maps patterns of
     parameter names, such as "encoder.*", to other rates; the first pattern that matches counts, and a layer of rate 0
-    is not pruned. With scope "global" all layers of one rate compete; biases and norms are never pruned. `say` is
-    called with a line after each level, for example say=print.
+    is not pruned. With scope "global" all layers of one rate compete; biases and norms are never pruned. `count` and
+    `leave_out` are names or patterns of parameters that are counted, or are not, whatever lth takes them for. `say` is
+    called with a line for what is not counted and a line after each level, for example say=print.
 
     Raises UsageError before any training where a pattern matches nothing or a level would remove nothing, and later
     where an optimizer's state or its learning rate is carried over from one level to the next. The levels end after one
     whose weights are not finite, or for which `train` returns the status "diverged"; that is its status.
     """
-    layers, competing = _checked(model, rate, levels, rates, scope)
+    choice = Choice(count, leave_out)
+    layers, competing = _checked(model, rate, levels, rates, scope, choice)
+    left_out = _left_out(model, layers, choice)
+    for line in left_out:
+        say(line)
     reset, initial, optimizers = resetter(model), tensors(model), EarlierOptimizers()
     mask = masks.ones(parameters(model), layers)
     shared, trained_levels = Levels(initial, mask, levels), Trained()
@@ -159,7 +166,7 @@ def imp(
         curve += [{"level": level, **row} for row in returned.pop("curve", [])]
         rows.append(row_of(level, mask, trained) | returned)
         start = shared.masked_start(level, removed_at)
-        tickets.append(Ticket(shared.mask(level), start, origin(model, level)))
+        tickets.append(Ticket(shared.mask(level), start, origin(model, level, left_out)))
         say(format_row(rows[-1], levels))
         if rows[-1]["status"] == "diverged" or level == levels:
             break
@@ -169,12 +176,12 @@ def imp(
 
 
 def _checked(
-    model: nn.Module, rate: float, levels: int, rates: Mapping[str, float] | None, scope: str
+    model: nn.Module, rate: float, levels: int, rates: Mapping[str, float] | None, scope: str, choice: Choice
 ) -> tuple[dict[str, float], Pools]:
     """The rate of each counted layer, and the pools. Raises UsageError for all that is known before any training."""
     if rates is not None and not isinstance(rates, Mapping):
         raise UsageError(f"rates = {shown(rates)}: expected a dict of patterns and rates, such as {{'encoder.*': 0.3}}")
-    layers = layer_rates(model, rate, rates or {})
+    layers = layer_rates(model, rate, rates or {}, choice)
     if scope not in SCOPES:
         raise UsageError(f"scope takes {', '.join(SCOPES)}; not {shown(scope)}")
     if isinstance(levels, bool) or not isinstance(levels, Integral) or levels < 0:
@@ -184,3 +191,10 @@ def _checked(
     prunable = [name for names, _ in competing for name in names]
     descend(sizes, levels, lambda alive, _: removals(alive, competing), prunable, Advice("levels={}", "rate"))
     return layers, competing
+
+
+def _left_out(model: nn.Module, layers: Collection[str], choice: Choice) -> list[str]:
+    """What is not counted and why, and what no ticket holds, in a line each."""
+    reasons = {name: reason for name, reason in not_counted(model, choice).items() if name not in layers}
+    shapes = {name: parameters(model)[name].shape for name in reasons}
+    return [*format_not_counted(reasons, shapes), *not_stored(model)]

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from fnmatch import fnmatchcase
 from numbers import Real
 from typing import Any
 
@@ -11,46 +10,36 @@ from torch import nn
 
 from lth.config import nearest, shown
 from lth.errors import UsageError
-from lth.models import computed, counted, norm_parameters, parameters, tied
+from lth.models import AUTOMATIC, Choice, aliases, computed, counted, matches, norm_parameters, parameters
+from lth.models.values import check_prunable
 
 
-def layer_rates(model: nn.Module, rate: float, rates: Mapping[str, float]) -> dict[str, float]:
+def layer_rates(
+    model: nn.Module, rate: float, rates: Mapping[str, float], choice: Choice = AUTOMATIC
+) -> dict[str, float]:
     """The rate of each counted parameter, in the model's order; 0 for those that are never pruned.
 
-    A parameter that is not counted by itself becomes one where a pattern is its full name. Raises UsageError naming
-    every invalid rate and every pattern that matches nothing.
+    A parameter that is not counted by itself becomes one where `choice` or the full name as a pattern says so. Raises
+    UsageError naming every invalid rate and every pattern that matches nothing.
     """
-    _check_values(model)
-    aliases = _aliases(model, rates)
-    wrong = [*_wrong_rates(rate, rates), *_wrong_patterns(model, rates, aliases), *_computed_weights(model, rates)]
-    if not aliases:
+    check_prunable(model)
+    named = _prunable(model, rates, choice)
+    wrong = [*_wrong_rates(rate, rates), *_wrong_patterns(model, rates, named)]
+    wrong += _computed_weights(model, rates, (*choice.count, *choice.leave_out))
+    if not named:
         wrong.append(f"{type(model).__name__} has no weights to prune: no parameter of two dimensions or more")
     if wrong:
         raise UsageError("\n".join(wrong))
     return {
-        name: float(next((r for pattern, r in rates.items() if _matches(pattern, names)), rate))
-        for name, names in aliases.items()
+        name: float(next((r for pattern, r in rates.items() if matches(pattern, names)), rate))
+        for name, names in named.items()
     }
 
 
-def _check_values(model: nn.Module) -> None:
-    """Raise UsageError for parameters that have no shape or no values yet."""
-    for name, parameter in parameters(model).items():
-        if isinstance(parameter, nn.parameter.UninitializedParameter):
-            raise UsageError(f"{name} has no shape yet: call the model on a batch first")
-        if parameter.is_meta:
-            raise UsageError(f"{name} has no values: it is on the meta device; model.to_empty(...) and initialise it")
-
-
-def _aliases(model: nn.Module, rates: Mapping[str, float]) -> dict[str, list[str]]:
+def _prunable(model: nn.Module, rates: Mapping[str, float], choice: Choice) -> dict[str, list[str]]:
     """The prunable parameters, each with all its names: more than one where it is tied."""
-    ties, by_itself = tied(model), counted(model)
-    names = [name for name in parameters(model) if name not in ties and (name in by_itself or name in rates)]
-    return {name: [name, *(other for other, first in ties.items() if first == name)] for name in names}
-
-
-def _matches(pattern: str, names: Sequence[str]) -> bool:
-    return any(fnmatchcase(name, pattern) for name in names)
+    by_itself, named = counted(model, choice), aliases(model)
+    return {name: names for name, names in named.items() if name in by_itself or name in rates}
 
 
 def _wrong_rates(rate: float, rates: Mapping[str, float]) -> Iterator[str]:
@@ -64,23 +53,23 @@ def _is_rate(value: Any) -> bool:
 
 
 def _wrong_patterns(
-    model: nn.Module, rates: Mapping[str, float], aliases: Mapping[str, Sequence[str]]
+    model: nn.Module, rates: Mapping[str, float], prunable: Mapping[str, Sequence[str]]
 ) -> Iterator[str]:
     named, norms = parameters(model), norm_parameters(model)
     for pattern in rates:
         if pattern in named and (named[pattern].dim() < 2 or id(named[pattern]) in norms):
             yield f"{pattern} is never pruned: biases and the parameters of norms are not weights"
-        elif not any(_matches(pattern, names) for names in aliases.values()):
-            known = ", ".join(aliases)
-            yield f"{shown(pattern)} matches no weight{nearest(pattern, aliases)}; the weights are {known}"
+        elif not any(matches(pattern, names) for names in prunable.values()):
+            known = ", ".join([*prunable][:5]) + (", ..." if len(prunable) > 5 else "")
+            yield f"{shown(pattern)} matches no weight{nearest(pattern, prunable)}; the weights are {known}"
 
 
-def _computed_weights(model: nn.Module, rates: Mapping[str, float]) -> Iterator[str]:
-    """A weight that torch computes from other parameters is refused, unless one of them has a rate by name."""
+def _computed_weights(model: nn.Module, rates: Mapping[str, float], chosen: Sequence[str]) -> Iterator[str]:
+    """A weight that torch computes from other parameters is refused, unless the user says what becomes of these."""
     for weight, parts in computed(model).items():
-        if not {*parts} & {*rates}:
+        if not {*parts} & {*rates} and not any(matches(pattern, parts) for pattern in chosen):
             remover = "remove_weight_norm" if parts[0].endswith("_v") else "parametrize.remove_parametrizations"
             yield (
                 f"{weight} is computed by a parametrization, which is not pruned by itself: remove it before "
-                f"(torch.nn.utils.{remover}), or give a rate for {' or '.join(parts)}"
+                f"(torch.nn.utils.{remover}), or give a rate for {' or '.join(parts)}, or leave_out=[{parts[0]!r}]"
             )

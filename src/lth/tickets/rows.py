@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.metadata import version
 from numbers import Real
 from typing import Any
@@ -80,7 +80,8 @@ def format_row(row: Mapping[str, Any], levels: int) -> str:
     return ", ".join(parts + ([row["status"]] if row["status"] != "done" else []))
 
 
-def origin(model: nn.Module, level: int) -> dict[str, Any]:
-    """Where a ticket of `lth.imp` comes from."""
+def origin(model: nn.Module, level: int, left_out: Sequence[str] = ()) -> dict[str, Any]:
+    """Where a ticket of `lth.imp` comes from; `left_out` are the lines on what is not counted."""
     versions = {"lth": version("lth"), "torch": torch.__version__}
-    return {"model": {"name": type(unwrapped(model)).__name__}, "trial": 1, "level": level, "versions": versions}
+    facts = {"model": {"name": type(unwrapped(model)).__name__}, "trial": 1, "level": level, "versions": versions}
+    return facts | ({"left_out": list(left_out)} if left_out else {})

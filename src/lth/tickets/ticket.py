@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,15 +12,15 @@ from torch import Tensor, nn
 
 from lth.data.classes import format_names
 from lth.errors import UsageError
-from lth.models import load, stored
+from lth.models import format_not_counted, load
 from lth.pruning import masks
 from lth.pruning.masks import Mask
 from lth.storage import checksums
 from lth.storage.atomic import write_file
-from lth.storage.tensors import load_tensors, pack, read_metadata, save_tensors, unpack
+from lth.storage.tensors import load_tensors, pack, read_metadata, save_tensors, storage_fault, unpack
 from lth.tickets import notebook, torch_format
 from lth.tickets.hold import clear, find
-from lth.tickets.misfit import format_misfit
+from lth.tickets.misfit import check_fits, tied_in
 
 FORMAT = 2
 FORMATS = (1, FORMAT)  # 1 had no checksum
@@ -46,14 +46,8 @@ class Ticket:
         return notebook.ticket_html(self.mask, self.origin)
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Give `model` the start weights under the mask. Raises UsageError naming what does not fit."""
-        state = stored(model)
-        wrong = sorted({*state} ^ {*self.start})
-        wrong += [f"{n} {tuple(t.shape)}" for n, t in self.start.items() if n in state and state[n].shape != t.shape]
-        if wrong:
-            raise UsageError(
-                format_misfit("the ticket does not fit this model; they differ in", wrong, self.start, state)
-            )
+        """Give `model` the start weights under the mask. Raises UsageError naming what does not fit, ties included."""
+        check_fits(model, self.mask, self.start)
         held = find(model, self.mask)
         load(model, self.start)  # a ticket holds tensors only
         for one in held:  # by parameter, so that a tied one is pruned under all its names
@@ -80,6 +74,7 @@ class Ticket:
         return Ticket(*torch_format.mask_and_weights(model))
 
     def save(self, path: str | Path) -> None:
+        """Write a ticket file. Raises UsageError where it could not be loaded again."""
         write_file(Path(path), to_bytes(self))
 
     @staticmethod
@@ -96,11 +91,31 @@ class Ticket:
 
 
 def to_bytes(ticket: Ticket) -> bytes:
-    """The file's bytes: `mask/NAME` packed, `start/NAME`, one key of sorted JSON; see `lth.storage.tensors`."""
+    """The file's bytes: `mask/NAME` packed, `start/NAME`, one key of sorted JSON; see `lth.storage.tensors`.
+
+    Raises UsageError for what `from_bytes` would refuse.
+    """
+    if fault := next(_faults(ticket), None):
+        raise UsageError(f"the ticket cannot be saved: {fault}")
     tensors = {f"mask/{name}": pack(layer) for name, layer in ticket.mask.items()}
     tensors |= {f"start/{n}": t.contiguous() for n, t in masks.apply(ticket.mask, ticket.start).items()}
     origin = ticket.origin | {"format": FORMAT, "counts": masks.alive(ticket.mask), "density": ticket.density}
     return save_tensors(tensors, origin)
+
+
+def _faults(ticket: Ticket) -> Iterator[str]:
+    """What keeps a ticket from a file that can be loaded."""
+    if not ticket.mask:
+        yield "its mask is empty"
+    for name, layer in ticket.mask.items():
+        if name not in ticket.start:
+            yield f"its start lacks {name}"
+        elif ticket.start[name].dtype not in FLOATS or layer.shape != ticket.start[name].shape:
+            start = ticket.start[name]
+            yield f"{name} is {start.dtype} {tuple(start.shape)}, expected floats of the mask's {tuple(layer.shape)}"
+    for name, tensor in ticket.start.items():
+        if fault := storage_fault(tensor):
+            yield f"{name} {fault}"
 
 
 def from_bytes(content: bytes) -> Ticket:
@@ -159,7 +174,8 @@ def describe(ticket: Ticket) -> list[str]:
     return [
         *(f"{name:10}  {text}" for name, text in _facts(ticket).items() if text),
         *_format_layers(ticket.mask),
-        f"and {rest:,} numbers that are not pruned (biases, norms, buffers)",
+        f"and {rest:,} numbers that are not counted (biases, norms, buffers)",
+        *_format_left_out(ticket),
     ]
 
 
@@ -169,6 +185,17 @@ def facts(ticket: Ticket) -> dict[str, Any]:
     layers = {name: {"shape": list(m.shape), "alive": alive[name]} for name, m in ticket.mask.items()}
     counted = {"weights": sum(alive.values()), "of": masks.size(ticket.mask), "density": ticket.density}
     return counted | {"layers": layers, "origin": dict(ticket.origin)}
+
+
+def _format_left_out(ticket: Ticket) -> list[str]:
+    """A line for what is not counted, as the search recorded it; of other tickets, the tensors that are no vectors."""
+    if isinstance(lines := ticket.origin.get("left_out"), list):
+        return [f"  {line}" for line in lines]
+    mask, start = ticket.mask, ticket.start
+    others = [name for name in start if start[name].dim() > 1 and name not in mask]
+    shapes = {name: start[name].shape for name in others if not tied_in(mask, start, name)}
+    reason = "not a weight matrix or kernel, or a buffer"
+    return [f"  {line}" for line in format_not_counted(dict.fromkeys(shapes, reason), shapes)]
 
 
 def _facts(ticket: Ticket) -> dict[str, str]:
