@@ -316,8 +316,8 @@ def test_slurm_uses_gpus_where_they_are_asked_for(tiny: dict[str, Any]) -> None:
 @needs_submitit
 def test_a_slurm_job_whose_time_is_over_is_queued_again(tiny: dict[str, Any], tmp_path: Path) -> None:
     experiment = resolve(tiny)
-    means = Resources("torch", "cpu", "float32", 1)
-    task = on_slurm.Task(experiment, means, tmp_path, None, tmp_path / "session", plan(experiment)[0])
+    resources = Resources("torch", "cpu", "float32", 1)
+    task = on_slurm.Task(experiment, resources, tmp_path, None, tmp_path / "session", plan(experiment)[0])
     assert task.checkpoint().function is task
     assert task() is False  # its driver is gone
 
@@ -385,10 +385,10 @@ def test_a_training_that_kills_its_workers_ends_the_run(tiny: dict[str, Any], mo
     def fail(training: Any) -> None:
         raise ConnectionError("gone\nand more")
 
-    monkeypatch.setattr(on_ray, "keep_start", lambda trial, bench: None)
+    monkeypatch.setattr(on_ray, "keep_start", lambda trial, setup: None)
     monkeypatch.setattr(on_ray, "lost", lambda: (ConnectionError,))
     driver: Any = SimpleNamespace(
-        bench=None, _attempt=fail, stopping=SimpleNamespace(is_set=lambda: False), job=SimpleNamespace(say=said.append)
+        setup=None, _attempt=fail, stopping=SimpleNamespace(is_set=lambda: False), job=SimpleNamespace(say=said.append)
     )
     training = plan(resolve(tiny))[0]
     with pytest.raises(LthError, match="lost 10 times; perhaps it needs more memory"):

@@ -33,7 +33,7 @@ class Job:
     """What all trainings of a run have in common: an executor tells its workers once."""
 
     experiment: Experiment
-    means: Resources  # also: the threads, and whether it is a GPU, that a training needs
+    resources: Resources  # also: the threads, and whether it is a GPU, that a training needs
     folder: Path  # the run's, on the machine of the driver
     data: Data
     data_root: Path | None

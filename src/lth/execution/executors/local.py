@@ -34,26 +34,26 @@ def executor(name: str = "local") -> Iterator[Executor]:
     yield Executor(choose, room, workers)
 
 
-def room(means: Resources) -> int:
+def room(resources: Resources) -> int:
     """As many trainings as cores hold, or one a GPU."""
-    if means.device == "cuda":
+    if resources.device == "cuda":
         return torch.cuda.device_count()
-    return max(1, processor.cores() // means.threads)
+    return max(1, processor.cores() // resources.threads)
 
 
 def workers(job: Job) -> AbstractContextManager[Workers]:
     """Threads where the engine releases the GIL, or where there is one worker anyway; else processes."""
-    return threads(job) if job.means.engine == "native" or job.count == 1 else processes(job)
+    return threads(job) if job.resources.engine == "native" or job.count == 1 else processes(job)
 
 
 @contextmanager
 def threads(job: Job) -> Iterator[Workers]:
     """Trainings side by side in this process, over one copy of the data."""
-    bench = set_up(job.experiment, job.means, job.folder, job.data)
+    setup = set_up(job.experiment, job.resources, job.folder, job.data)
     stop, news = threading.Event(), queue.SimpleQueue()
 
     def do(training: Training) -> dict[str, Any]:
-        return carry_out(training, bench, Hooks(report=lambda i: news.put((training.id, i)), stopped=stop.is_set))
+        return carry_out(training, setup, Hooks(report=lambda i: news.put((training.id, i)), stopped=stop.is_set))
 
     yield Workers(do, drain(news), stop.set)
 
@@ -66,7 +66,7 @@ def processes(job: Job) -> Iterator[Workers]:
     stop, news, places = context.Event(), context.Queue(), context.Queue()
     for place in range(job.count):
         places.put(place)
-    set_up_args = (os.getpid(), job.experiment, job.means, job.folder, job.data_root, stop, news, places)
+    set_up_args = (os.getpid(), job.experiment, job.resources, job.folder, job.data_root, stop, news, places)
     with ProcessPoolExecutor(job.count, context, _set_up_process, set_up_args) as pool:
 
         def do(training: Training) -> dict[str, Any]:
@@ -131,14 +131,14 @@ _worker: dict[str, Any] = {}  # what _set_up_process made for the tasks of this 
 
 
 def _set_up_process(
-    parent: int, experiment: Any, means: Resources, folder: Any, data_root: Any, stop: Any, news: Any, places: Any
+    parent: int, experiment: Any, resources: Resources, folder: Any, data_root: Any, stop: Any, news: Any, places: Any
 ) -> None:
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     news.cancel_join_thread()
-    if means.device == "cuda":
+    if resources.device == "cuda":
         torch.cuda.set_device(places.get() % torch.cuda.device_count())
     data = load(experiment.data.name, data_root, say=lambda line: None)  # the parent has said it
-    _worker.update(bench=set_up(experiment, means, folder, data), stop=stop, news=news)
+    _worker.update(setup=set_up(experiment, resources, folder, data), stop=stop, news=news)
 
 
 def _end_with_parent(parent: int) -> None:
@@ -154,4 +154,4 @@ def _end_with_parent(parent: int) -> None:
 def _carry_out_in_process(training: Training) -> dict[str, Any]:
     stop, news = _worker["stop"], _worker["news"]
     hooks = Hooks(report=lambda i: news.put((training.id, i)), stopped=stop.is_set)
-    return carry_out(training, _worker["bench"], hooks)
+    return carry_out(training, _worker["setup"], hooks)

@@ -54,7 +54,7 @@ class Shared:
 
     token: str
     experiment: Experiment
-    means: Resources
+    resources: Resources
     folder: Path
     shape: tuple[int, ...]
     classes: int
@@ -84,18 +84,19 @@ def executor(name: str) -> Iterator[Executor]:
         ray.shutdown()
 
 
-def room(means: Resources) -> int:
+def room(resources: Resources) -> int:
     """Trainings that the cluster's free and busy CPUs and GPUs hold now; UsageError where no node holds one."""
     ray = library()
 
     largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
-    if means.threads > largest:
+    if resources.threads > largest:
         raise UsageError(
-            f"--threads {means.threads}: the largest node of the Ray cluster has {largest} CPUs; give at most {largest}"
+            f"--threads {resources.threads}: the largest node of the Ray cluster has {largest} CPUs; "
+            f"give at most {largest}"
         )
-    resources = ray.cluster_resources()
-    places = resources.get("CPU", 0) // means.threads
-    return int(min(places, resources.get("GPU", 0)) if means.device == "cuda" else places)
+    cluster = ray.cluster_resources()
+    places = cluster.get("CPU", 0) // resources.threads
+    return int(min(places, cluster.get("GPU", 0)) if resources.device == "cuda" else places)
 
 
 def choose(
@@ -107,12 +108,12 @@ def choose(
     """
     ray = library()
 
-    resources = ray.cluster_resources()
-    if not resources.get("CPU"):
+    cluster = ray.cluster_resources()
+    if not cluster.get("CPU"):
         raise UsageError("the Ray cluster has no CPU for trainings; start a node: ray start --address=HEAD:6379")
-    if device == "cuda" and not resources.get("GPU"):
+    if device == "cuda" and not cluster.get("GPU"):
         raise UsageError("--device cuda: the Ray cluster has no GPU; give --device cpu")
-    gpu = bool(resources.get("GPU")) and device != "cpu" and engine != "native"
+    gpu = bool(cluster.get("GPU")) and device != "cpu" and engine != "native"
     task = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=LOSSES)(_choose_there)
     return _result(task.remote(_versions(), experiment, shape, classes, engine, device))
 
@@ -152,14 +153,14 @@ class Driver:
         ray = library()
 
         self.job = job
-        self.bench = setup_of(job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes)
+        self.setup = setup_of(job.experiment, job.resources, job.folder, job.data.train_x.shape[1:], job.data.classes)
         self.shared = ray.put(_shared(job))
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
         self.box = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Box).remote()
-        gpus = int(job.means.device == "cuda")
-        self.task = ray.remote(num_cpus=job.means.threads, num_gpus=gpus, max_retries=0)(_perform_there)
+        gpus = int(job.resources.device == "cuda")
+        self.task = ray.remote(num_cpus=job.resources.threads, num_gpus=gpus, max_retries=0)(_perform_there)
         self.placed = lru_cache(KEPT_FILES)(lambda name: ray.put(outcomes.read_file(job.folder, name)))
         self.news: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
         self.stopping, self.closed, self.guard = threading.Event(), threading.Event(), threading.Lock()
@@ -168,7 +169,7 @@ class Driver:
 
     def do(self, training: Training) -> dict[str, Any]:
         """See `Workers.do`."""
-        keep_start(training.trial, self.bench)
+        keep_start(training.trial, self.setup)
         for loss in range(1, LOSSES + 1):
             try:
                 files, checkpoint = self._attempt(training)
@@ -247,7 +248,7 @@ def _shared(job: Job) -> Shared:
     arrays = {field.name: getattr(splits, field.name).numpy() for field in fields(splits)}
     shape = job.data.train_x.shape[1:]
     return Shared(
-        uuid4().hex, job.experiment, job.means, job.folder, shape, job.data.classes, arrays, CHECKPOINT_SECONDS
+        uuid4().hex, job.experiment, job.resources, job.folder, shape, job.data.classes, arrays, CHECKPOINT_SECONDS
     )
 
 
@@ -299,7 +300,7 @@ class Line:
 
 # ------------------------------------------------------------------------------------------------------------ on a node
 
-_benches: dict[str, Setup] = {}  # of the run that this process works for
+_setups: dict[str, Setup] = {}  # of the run that this process works for
 
 
 def _perform_there(
@@ -307,8 +308,8 @@ def _perform_there(
 ) -> tuple[dict[str, bytes] | None, bytes | None]:
     """The task: a training's files; or, where it was asked to stop, None and its checkpoint."""
     line, latest = Line(box, training.id), checkpoint
-    bench, stored = _bench(shared), dict(zip(names, contents, strict=True))
-    identity = identity_of(training, bench, stored)
+    setup, stored = _setup(shared), dict(zip(names, contents, strict=True))
+    identity = identity_of(training, setup, stored)
 
     def save(progress: Checkpoint) -> None:
         nonlocal latest
@@ -319,24 +320,24 @@ def _perform_there(
     load = lambda: from_checkpoint_bytes(checkpoint, identity)
     hooks = Hooks(load, save, line.report, line.stopped, shared.save_every)
     try:
-        return perform(training, bench, stored, hooks), None
+        return perform(training, setup, stored, hooks), None
     except Stopped:
         return None, latest
 
 
-def _bench(shared: Shared) -> Setup:
+def _setup(shared: Shared) -> Setup:
     """Set up once per process, on the very memory of the object store."""
-    if shared.token not in _benches:
-        if shared.means.engine == "native" and (lacking := native.why_not()):
+    if shared.token not in _setups:
+        if shared.resources.engine == "native" and (lacking := native.why_not()):
             raise LthError(f"on a node of the cluster, {lacking}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch has no tensors that cannot be written; nothing writes these
             splits = Splits(**{name: torch.from_numpy(array) for name, array in shared.splits.items()})
-        _benches.clear()
-        _benches[shared.token] = setup_of(
-            shared.experiment, shared.means, shared.folder, shared.shape, shared.classes, splits
+        _setups.clear()
+        _setups[shared.token] = setup_of(
+            shared.experiment, shared.resources, shared.folder, shared.shape, shared.classes, splits
         )
-    return _benches[shared.token]
+    return _setups[shared.token]
 
 
 def _versions() -> dict[str, str]:
