@@ -196,6 +196,66 @@ def test_killed_nodes_and_killed_drivers_lose_nothing(
     assert len(rows) == 95 and not rows.duplicated().any()
 
 
+# a program whose workers, which read it too, write checkpoints many times a second; or die of trial 2
+EAGER = """
+from lth.training import loop
+loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_COST, loop.SLICE_SECONDS = 0.05, 0, 0.01
+"""
+DEADLY = """
+import os
+from lth.execution.executors import local
+
+def carry_out(training, *rest, before=local.carry_out):
+    return os.kill(os.getpid(), 9) if training.trial == 2 else before(training, *rest)
+
+local.carry_out = carry_out
+"""
+
+
+def begin_program(before: str, experiment: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    """A local run with two workers, by a program that begins with `before`, in them too."""
+    program = out.with_suffix(".py")
+    program.write_text(f"{before}\nif __name__ == '__main__':\n    " + PLAIN.replace("\n", "\n    "))
+    command = [sys.executable, str(program), "run", str(experiment), "--out", str(out), "--engine", "torch"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen([*command, "--workers", "2", *options], text=True, **pipes)  # type: ignore[call-overload]
+
+
+def workers_of(process: subprocess.Popen[str], count: int) -> list[int]:
+    """The processes of a local run's workers, once there are so many."""
+    import psutil
+
+    spawned = lambda child: "spawn_main" in " ".join(child.cmdline())
+    wait_for(process, lambda: len([c for c in psutil.Process(process.pid).children() if spawned(c)]) >= count)
+    return [child.pid for child in psutil.Process(process.pid).children() if spawned(child)]
+
+
+def test_a_killed_worker_of_this_machine_ends_no_run(tiny: dict[str, Any], tmp_path: Path, local: Any) -> None:
+    """Its training goes on from its checkpoint, the other worker's is not disturbed, and the bits are the same."""
+    tiny |= {"trials": 2, "levels": 1}
+    tiny["recipe"] |= {"iterations": 1500, "eval_every": 500}
+    experiment, out = to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "out"
+    process = begin_program(EAGER, experiment, out)
+    wait_for(process, lambda: has_checkpoint(out))
+    os.kill(workers_of(process, 2)[0], signal.SIGKILL)
+    said = complete(process)
+    assert said.count("was lost with its process, and is done again (1 of 2)") == 1 and "[4/4]" in said
+    assert "Traceback" not in said and not has_checkpoint(out)
+    local(tiny, out=tmp_path / "undisturbed", engine="torch", workers=1)
+    assert contents(out) == contents(tmp_path / "undisturbed")
+
+
+def test_a_training_that_kills_its_processes_ends_the_run(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """Three times, then in one line; what the other worker has stored is kept."""
+    tiny |= {"trials": 2, "levels": 0}
+    experiment, out = to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "out"
+    process = begin_program(DEADLY, experiment, out)
+    said, _ = process.communicate(timeout=500)
+    assert process.returncode == 1 and said.count("is done again") == 2 and "(2 of 2)" in said
+    assert "trial-2/level-00: its process died 3 times" in said and "fewer --workers" in said
+    assert "Traceback" not in said and finished(out) == 1
+
+
 @needs_submitit
 def test_slurm_gives_the_same_bits(
     tiny: dict[str, Any], tmp_path: Path, local: Any, monkeypatch: pytest.MonkeyPatch
