@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -37,6 +39,9 @@ ENGINE = "native" if native.available() else "torch"
 # lth without figures at the end
 AT_HOME = "from lth.execution.executors import slurm\nslurm.CLUSTER = 'local'\n"  # jobs are processes of this machine
 PLAIN = "from lth.execution import running\nrunning.show_results = lambda *_: None\nfrom lth.cli import main\nmain()"
+
+
+no_exceptions = SimpleNamespace(AuthenticationError=type("AuthenticationError", (Exception,), {}))
 
 
 def free_port() -> int:
@@ -118,11 +123,13 @@ def test_a_cluster_that_is_not_ready_is_asked_again(
         if len(asked) <= refusals:
             raise ConnectionAbortedError("Initialization failure from server:\nTraceback\nTimeoutError: no agent yet\n")
 
-    monkeypatch.setattr(ray_connection, "library", lambda: SimpleNamespace(init=init))
+    monkeypatch.setattr(ray_connection, "library", lambda: SimpleNamespace(init=init, exceptions=no_exceptions))
+    monkeypatch.setattr(ray_connection, "accepts", lambda address, shown=None: shown == "secret")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
     monkeypatch.setattr(ray_connection, "PAUSE_SECONDS", 0.0)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if joined:
-        ray_connection.connect("ray://there:1")
+        assert ray_connection.connect("ray://there:1") == "ray://there:1"
     else:
         with pytest.raises(UsageError, match=r"answers at ray://there:1: TimeoutError: no agent yet; start one there"):
             ray_connection.connect("ray://there:1")
@@ -354,6 +361,11 @@ def test_wrong_names_are_named(name: str, said: str) -> None:
         executor(name)
 
 
+def test_insecure_is_for_ray_alone() -> None:
+    assert wrong_name("ray", insecure=True) is None and wrong_name("ray://there:1", insecure=True) is None
+    assert "--insecure is for a Ray cluster" in str(wrong_name("local", insecure=True))
+
+
 def test_slurm_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_slurm.shutil, "which", lambda name: None)
     monkeypatch.setattr(on_slurm, "find_spec", lambda name: True)
@@ -386,6 +398,65 @@ def test_every_executor_is_a_module() -> None:
     for name in EXECUTORS:
         assert wrong_name(name) is None and callable(import_module(f"lth.execution.executors.{name}").executor)
     assert executor("local")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "token", "insecure", "said"),
+    [
+        ({None: None}, None, False, "no Ray cluster answers at ray://there:1: nothing answers there"),
+        ({None: True}, "secret", False, "asks for no token: whoever reaches it can run programs on it"),
+        ({None: True}, None, True, None),
+        ({None: False}, None, False, "asks for a token, and this machine has none; copy the head's ~/.ray/auth_token"),
+        ({None: False, "secret": False}, "secret", True, "refuses the token of this machine; copy the head's"),
+        ({None: False, "secret": True}, "secret", False, None),
+    ],
+)
+def test_only_clusters_that_ask_for_a_token_are_joined(
+    accepted: Any, token: str | None, insecure: bool, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_connection, "accepts", lambda address, shown=None: accepted[shown])
+    monkeypatch.setattr(ray_connection, "token", lambda: token)
+    if said is None:
+        ray_connection.check_closed("ray://there:1", insecure)
+    else:
+        with pytest.raises(UsageError, match=said) as refusal:
+            ray_connection.check_closed("ray://there:1", insecure)
+        assert len(str(refusal.value)) <= 400
+
+
+@needs_ray
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_probe_is_quick_and_leaves_no_connection(scheme: str) -> None:
+    """Against a server that asks for a token, one that does not, one that is not Ray's, and none."""
+    import grpc
+    import psutil
+
+    def answer(request: bytes, context: Any) -> bytes:
+        if closed and ("authorization", "Bearer secret") not in context.invocation_metadata():
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token")
+        return b""
+
+    def method(details: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(answer) if "ray.rpc" in details.method and known else None
+
+    closed, known = True, True
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[SimpleNamespace(service=method)])  # type: ignore[list-item]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    address = f"{scheme}127.0.0.1:{port}"
+    began = time.monotonic()
+    assert ray_connection.accepts(address) is False and ray_connection.accepts(address, "wrong") is False
+    assert ray_connection.accepts(address, "secret") is True
+    closed = False
+    assert ray_connection.accepts(address) is True
+    known = False
+    assert ray_connection.accepts(address) is None
+    assert time.monotonic() - began < ray_connection.PROBE_SECONDS
+    time.sleep(0.2)
+    mine = psutil.Process().net_connections("tcp")
+    assert not [c for c in mine if c.raddr and port in (c.raddr.port, c.laddr.port) and c.status == "ESTABLISHED"]
+    server.stop(None).wait()
+    assert ray_connection.accepts(address) is None
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -439,19 +510,45 @@ def test_a_node_with_other_versions_is_refused() -> None:
         on_ray._choose_there(expected)
 
 
-def test_a_training_that_kills_its_workers_ends_the_run(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+def driver_that_fails(how: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A driver whose attempts all end as `how` says, and what it says."""
+
+    class Lost(Exception):
+        pass
 
     def fail(training: Any) -> None:
-        raise ConnectionError("gone\nand more")
+        raise {"lost": Lost, "gone": ConnectionError}[how]("gone\nand more")
 
     monkeypatch.setattr(on_ray, "keep_start", lambda trial, setup: None)
-    monkeypatch.setattr(on_ray, "lost", lambda: (ConnectionError,))
-    driver: Any = SimpleNamespace(
-        setup=None, _attempt=fail, stopping=SimpleNamespace(is_set=lambda: False), job=SimpleNamespace(say=said.append)
-    )
+    monkeypatch.setattr(on_ray, "lost", lambda: (Lost, ConnectionError))
+    gone = threading.Event()
+    gone.wait = lambda timeout=None: gone.is_set()  # type: ignore[method-assign]
+    said: list[str] = []
+    job = SimpleNamespace(say=said.append)
+    return SimpleNamespace(setup=None, _attempt=fail, stopping=threading.Event(), gone=gone, job=job, said=said)
+
+
+def test_a_training_that_kills_its_workers_ends_the_run(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = driver_that_fails("lost", monkeypatch)
     training = plan(resolve(tiny))[0]
     with pytest.raises(LthError, match="lost 10 times; perhaps it needs more memory"):
         on_ray.Driver.do(driver, training)
-    assert said[0] == f"{training.id} was lost with its worker, and is done again (1 of 10): gone"
-    assert len(said) == 10
+    assert driver.said[0] == f"{training.id} was lost with its worker, and is done again (1 of 10): gone"
+    assert len(driver.said) == 10
+
+
+def test_a_lost_cluster_is_told_from_a_lost_worker(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = driver_that_fails("gone", monkeypatch)
+    with pytest.raises(on_ray.ClusterLost, match=r"the Ray cluster is gone: .* run the same command to go on"):
+        on_ray.Driver.do(driver, plan(resolve(tiny))[0])
+    assert not driver.said
+
+
+def test_a_cluster_that_stays_silent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One miss, or two, may be those of a busy head."""
+    answers = iter([True, None, None, False, None, None, None])
+    monkeypatch.setattr(on_ray, "accepts", lambda address, shown: next(answers))
+    closed = SimpleNamespace(wait=lambda seconds: False)
+    driver: Any = SimpleNamespace(closed=closed, gone=threading.Event())
+    on_ray.Driver.watch(driver, "there:1")
+    assert driver.gone.is_set() and not list(answers)

@@ -25,6 +25,7 @@ app.add_typer(data_app, name="data")
 
 Source = Annotated[str, typer.Argument(metavar="PRESET|FILE.toml", help="a preset of `lth list presets`, or a file")]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="such as recipe.lr=0.001")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="join a Ray cluster that asks for no token, too")]
 DataRoot = Annotated[Path | None, typer.Option(help="where datasets lie, as torchvision lays them out; else $LTH_DATA")]
 
 
@@ -45,6 +46,7 @@ def run(
     workers: Annotated[int | None, typer.Option(help="trainings side by side (default: all cores)")] = None,
     threads: Annotated[int | None, typer.Option(help="cores a training, of --engine torch (default: 1)")] = None,
     executor: Annotated[str, typer.Option(help="local, ray, ray://HOST:10001, slurm")] = "local",
+    insecure: Insecure = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show the plan, with time and disk; train nothing")
     ] = False,
@@ -62,7 +64,7 @@ def run(
     sweep.sweep(
         source, settings or (), ticket=ticket, trials=trials, levels=levels, branches=branches, out=out,
         data_root=data_root, scale=scale, engine=engine, device=device, workers=workers, threads=threads,
-        executor=executor, dry_run=dry_run, watch=watch, log=log, console=Console(),
+        executor=executor, insecure=insecure, dry_run=dry_run, watch=watch, log=log, console=Console(),
     )  # fmt: skip
 
 
@@ -185,6 +187,7 @@ def figure(
     workers: Annotated[int | None, typer.Option(help="trainings side by side (default: all cores)")] = None,
     threads: Annotated[int | None, typer.Option(help="cores a training, of --engine torch (default: 1)")] = None,
     executor: Annotated[str, typer.Option(help="local, ray, ray://HOST:10001, slurm")] = "local",
+    insecure: Insecure = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show the plans, with time and disk; train nothing")
     ] = False,
@@ -205,7 +208,8 @@ def figure(
         return
     command_of(context).begin_run(executor)
     means = {"data_root": data_root, "engine": engine, "device": device, "workers": workers, "threads": threads}
-    for path in paper_figure.make(number, version, out, console=Console(), dry_run=dry_run, executor=executor, **means):
+    means |= {"executor": executor, "insecure": insecure}
+    for path in paper_figure.make(number, version, out, console=Console(), dry_run=dry_run, **means):
         typer.echo(path)
 
 

@@ -80,6 +80,7 @@ def run(
     workers: int | None = None,
     threads: int | None = None,
     executor: str = "local",
+    insecure: bool = False,
     dry_run: bool = False,
     watch: bool = False,
     log: str | None = None,
@@ -92,6 +93,7 @@ def run(
     where an earlier call stopped. With `ticket`, a ticket file, level 0 is that ticket, trained by the recipe and on
     the data that it was found with, unless `experiment` or `overrides` say otherwise; it is not pruned further unless
     `levels` does. Raises UsageError before any work, and LthError where work could not go on.
+    `insecure` lets `executor` be a Ray cluster that asks for no token.
     `watch` serves the report on 127.0.0.1 meanwhile; `log="tensorboard"` writes event files into the run's folder;
     without `pictures`, there are no table, figures and report at the end.
     """
@@ -102,7 +104,8 @@ def run(
         return Run(Path())
     settings = overrides if isinstance(overrides, Mapping) else list(overrides)
     size = Size(trials, levels, branches, scale)
-    call = Call(experiment, settings, ticket, size, Wanted(engine, device, threads, workers), executor, out, data_root)
+    wanted = Wanted(engine, device, threads, workers)
+    call = Call(experiment, settings, ticket, size, wanted, executor, out, data_root, insecure)
     return start(call, Output(dry_run, watch, log, pictures, console or Console(stderr=True)))
 
 
@@ -114,7 +117,7 @@ def start(call: Call, output: Output) -> Run:
     folder = call.folder(asked)
     with signals_as_interrupts(), torch_threads_kept():
         try:
-            with executors.executor(call.executor) as place:
+            with executors.executor(call.executor, call.insecure) as place:
                 say = (lambda line: None) if output.dry_run else output.say
                 prepared = prepare(asked, folder, call.data_folder, call.wanted, place, say)
                 if output.dry_run:

@@ -1,11 +1,13 @@
 """A Ray cluster. Each training is a task: stored files go to it as arguments, and a training's files come back.
 
 Only the driver, which is the process of `lth run`, writes into the run's folder, so no shared file system is needed. A
-task that is lost with its node or its worker is done again, from its last checkpoint that reached the driver.
+task that is lost with its node or its worker is done again, from its last checkpoint that reached the driver. Where the
+cluster itself is lost, the run ends in a line and goes on by the same command.
 """
 
 from __future__ import annotations
 
+import atexit
 import queue
 import signal
 import threading
@@ -14,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +33,7 @@ from lth.errors import LthError, UsageError
 from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.executors import Executor, Job, Workers
 from lth.execution.executors.local import drain
-from lth.execution.executors.ray_connection import connect, library, lost
+from lth.execution.executors.ray_connection import accepts, connect, encrypted, library, lost, token
 from lth.execution.job import identity_of, keep, keep_start, needed_names, perform
 from lth.execution.resources import Resources
 from lth.execution.resources import choose as choose_here
@@ -43,6 +45,9 @@ from lth.training.loop import Checkpoint, Hooks, Stopped
 LOSSES = 10  # that a training may suffer before its run ends: it may be the training that kills its workers
 CHECKPOINT_SECONDS = 300.0  # between a task's checkpoints: each travels to the driver
 TELL_SECONDS = 1.0  # between two messages of a task
+WATCH_SECONDS = 5.0  # between two looks at whether the cluster is there
+MISSES = 3  # of these in a row that show it is gone; Ray itself waits for a minute, and then ends the process
+LEAVE_SECONDS = 5.0  # that a cluster that is gone has to be left
 LOOK_SECONDS = 0.5  # between two looks of the driver into the box
 KEPT_FILES = 16  # stored files that stay in the object store after their last use
 BEGUN = -1  # what a task tells first, in place of an iteration
@@ -65,23 +70,58 @@ class Shared:
 # ----------------------------------------------------------------------------------------------------------- connecting
 
 
+class ClusterLost(LthError):
+    """The cluster is gone; lost workers and nodes are not told this way."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the Ray cluster is gone: its head, or the network to it, was lost. What is done is kept",
+            cure="start the cluster again, and run the same command to go on",
+        )
+
+
 @contextmanager
-def executor(name: str) -> Iterator[Executor]:
-    """The cluster of `ray://ADDRESS`; for `ray` the one that runs on this machine, or else one that is started here."""
+def executor(name: str, insecure: bool = False) -> Iterator[Executor]:
+    """The cluster of `ray://ADDRESS`; for `ray` the one that runs on this machine, or else one that is started here.
+
+    One that asks for no token is refused unless `insecure`. A program that has joined a cluster itself has chosen it.
+    """
     if find_spec("ray") is None:
         raise UsageError(f"--executor {name} needs Ray, which is not installed; type: pip install 'lth[ray]'")
     ray = library()
     if ray.is_initialized():  # by a program that calls lth.run
         yield Executor(choose, room, workers)
         return
-    heard = signal.getsignal(signal.SIGTERM)
+    heard, gone = signal.getsignal(signal.SIGTERM), False
     try:
-        connect(name)
+        address = connect(name, insecure)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, heard)  # Ray's own handler would leave no time for checkpoints
-        yield Executor(choose, room, workers)
+        yield Executor(choose, room, partial(workers, address=address))
+    except ClusterLost:
+        gone = True
+        raise
+    except Exception as error:
+        if isinstance(error, LthError) or ray.is_initialized():
+            raise
+        gone = True  # whatever was called of Ray when its client gave up
+        raise ClusterLost from None
     finally:
+        leave(gone)
+
+
+def leave(gone: bool) -> None:
+    """Leave the cluster; a head that is gone is not waited for, neither now nor when this process ends."""
+    ray = library()
+
+    if not gone:
         ray.shutdown()
+        return
+    leaving = threading.Thread(target=ray.shutdown, daemon=True)
+    leaving.start()
+    leaving.join(LEAVE_SECONDS)
+    if leaving.is_alive():
+        atexit.unregister(ray.shutdown)
 
 
 def room(resources: Resources) -> int:
@@ -134,16 +174,18 @@ def _result(reference: Any) -> Any:
 
 
 @contextmanager
-def workers(job: Job) -> Iterator[Workers]:
-    """Trainings as tasks of the cluster."""
+def workers(job: Job, address: str | None = None) -> Iterator[Workers]:
+    """Trainings as tasks of the cluster, which is watched where its address is known."""
     driver = Driver(job)
     looking = threading.Thread(target=driver.look, daemon=True)
     looking.start()
+    if address and not encrypted():
+        threading.Thread(target=driver.watch, args=(address,), daemon=True).start()
     try:
         yield Workers(driver.do, drain(driver.news), driver.stop)
     finally:
         driver.close()
-        looking.join()
+        looking.join(LEAVE_SECONDS if driver.gone.is_set() else None)
 
 
 class Driver:
@@ -163,7 +205,8 @@ class Driver:
         self.task = ray.remote(num_cpus=job.resources.threads, num_gpus=gpus, max_retries=0)(_perform_there)
         self.placed = lru_cache(KEPT_FILES)(lambda name: ray.put(outcomes.read_file(job.folder, name)))
         self.news: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
-        self.stopping, self.closed, self.guard = threading.Event(), threading.Event(), threading.Lock()
+        self.stopping, self.closed, self.gone = threading.Event(), threading.Event(), threading.Event()
+        self.guard = threading.Lock()
         self.running: set[str] = set()  # trainings whose checkpoints are wanted
         self.waiting: dict[str, Any] = {}  # those that have not told anything yet, and their tasks
 
@@ -174,6 +217,10 @@ class Driver:
             try:
                 files, checkpoint = self._attempt(training)
             except lost() as error:
+                if isinstance(error, ConnectionError):
+                    self.gone.set()
+                if self.gone.wait(loss - 1):  # the watch may not have noticed yet
+                    raise ClusterLost from None
                 if self.stopping.is_set():
                     break
                 reason = str(error).partition("\n")[0]
@@ -200,11 +247,20 @@ class Driver:
         if self.stopping.is_set():
             self.stop()  # which may have come a moment before this task
         try:
-            return _result(task)
+            return self._result(task)
         finally:
             self.waiting.pop(training.id, None)
             with self.guard:
                 self.running.discard(training.id)
+
+    def _result(self, task: Any) -> Any:
+        """What a task returned. Raises ConnectionError where the cluster is gone: Ray would wait for it."""
+        ray = library()
+
+        while not ray.wait([task], timeout=WATCH_SECONDS)[0]:
+            if self.gone.is_set():
+                raise ConnectionError
+        return _result(task)
 
     def _checkpoint_path(self, training_id: str) -> Path:
         return layout.checkpoint_path(self.job.folder, training_id)
@@ -214,18 +270,31 @@ class Driver:
         ray = library()
 
         self.stopping.set()
-        for task in list(self.waiting.values()):
-            ray.cancel(task)
+        for task in [] if self.gone.is_set() else list(self.waiting.values()):
+            with suppress(*lost()):
+                ray.cancel(task)
+
+    def watch(self, address: str) -> None:
+        """Notice that the cluster is gone."""
+        misses = 0
+        while not self.closed.wait(WATCH_SECONDS) and misses < MISSES:
+            misses = misses + 1 if accepts(address, token()) is None else 0
+        if misses == MISSES:
+            self.gone.set()
 
     def look(self) -> None:
         """Carry news and checkpoints out of the box, and the wish to stop into it, until all is over."""
         ray = library()
 
-        while not self.closed.wait(LOOK_SECONDS):
+        while not self.closed.wait(LOOK_SECONDS) and not self.gone.is_set():
             try:
                 told, checkpoints = ray.get(self.box.take.remote(self.stopping.is_set()))
             except lost():
                 continue  # the box starts again; if the cluster is gone, the tasks say so
+            except Exception:
+                if ray.is_initialized():
+                    raise
+                return  # Ray's client has given up
             for name, iteration in told:
                 self.waiting.pop(name, None)
                 if iteration != BEGUN:
@@ -239,8 +308,9 @@ class Driver:
         ray = library()
 
         self.closed.set()
-        with suppress(*lost()):
-            ray.kill(self.box)
+        if not self.gone.is_set():
+            with suppress(*lost()):
+                ray.kill(self.box)
 
 
 def _shared(job: Job) -> Shared:
