@@ -107,7 +107,7 @@ def test_what_is_started_here_listens_on_the_loopback_alone(tiny: dict[str, Any]
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
         assert process.returncode == 130
-        assert len(found) >= 4 and all(name.startswith(("127.", "::ffff:127.", "::1")) for name in found), found
+        assert len(found) >= 4 and all(name.startswith(("127.", "::ffff:127.", "::1")) for name, _ in found), found
         time.sleep(1)
         assert not [pid for pid in family if Path(f"/proc/{pid}/fd").exists() and open_files(pid)]
 
@@ -129,7 +129,7 @@ def test_a_cluster_that_is_not_ready_is_asked_again(
     monkeypatch.setattr(ray_connection, "PAUSE_SECONDS", 0.0)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if joined:
-        assert ray_connection.connect("ray://there:1") == "ray://there:1"
+        assert ray_connection.connect("ray://there:1") == ("ray://there:1",)
     else:
         with pytest.raises(UsageError, match=r"answers at ray://there:1: TimeoutError: no agent yet; start one there"):
             ray_connection.connect("ray://there:1")
@@ -323,8 +323,8 @@ def descendants(parent: int) -> set[int]:
     return found
 
 
-def listening(family: set[int]) -> list[str]:
-    """The addresses on which these processes wait for TCP connections."""
+def listening(family: set[int]) -> list[tuple[str, int]]:
+    """The addresses and ports on which these processes wait for TCP connections."""
     own, found = {name for pid in family for name in open_files(pid)}, []
     for table, kind in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path("/proc/net", table).read_text().splitlines()[1:]:
@@ -332,7 +332,7 @@ def listening(family: set[int]) -> list[str]:
             if state == "0A" and f"socket:[{inode}]" in own:
                 words = bytes.fromhex(here.partition(":")[0])
                 address = b"".join(words[n : n + 4][::-1] for n in range(0, len(words), 4))
-                found.append(socket.inet_ntop(kind, address))
+                found.append((socket.inet_ntop(kind, address), int(here.partition(":")[2], 16)))
     return found
 
 
@@ -544,11 +544,19 @@ def test_a_lost_cluster_is_told_from_a_lost_worker(tiny: dict[str, Any], monkeyp
     assert not driver.said
 
 
-def test_a_cluster_that_stays_silent_is_gone(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One miss, or two, may be those of a busy head."""
-    answers = iter([True, None, None, False, None, None, None])
-    monkeypatch.setattr(on_ray, "accepts", lambda address, shown: next(answers))
-    closed = SimpleNamespace(wait=lambda seconds: False)
-    driver: Any = SimpleNamespace(closed=closed, gone=threading.Event())
-    on_ray.Driver.watch(driver, "there:1")
+@pytest.mark.parametrize("looks", [[0, 1, 1, 1, 1, 1, 0, 3, 0, 3, 3], [1, 1, 0, 1, 1, 1, 1, 1, 1], [1, 3, 3]])
+def test_a_cluster_that_stays_away_is_gone(looks: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two refusals in a row, or six silences; fewer may be those of a slow network."""
+    answers = iter(looks)
+    monkeypatch.setattr(on_ray, "missed", lambda address: next(answers))
+    driver: Any = SimpleNamespace(closed=SimpleNamespace(wait=lambda seconds: False), gone=threading.Event())
+    on_ray.Driver.watch(driver, ("there:1",))
     assert driver.gone.is_set() and not list(answers)
+
+
+def test_what_refuses_is_told_from_what_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert ray_connection.missed(address) == ray_connection.missed(f"ray://{address}") == 0
+    assert ray_connection.missed(address) == ray_connection.REFUSAL
+    assert ray_connection.missed("ray://no.such.host.invalid:10001") == ray_connection.SILENCE

@@ -33,7 +33,7 @@ from lth.errors import LthError, UsageError
 from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.executors import Executor, Job, Workers
 from lth.execution.executors.local import drain
-from lth.execution.executors.ray_connection import accepts, connect, encrypted, library, lost, token
+from lth.execution.executors.ray_connection import connect, library, lost, missed
 from lth.execution.job import identity_of, keep, keep_start, needed_names, perform
 from lth.execution.resources import Resources
 from lth.execution.resources import choose as choose_here
@@ -45,9 +45,9 @@ from lth.training.loop import Checkpoint, Hooks, Stopped
 LOSSES = 10  # that a training may suffer before its run ends: it may be the training that kills its workers
 CHECKPOINT_SECONDS = 300.0  # between a task's checkpoints: each travels to the driver
 TELL_SECONDS = 1.0  # between two messages of a task
-WATCH_SECONDS = 5.0  # between two looks at whether the cluster is there
-MISSES = 3  # of these in a row that show it is gone; Ray itself waits for a minute, and then ends the process
-LEAVE_SECONDS = 5.0  # that a cluster that is gone has to be left
+WATCH_SECONDS = 2.0  # between two looks at whether the cluster is there
+MISSES = 6  # two refusals, or half a minute of silence: sooner than Ray, which ends this process without a word of ours
+LEAVE_SECONDS = 2.0  # that a cluster that is gone has to be left
 LOOK_SECONDS = 0.5  # between two looks of the driver into the box
 KEPT_FILES = 16  # stored files that stay in the object store after their last use
 BEGUN = -1  # what a task tells first, in place of an iteration
@@ -94,10 +94,10 @@ def executor(name: str, insecure: bool = False) -> Iterator[Executor]:
         return
     heard, gone = signal.getsignal(signal.SIGTERM), False
     try:
-        address = connect(name, insecure)
+        addresses = connect(name, insecure)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, heard)  # Ray's own handler would leave no time for checkpoints
-        yield Executor(choose, room, partial(workers, address=address))
+        yield Executor(choose, room, partial(workers, addresses=addresses))
     except ClusterLost:
         gone = True
         raise
@@ -174,13 +174,13 @@ def _result(reference: Any) -> Any:
 
 
 @contextmanager
-def workers(job: Job, address: str | None = None) -> Iterator[Workers]:
-    """Trainings as tasks of the cluster, which is watched where its address is known."""
+def workers(job: Job, addresses: tuple[str, ...] = ()) -> Iterator[Workers]:
+    """Trainings as tasks of the cluster, which is watched at these addresses."""
     driver = Driver(job)
     looking = threading.Thread(target=driver.look, daemon=True)
     looking.start()
-    if address and not encrypted():
-        threading.Thread(target=driver.watch, args=(address,), daemon=True).start()
+    if addresses:
+        threading.Thread(target=driver.watch, args=(addresses,), daemon=True).start()
     try:
         yield Workers(driver.do, drain(driver.news), driver.stop)
     finally:
@@ -274,13 +274,15 @@ class Driver:
             with suppress(*lost()):
                 ray.cancel(task)
 
-    def watch(self, address: str) -> None:
+    def watch(self, addresses: tuple[str, ...]) -> None:
         """Notice that the cluster is gone."""
         misses = 0
-        while not self.closed.wait(WATCH_SECONDS) and misses < MISSES:
-            misses = misses + 1 if accepts(address, token()) is None else 0
-        if misses == MISSES:
-            self.gone.set()
+        while misses < MISSES:
+            if self.closed.wait(WATCH_SECONDS):
+                return
+            miss = max(map(missed, addresses))
+            misses = misses + miss if miss else 0
+        self.gone.set()
 
     def look(self) -> None:
         """Carry news and checkpoints out of the box, and the wish to stop into it, until all is over."""

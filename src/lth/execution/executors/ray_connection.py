@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import socket
 import time
 import warnings
 from importlib import import_module
@@ -24,6 +25,7 @@ CLIENT = "ray://"  # an address for clients; one without it is that of the clust
 CLIENT_METHOD = "/ray.rpc.RayletDriver/ClusterInfo"
 CLUSTER_METHOD = "/ray.rpc.NodeInfoGcsService/CheckAlive"
 SILENT = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED")  # the status where there is no Ray cluster
+SILENCE, REFUSAL = 1, 3  # a machine that says nothing may come back; one that refuses has lost the process
 COPY = f"copy the head's ~/{TOKEN} to this machine's ~/{TOKEN}"
 
 
@@ -79,15 +81,10 @@ def accepts(address: str, shown: str | None = None) -> bool | None:
     return True
 
 
-def encrypted() -> bool:
-    """Whether Ray's own TLS is on. It asks each caller for a certificate, so a cluster with it is closed, too."""
-    return os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true")
-
-
 def check_closed(address: str, insecure: bool) -> None:
     """Raise UsageError where no cluster answers, where it accepts anybody, or where it refuses this machine."""
-    if encrypted():
-        return
+    if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
+        return  # it asks each caller for a certificate, so the cluster is closed, too
     match accepts(address):
         case None:
             raise no_cluster(address, "nothing answers there as a Ray cluster does")
@@ -107,12 +104,25 @@ def no_cluster(where: str, why: str) -> UsageError:
     )
 
 
+def missed(address: str) -> int:
+    """How much one look tells that HOST:PORT is gone: 0 where it takes a connection, SILENCE, REFUSAL."""
+    host, _, port = address.removeprefix(CLIENT).rpartition(":")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
+    except ConnectionRefusedError:
+        return REFUSAL
+    except OSError:
+        return SILENCE
+    return 0
+
+
 # -------------------------------------------------------------------------------------------------------------- joining
 
 
-def connect(name: str, insecure: bool = False) -> str:
-    """Join the cluster of `ray://ADDRESS`, of RAY_ADDRESS, or of this machine, or start one; its address.
+def connect(name: str, insecure: bool = False) -> tuple[str, ...]:
+    """Join the cluster of `ray://ADDRESS`, of RAY_ADDRESS, or of this machine, or start one.
 
+    Returns the addresses of what this process cannot do without: the head, and Ray's process on this machine.
     Raises UsageError where a cluster cannot be joined, and where it asks for no token unless `insecure`.
     """
     ray = library()
@@ -133,12 +143,18 @@ def connect(name: str, insecure: bool = False) -> str:
         if given:
             where = given if "://" in name else f"RAY_ADDRESS={given}"
             raise no_cluster(where, _reason(error)) from None
-        return _start(ray, quiet)
+        _start(ray, quiet)
+        return _joined(ray)
     if given and given.startswith(CLIENT):
-        return given
-    address = ray.get_runtime_context().gcs_address
-    check_closed(address, insecure)
-    return address
+        return (given,)
+    check_closed(ray.get_runtime_context().gcs_address, insecure)
+    return _joined(ray)
+
+
+def _joined(ray: Any) -> tuple[str, ...]:
+    context = ray.get_runtime_context()
+    here = next(node for node in ray.nodes() if node["NodeID"] == context.get_node_id())
+    return context.gcs_address, f"{here['NodeManagerAddress']}:{here['NodeManagerPort']}"
 
 
 def _join(ray: Any, address: str, options: dict[str, Any]) -> None:
@@ -158,8 +174,8 @@ def _reason(error: Exception) -> str:
     return lines[-1] if lines[0].endswith(":") else lines[0]  # a heading tells less than the end of its traceback
 
 
-def _start(ray: Any, quiet: dict[str, Any]) -> str:
-    """Start a cluster on the loopback; its address. Where this user has no token yet, Ray makes one."""
+def _start(ray: Any, quiet: dict[str, Any]) -> None:
+    """Start a cluster on the loopback. Where this user has no token yet, Ray makes one."""
     before = os.umask(0o077)  # Ray writes the token as it would any file, and its logs
     try:
         ray.init("local", include_dashboard=False, num_cpus=cores(Resources("torch", "cpu", "float32", 1)), **quiet)
@@ -170,4 +186,3 @@ def _start(ray: Any, quiet: dict[str, Any]) -> str:
             f"Ray, imported before lth could tell it to stay on {LOOPBACK}, would listen on {listening}; "
             "set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before Ray is imported, or start a cluster of your own"
         ) from None
-    return ray.get_runtime_context().gcs_address
