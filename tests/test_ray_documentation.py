@@ -16,9 +16,10 @@ from typing import Any
 
 import pytest
 
+import lth
 from ray_cluster import environment
-from test_executors import PLAIN, free_port, listening
-from test_resume import to_file
+from test_executors import PLAIN, begin, complete, free_port, listening, wait_for
+from test_resume import contents, to_file
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'lth[ray]'"),
@@ -135,3 +136,28 @@ def test_a_cluster_without_a_token_is_refused_unless_told(dry_run: str, tmp_path
         finally:
             for process in family_of(alone):
                 process.kill()
+
+
+def test_a_lost_head_ends_in_a_line_and_the_same_command_goes_on(
+    head: tuple[Path, dict[str, str]], tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The last of this file: it kills the head, and starts it again."""
+    home, alone = head
+    tiny["recipe"] |= {"iterations": 2500, "eval_every": 500}
+    experiment, out = to_file(tiny | {"levels": 3}, tmp_path / "tiny.toml"), tmp_path / "out"
+    address = f"ray://127.0.0.1:{PORTS['10001']}"
+    options, client = ("--engine", "torch", "--workers", "1", "--executor", address), alone | {"HOME": str(home)}
+    process = begin(experiment, out, client, *options)
+    wait_for(process, lambda: (out / "trial-1/level-00/summary.json").exists())
+    for part in family_of(alone):
+        if part.pid != process.pid:
+            part.kill()
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 1 and said.splitlines()[-1].startswith("lth: the Ray cluster is gone"), said
+    assert "run the same command to go on" in said and "Traceback" not in said
+    assert typed(documented("RAY_AUTH_MODE=token ray start --head"), home, alone).returncode == 0
+    said = complete(begin(experiment, out, client, *options))
+    assert "[4/4]" in said and "[1/4]" not in said
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
+    lth.run(tiny | {"levels": 3}, out=tmp_path / "local", engine="torch", workers=1)
+    assert contents(out) == contents(tmp_path / "local")
