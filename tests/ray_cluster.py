@@ -19,7 +19,8 @@ from dataclasses import dataclass
 from typing import Any
 
 ALONE = {"include_dashboard": False, "node_ip_address": "127.0.0.1"}
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0", "RAY_AUTH_MODE": "disabled"}
+QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0"}
+TOKEN = "0" * 64
 
 
 @dataclass(frozen=True)
@@ -37,10 +38,14 @@ class RayCluster:
 
 @contextmanager
 def environment() -> Iterator[dict[str, str]]:
-    """For processes that see no Ray but what they start: its folder is theirs. Its path must be short, for sockets."""
+    """For processes that see no Ray but what they start, and no token: home and Ray's folder are theirs, and empty.
+
+    The folder's path must be short, for sockets.
+    """
     folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")
     try:
-        yield {k: v for k, v in os.environ.items() if k != "RAY_ADDRESS"} | QUIET | {"RAY_TMPDIR": folder}
+        inherited = {name: value for name, value in os.environ.items() if not name.startswith("RAY_")}
+        yield inherited | QUIET | {"RAY_TMPDIR": folder, "HOME": folder}
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -48,6 +53,7 @@ def environment() -> Iterator[dict[str, str]]:
 @contextmanager
 def cluster(nodes: int, client_port: int) -> Iterator[RayCluster]:
     with environment() as alone:
+        alone |= {"RAY_AUTH_TOKEN": TOKEN, "RAY_AUTH_MODE": "token"}
         command = [sys.executable, __file__, str(nodes), str(client_port)]
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.DEVNULL}
         holder = subprocess.Popen(command, text=True, env=alone, **pipes)

@@ -7,8 +7,10 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from importlib import import_module
 from importlib.util import find_spec
@@ -37,6 +39,9 @@ ENGINE = "native" if native.available() else "torch"
 # lth without figures at the end
 AT_HOME = "from lth.execution.executors import slurm\nslurm.CLUSTER = 'local'\n"  # jobs are processes of this machine
 PLAIN = "from lth.execution import running\nrunning.show_results = lambda *_: None\nfrom lth.cli import main\nmain()"
+
+
+no_exceptions = SimpleNamespace(AuthenticationError=type("AuthenticationError", (Exception,), {}))
 
 
 def free_port() -> int:
@@ -102,7 +107,7 @@ def test_what_is_started_here_listens_on_the_loopback_alone(tiny: dict[str, Any]
         process.send_signal(signal.SIGTERM)
         process.communicate(timeout=60)
         assert process.returncode == 130
-        assert len(found) >= 4 and all(name.startswith(("127.", "::ffff:127.", "::1")) for name in found), found
+        assert len(found) >= 4 and all(name.startswith(("127.", "::ffff:127.", "::1")) for name, _ in found), found
         time.sleep(1)
         assert not [pid for pid in family if Path(f"/proc/{pid}/fd").exists() and open_files(pid)]
 
@@ -118,11 +123,13 @@ def test_a_cluster_that_is_not_ready_is_asked_again(
         if len(asked) <= refusals:
             raise ConnectionAbortedError("Initialization failure from server:\nTraceback\nTimeoutError: no agent yet\n")
 
-    monkeypatch.setattr(ray_connection, "library", lambda: SimpleNamespace(init=init))
+    monkeypatch.setattr(ray_connection, "library", lambda: SimpleNamespace(init=init, exceptions=no_exceptions))
+    monkeypatch.setattr(ray_connection, "accepts", lambda address, shown=None: shown == "secret")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", "secret")
     monkeypatch.setattr(ray_connection, "PAUSE_SECONDS", 0.0)
     monkeypatch.delenv("RAY_ADDRESS", raising=False)
     if joined:
-        ray_connection.connect("ray://there:1")
+        assert ray_connection.connect("ray://there:1") == ("ray://there:1",)
     else:
         with pytest.raises(UsageError, match=r"answers at ray://there:1: TimeoutError: no agent yet; start one there"):
             ray_connection.connect("ray://there:1")
@@ -196,6 +203,66 @@ def test_killed_nodes_and_killed_drivers_lose_nothing(
     assert len(rows) == 95 and not rows.duplicated().any()
 
 
+# a program whose workers, which read it too, write checkpoints many times a second; or die of trial 2
+EAGER = """
+from lth.training import loop
+loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_COST, loop.SLICE_SECONDS = 0.05, 0, 0.01
+"""
+DEADLY = """
+import os
+from lth.execution.executors import local
+
+def carry_out(training, *rest, before=local.carry_out):
+    return os.kill(os.getpid(), 9) if training.trial == 2 else before(training, *rest)
+
+local.carry_out = carry_out
+"""
+
+
+def begin_program(before: str, experiment: Path, out: Path, *options: str) -> subprocess.Popen[str]:
+    """A local run with two workers, by a program that begins with `before`, in them too."""
+    program = out.with_suffix(".py")
+    program.write_text(f"{before}\nif __name__ == '__main__':\n    " + PLAIN.replace("\n", "\n    "))
+    command = [sys.executable, str(program), "run", str(experiment), "--out", str(out), "--engine", "torch"]
+    pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    return subprocess.Popen([*command, "--workers", "2", *options], text=True, **pipes)  # type: ignore[call-overload]
+
+
+def workers_of(process: subprocess.Popen[str], count: int) -> list[int]:
+    """The processes of a local run's workers, once there are so many."""
+    import psutil
+
+    spawned = lambda child: "spawn_main" in " ".join(child.cmdline())
+    wait_for(process, lambda: len([c for c in psutil.Process(process.pid).children() if spawned(c)]) >= count)
+    return [child.pid for child in psutil.Process(process.pid).children() if spawned(child)]
+
+
+def test_a_killed_worker_of_this_machine_ends_no_run(tiny: dict[str, Any], tmp_path: Path, local: Any) -> None:
+    """Its training goes on from its checkpoint, the other worker's is not disturbed, and the bits are the same."""
+    tiny |= {"trials": 2, "levels": 1}
+    tiny["recipe"] |= {"iterations": 1500, "eval_every": 500}
+    experiment, out = to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "out"
+    process = begin_program(EAGER, experiment, out)
+    wait_for(process, lambda: has_checkpoint(out))
+    os.kill(workers_of(process, 2)[0], signal.SIGKILL)
+    said = complete(process)
+    assert said.count("was lost with its process, and is done again (1 of 2)") == 1 and "[4/4]" in said
+    assert "Traceback" not in said and not has_checkpoint(out)
+    local(tiny, out=tmp_path / "undisturbed", engine="torch", workers=1)
+    assert contents(out) == contents(tmp_path / "undisturbed")
+
+
+def test_a_training_that_kills_its_processes_ends_the_run(tiny: dict[str, Any], tmp_path: Path) -> None:
+    """Three times, then in one line; what the other worker has stored is kept."""
+    tiny |= {"trials": 2, "levels": 0}
+    experiment, out = to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "out"
+    process = begin_program(DEADLY, experiment, out)
+    said, _ = process.communicate(timeout=500)
+    assert process.returncode == 1 and said.count("is done again") == 2 and "(2 of 2)" in said
+    assert "trial-2/level-00: its process died 3 times" in said and "fewer --workers" in said
+    assert "Traceback" not in said and finished(out) == 1
+
+
 @needs_submitit
 def test_slurm_gives_the_same_bits(
     tiny: dict[str, Any], tmp_path: Path, local: Any, monkeypatch: pytest.MonkeyPatch
@@ -256,8 +323,8 @@ def descendants(parent: int) -> set[int]:
     return found
 
 
-def listening(family: set[int]) -> list[str]:
-    """The addresses on which these processes wait for TCP connections."""
+def listening(family: set[int]) -> list[tuple[str, int]]:
+    """The addresses and ports on which these processes wait for TCP connections."""
     own, found = {name for pid in family for name in open_files(pid)}, []
     for table, kind in (("tcp", socket.AF_INET), ("tcp6", socket.AF_INET6)):
         for line in Path("/proc/net", table).read_text().splitlines()[1:]:
@@ -265,7 +332,7 @@ def listening(family: set[int]) -> list[str]:
             if state == "0A" and f"socket:[{inode}]" in own:
                 words = bytes.fromhex(here.partition(":")[0])
                 address = b"".join(words[n : n + 4][::-1] for n in range(0, len(words), 4))
-                found.append(socket.inet_ntop(kind, address))
+                found.append((socket.inet_ntop(kind, address), int(here.partition(":")[2], 16)))
     return found
 
 
@@ -294,6 +361,11 @@ def test_wrong_names_are_named(name: str, said: str) -> None:
         executor(name)
 
 
+def test_insecure_is_for_ray_alone() -> None:
+    assert wrong_name("ray", insecure=True) is None and wrong_name("ray://there:1", insecure=True) is None
+    assert "--insecure is for a Ray cluster" in str(wrong_name("local", insecure=True))
+
+
 def test_slurm_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_slurm.shutil, "which", lambda name: None)
     monkeypatch.setattr(on_slurm, "find_spec", lambda name: True)
@@ -316,8 +388,8 @@ def test_slurm_uses_gpus_where_they_are_asked_for(tiny: dict[str, Any]) -> None:
 @needs_submitit
 def test_a_slurm_job_whose_time_is_over_is_queued_again(tiny: dict[str, Any], tmp_path: Path) -> None:
     experiment = resolve(tiny)
-    means = Resources("torch", "cpu", "float32", 1)
-    task = on_slurm.Task(experiment, means, tmp_path, None, tmp_path / "session", plan(experiment)[0])
+    resources = Resources("torch", "cpu", "float32", 1)
+    task = on_slurm.Task(experiment, resources, tmp_path, None, tmp_path / "session", plan(experiment)[0])
     assert task.checkpoint().function is task
     assert task() is False  # its driver is gone
 
@@ -326,6 +398,65 @@ def test_every_executor_is_a_module() -> None:
     for name in EXECUTORS:
         assert wrong_name(name) is None and callable(import_module(f"lth.execution.executors.{name}").executor)
     assert executor("local")
+
+
+@pytest.mark.parametrize(
+    ("accepted", "token", "insecure", "said"),
+    [
+        ({None: None}, None, False, "no Ray cluster answers at ray://there:1: nothing answers there"),
+        ({None: True}, "secret", False, "asks for no token: whoever reaches it can run programs on it"),
+        ({None: True}, None, True, None),
+        ({None: False}, None, False, "asks for a token, and this machine has none; copy the head's ~/.ray/auth_token"),
+        ({None: False, "secret": False}, "secret", True, "refuses the token of this machine; copy the head's"),
+        ({None: False, "secret": True}, "secret", False, None),
+    ],
+)
+def test_only_clusters_that_ask_for_a_token_are_joined(
+    accepted: Any, token: str | None, insecure: bool, said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_connection, "accepts", lambda address, shown=None: accepted[shown])
+    monkeypatch.setattr(ray_connection, "token", lambda: token)
+    if said is None:
+        ray_connection.check_closed("ray://there:1", insecure)
+    else:
+        with pytest.raises(UsageError, match=said) as refusal:
+            ray_connection.check_closed("ray://there:1", insecure)
+        assert len(str(refusal.value)) <= 400
+
+
+@needs_ray
+@pytest.mark.parametrize("scheme", ["", "ray://"])
+def test_a_probe_is_quick_and_leaves_no_connection(scheme: str) -> None:
+    """Against a server that asks for a token, one that does not, one that is not Ray's, and none."""
+    import grpc
+    import psutil
+
+    def answer(request: bytes, context: Any) -> bytes:
+        if closed and ("authorization", "Bearer secret") not in context.invocation_metadata():
+            context.abort(grpc.StatusCode.UNAUTHENTICATED, "no token")
+        return b""
+
+    def method(details: Any) -> Any:
+        return grpc.unary_unary_rpc_method_handler(answer) if "ray.rpc" in details.method and known else None
+
+    closed, known = True, True
+    server = grpc.server(ThreadPoolExecutor(2), handlers=[SimpleNamespace(service=method)])  # type: ignore[list-item]
+    port = server.add_insecure_port("127.0.0.1:0")
+    server.start()
+    address = f"{scheme}127.0.0.1:{port}"
+    began = time.monotonic()
+    assert ray_connection.accepts(address) is False and ray_connection.accepts(address, "wrong") is False
+    assert ray_connection.accepts(address, "secret") is True
+    closed = False
+    assert ray_connection.accepts(address) is True
+    known = False
+    assert ray_connection.accepts(address) is None
+    assert time.monotonic() - began < ray_connection.PROBE_SECONDS
+    time.sleep(0.2)
+    mine = psutil.Process().net_connections("tcp")
+    assert not [c for c in mine if c.raddr and port in (c.raddr.port, c.laddr.port) and c.status == "ESTABLISHED"]
+    server.stop(None).wait()
+    assert ray_connection.accepts(address) is None
 
 
 @pytest.mark.parametrize("there", [False, True])
@@ -379,19 +510,53 @@ def test_a_node_with_other_versions_is_refused() -> None:
         on_ray._choose_there(expected)
 
 
-def test_a_training_that_kills_its_workers_ends_the_run(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
-    said: list[str] = []
+def driver_that_fails(how: str, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A driver whose attempts all end as `how` says, and what it says."""
+
+    class Lost(Exception):
+        pass
 
     def fail(training: Any) -> None:
-        raise ConnectionError("gone\nand more")
+        raise {"lost": Lost, "gone": ConnectionError}[how]("gone\nand more")
 
-    monkeypatch.setattr(on_ray, "keep_start", lambda trial, bench: None)
-    monkeypatch.setattr(on_ray, "lost", lambda: (ConnectionError,))
-    driver: Any = SimpleNamespace(
-        bench=None, _attempt=fail, stopping=SimpleNamespace(is_set=lambda: False), job=SimpleNamespace(say=said.append)
-    )
+    monkeypatch.setattr(on_ray, "keep_start", lambda trial, setup: None)
+    monkeypatch.setattr(on_ray, "lost", lambda: (Lost, ConnectionError))
+    gone = threading.Event()
+    gone.wait = lambda timeout=None: gone.is_set()  # type: ignore[method-assign]
+    said: list[str] = []
+    job = SimpleNamespace(say=said.append)
+    return SimpleNamespace(setup=None, _attempt=fail, stopping=threading.Event(), gone=gone, job=job, said=said)
+
+
+def test_a_training_that_kills_its_workers_ends_the_run(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = driver_that_fails("lost", monkeypatch)
     training = plan(resolve(tiny))[0]
     with pytest.raises(LthError, match="lost 10 times; perhaps it needs more memory"):
         on_ray.Driver.do(driver, training)
-    assert said[0] == f"{training.id} was lost with its worker, and is done again (1 of 10): gone"
-    assert len(said) == 10
+    assert driver.said[0] == f"{training.id} was lost with its worker, and is done again (1 of 10): gone"
+    assert len(driver.said) == 10
+
+
+def test_a_lost_cluster_is_told_from_a_lost_worker(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
+    driver = driver_that_fails("gone", monkeypatch)
+    with pytest.raises(on_ray.ClusterLost, match=r"the Ray cluster is gone: .* run the same command to go on"):
+        on_ray.Driver.do(driver, plan(resolve(tiny))[0])
+    assert not driver.said
+
+
+@pytest.mark.parametrize("looks", [[0, 1, 1, 1, 1, 1, 0, 3, 0, 3, 3], [1, 1, 0, 1, 1, 1, 1, 1, 1], [1, 3, 3]])
+def test_a_cluster_that_stays_away_is_gone(looks: list[int], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two refusals in a row, or six silences; fewer may be those of a slow network."""
+    answers = iter(looks)
+    monkeypatch.setattr(on_ray, "missed", lambda address: next(answers))
+    driver: Any = SimpleNamespace(closed=SimpleNamespace(wait=lambda seconds: False), gone=threading.Event())
+    on_ray.Driver.watch(driver, ("there:1",))
+    assert driver.gone.is_set() and not list(answers)
+
+
+def test_what_refuses_is_told_from_what_listens() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        address = f"127.0.0.1:{server.getsockname()[1]}"
+        assert ray_connection.missed(address) == ray_connection.missed(f"ray://{address}") == 0
+    assert ray_connection.missed(address) == ray_connection.REFUSAL
+    assert ray_connection.missed("ray://no.such.host.invalid:10001") == ray_connection.SILENCE

@@ -26,6 +26,7 @@ Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]",
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print errors only")]
 Width = Annotated[str | None, typer.Option(help="figures for a paper: inches, or a conference's, such as icml-column")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="join a Ray cluster that asks for no token, too")]
 DataRoot = Annotated[Path | None, typer.Option(help="where datasets lie, as torchvision lays them out; else $LTH_DATA")]
 
 
@@ -63,6 +64,7 @@ def run(
     workers: Annotated[int | None, typer.Option(help="trainings side by side (default: all cores)")] = None,
     threads: Annotated[int | None, typer.Option(help="cores a training, of --engine torch (default: 1)")] = None,
     executor: Annotated[str, typer.Option(help="local, ray, ray://HOST:10001, slurm")] = "local",
+    insecure: Insecure = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show the plan, with time and disk; train nothing")
     ] = False,
@@ -81,7 +83,7 @@ def run(
     sweep.sweep(
         source, settings or (), ticket=ticket, trials=trials, levels=levels, branches=branches, out=out,
         data_root=data_root, scale=scale, engine=engine, device=device, workers=workers, threads=threads,
-        executor=executor, dry_run=dry_run, watch=watch, log=log, console=Console(quiet=quiet),
+        executor=executor, insecure=insecure, dry_run=dry_run, watch=watch, log=log, console=Console(quiet=quiet),
     )  # fmt: skip
 
 
@@ -208,6 +210,7 @@ def figure(
     workers: Annotated[int | None, typer.Option(help="trainings side by side (default: all cores)")] = None,
     threads: Annotated[int | None, typer.Option(help="cores a training, of --engine torch (default: 1)")] = None,
     executor: Annotated[str, typer.Option(help="local, ray, ray://HOST:10001, slurm")] = "local",
+    insecure: Insecure = False,
     dry_run: Annotated[
         bool, typer.Option("--dry-run", help="show the plans, with time and disk; train nothing")
     ] = False,
@@ -241,10 +244,11 @@ def figure(
         "device": device,
         "workers": workers,
         "threads": threads,
+        "executor": executor,
+        "insecure": insecure,
     }
-    console = Console(quiet=quiet)
-    means |= {"executor": executor, "dry_run": dry_run, "width": sheets.width_of(width)}
-    for path in paper_figure.make(number, version, out, console=console, **means):
+    shown: dict[str, Any] = {"width": sheets.width_of(width), "dry_run": dry_run, "console": Console(quiet=quiet)}
+    for path in paper_figure.make(number, version, out, **shown, **means):
         if not quiet:
             typer.echo(path)
 

@@ -52,6 +52,7 @@ class Call:
     executor: str
     out: str | Path | None
     data_root: str | Path | None
+    insecure: bool = False
 
     def folder(self, asked: Experiment) -> Path:
         """--out, else the experiment's own; or the preset's, where this very experiment was begun there."""
@@ -88,7 +89,8 @@ class Call:
         """The command that goes on with the run here."""
         here = {"out": self.out, "data-root": self.data_root}
         here |= {"executor": self.executor if self.executor != "local" else None}
-        return " ".join([self.command, *(f"--{option} {shlex.quote(str(v))}" for option, v in here.items() if v)])
+        words = [f"--{option} {shlex.quote(str(v))}" for option, v in here.items() if v]
+        return " ".join([self.command, *words, *(["--insecure"] if self.insecure else [])])
 
 
 def _asked(wanted: Wanted) -> dict[str, Any]:
@@ -100,7 +102,7 @@ def resolved(call: Call, log: str | None) -> tuple[Experiment, list[str]]:
 
     Raises UsageError naming everything that is wrong with the call, whatever it is.
     """
-    wrong = wrong_options(call.wanted, call.executor, log)
+    wrong = wrong_options(call.wanted, call.executor, log, call.insecure)
     try:
         source = call.experiment if call.ticket is None else of_ticket(call.ticket, call.experiment)
         if source is None:
@@ -135,7 +137,7 @@ def name_of_ticket(file: Path) -> str:
     return re.sub(r"[^A-Za-z0-9._-]+", "-", f"ticket-{name}")[:100]
 
 
-def wrong_options(wanted: Wanted, executor: str, log: str | None = None) -> list[str]:
+def wrong_options(wanted: Wanted, executor: str, log: str | None = None, insecure: bool = False) -> list[str]:
     """What is wrong with the options that belong to no experiment."""
     from lth.report import events
 
@@ -149,7 +151,7 @@ def wrong_options(wanted: Wanted, executor: str, log: str | None = None) -> list
         for option, (given, valid) in chosen.items()
         if given not in valid
     ]
-    if wrong_executor := executors.wrong_name(executor):
+    if wrong_executor := executors.wrong_name(executor, insecure):
         wrong.append(wrong_executor)
     for option, number in (("--workers", wanted.workers), ("--threads", wanted.threads)):
         if number is not None and not 1 <= number <= MOST_WORKERS:

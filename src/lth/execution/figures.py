@@ -167,7 +167,7 @@ def make(
 ) -> list[Path]:
     """Train what figure `number` needs and is not stored below `out` yet, draw it, and return the picture's paths.
 
-    `means`: data_root, engine, device, workers, threads, executor, as `lth.run` takes them.
+    `means`: data_root, engine, device, workers, threads, executor, insecure, as `lth.run` takes them.
     """
     from lth.execution import running
 

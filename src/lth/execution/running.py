@@ -81,6 +81,7 @@ def run(
     workers: int | None = None,
     threads: int | None = None,
     executor: str = "local",
+    insecure: bool = False,
     dry_run: bool = False,
     watch: bool = False,
     log: str | None = None,
@@ -93,6 +94,7 @@ def run(
     where an earlier call stopped. With `ticket`, a ticket file, level 0 is that ticket, trained by the recipe and on
     the data that it was found with, unless `experiment` or `overrides` say otherwise; it is not pruned further unless
     `levels` does. Raises UsageError before any work, and LthError where work could not go on.
+    `insecure` lets `executor` be a Ray cluster that asks for no token.
     `watch` serves the report on 127.0.0.1 meanwhile; `log="tensorboard"` writes event files into the run's folder;
     without `pictures`, there are no table, figures and report at the end.
     """
@@ -106,7 +108,7 @@ def run(
     size = Size(trials, levels, branches, scale)
     whole = lambda number: int(number) if isinstance(number, Integral) else number  # NumPy's, too
     wanted = Wanted(engine, device, whole(threads), whole(workers))
-    call = Call(experiment, settings, ticket, size, wanted, executor, out, data_root)
+    call = Call(experiment, settings, ticket, size, wanted, executor, out, data_root, insecure)
     return start(call, Output(dry_run, watch, log, pictures, console or Console(stderr=True)))
 
 
@@ -118,7 +120,7 @@ def start(call: Call, output: Output) -> Run:
     folder = call.folder(asked)
     with signals_as_interrupts(), torch_threads_kept():
         try:
-            with executors.executor(call.executor) as place:
+            with executors.executor(call.executor, call.insecure) as place:
                 say = (lambda line: None) if output.dry_run else output.say
                 prepared = prepare(asked, folder, call.data_folder, call.wanted, place, say)
                 if output.dry_run:

@@ -33,7 +33,7 @@ class Job:
     """What all trainings of a run have in common: an executor tells its workers once."""
 
     experiment: Experiment
-    means: Resources  # also: the threads, and whether it is a GPU, that a training needs
+    resources: Resources  # also: the threads, and whether it is a GPU, that a training needs
     folder: Path  # the run's, on the machine of the driver
     data: Data
     data_root: Path | None
@@ -61,8 +61,8 @@ class Executor:
     open: Callable[[Job], AbstractContextManager[Workers]]
 
 
-def wrong_name(name: str) -> str | None:
-    """What is wrong with the value of --executor, in a line; None where nothing is."""
+def wrong_name(name: str, insecure: bool = False) -> str | None:
+    """What is wrong with the value of --executor, and --insecure beside it, in a line; None where nothing is."""
     kind, addressed, address = name.partition("://")
     if kind not in EXECUTORS:
         return f"--executor takes {', '.join(EXECUTORS)}; not {name!r}{nearest(kind, EXECUTORS)}"
@@ -70,12 +70,17 @@ def wrong_name(name: str) -> str | None:
         return f"--executor {kind} takes no address; give --executor {kind}"
     if addressed and not address:
         return f"--executor {name}: the address is missing; give one such as {kind}://head:10001, or {kind} alone"
+    if insecure and kind not in ADDRESSED:
+        return f"--insecure is for a Ray cluster without a token (--executor ray), not for {kind}; leave it out"
     return None
 
 
-def executor(name: str) -> AbstractContextManager[Executor]:
-    """The executor of a name such as local; raises UsageError where it cannot be had."""
-    if wrong := wrong_name(name):
+def executor(name: str, insecure: bool = False) -> AbstractContextManager[Executor]:
+    """The executor of a name such as local; raises UsageError where it cannot be had.
+
+    `insecure`: join a cluster that asks for no token, too.
+    """
+    if wrong := wrong_name(name, insecure):
         raise UsageError(wrong)
     kind, _, _ = name.partition("://")
     if processes() > 1:
@@ -84,7 +89,7 @@ def executor(name: str) -> AbstractContextManager[Executor]:
         kind = "torchrun"
     elif kind == "torchrun":
         raise UsageError("--executor torchrun: start it with torchrun --nproc-per-node N --no-python lth run ...")
-    return EXECUTORS[kind].load()(name)
+    return EXECUTORS[kind].load()(name, **({"insecure": True} if insecure else {}))
 
 
 def processes() -> int:

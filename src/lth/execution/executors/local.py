@@ -9,14 +9,16 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from concurrent.futures import ProcessPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from contextlib import AbstractContextManager, contextmanager
 from multiprocessing import resource_tracker
+from pathlib import Path
 from typing import Any
 
 import torch
 
+from lth.config import Experiment
 from lth.data import load
 from lth.errors import LthError
 from lth.execution.executors import Executor, Job, Workers, terminated
@@ -25,8 +27,13 @@ from lth.execution.job import carry_out
 from lth.execution.resources import Resources, choose
 from lth.execution.setup import set_up
 from lth.plan import Training
+from lth.storage.outcomes import is_done, outcome
 from lth.training import processor
-from lth.training.loop import Hooks
+from lth.training.loop import Hooks, Stopped
+
+SPAWN = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
+REPEATS = 2  # of a training whose process dies: it may be the training that kills it
+UNKNOWN = -1  # the iteration of a training that has not told any
 
 
 @contextmanager
@@ -35,26 +42,26 @@ def executor(name: str = "local") -> Iterator[Executor]:
     yield Executor(choose, room, workers)
 
 
-def room(means: Resources) -> int:
+def room(resources: Resources) -> int:
     """As many trainings as cores hold, or one a GPU."""
-    if means.device == "cuda":
+    if resources.device == "cuda":
         return torch.cuda.device_count()
-    return max(1, processor.cores() // means.threads)
+    return max(1, processor.cores() // resources.threads)
 
 
 def workers(job: Job) -> AbstractContextManager[Workers]:
     """Threads where the engine releases the GIL, or where there is one worker anyway; else processes."""
-    return threads(job) if job.means.engine == "native" or job.count == 1 else processes(job)
+    return threads(job) if job.resources.engine == "native" or job.count == 1 else processes(job)
 
 
 @contextmanager
 def threads(job: Job) -> Iterator[Workers]:
     """Trainings side by side in this process, over one copy of the data."""
-    bench = set_up(job.experiment, job.means, job.folder, job.data)
+    setup = set_up(job.experiment, job.resources, job.folder, job.data)
     stop, news = threading.Event(), queue.SimpleQueue()
 
     def do(training: Training) -> dict[str, Any]:
-        return carry_out(training, bench, Hooks(report=lambda i: news.put((training.id, i)), stopped=stop.is_set))
+        return carry_out(training, setup, Hooks(report=lambda i: news.put((training.id, i)), stopped=stop.is_set))
 
     yield Workers(do, drain(news), stop.set)
 
@@ -63,28 +70,97 @@ def threads(job: Job) -> Iterator[Workers]:
 def processes(job: Job) -> Iterator[Workers]:
     """Trainings in processes of their own, each with its copy of the data and, on GPUs, its GPU."""
     start_tracker()
-    context = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-    stop, news, places = context.Event(), context.Queue(), context.Queue()
-    for place in range(job.count):
-        places.put(place)
-    set_up_args = (os.getpid(), job.experiment, job.means, job.folder, job.data_root, stop, news, places)
-    with ProcessPoolExecutor(job.count, context, _set_up_process, set_up_args) as pool:
+    stop = SPAWN.RawValue("b", 0)
+    places = [Place(job, number, stop) for number in range(job.count)]
+    free: queue.LifoQueue[Place] = queue.LifoQueue()  # the last one used first: its process runs already
+    for place in reversed(places):
+        free.put(place)
 
-        def do(training: Training) -> dict[str, Any]:
+    def do(training: Training) -> dict[str, Any]:
+        place = free.get()
+        try:
+            return carry_out_in(place, training)
+        finally:
+            free.put(place)
+
+    def ask_to_stop() -> None:
+        stop.value = 1
+
+    try:
+        yield Workers(do, lambda: [told for place in places if (told := place.news())], ask_to_stop)
+    finally:
+        ask_to_stop()
+        with ThreadPoolExecutor(len(places)) as closing:
+            list(closing.map(Place.close, places))
+
+
+class Place:
+    """Room for one training at a time: a pool of one process, and two numbers in memory that is shared with it.
+
+    No lock is shared, as a process that is killed while it holds one never gives it back. Nothing is shared with other
+    places, so that they lose nothing with it.
+    """
+
+    def __init__(self, job: Job, number: int, stop: Any) -> None:
+        self.job, self.number, self.stop = job, number, stop
+        self.iteration = SPAWN.RawValue("q", UNKNOWN)
+        self.training: str | None = None
+        self.pool = self.new_pool()
+
+    def new_pool(self) -> ProcessPoolExecutor:
+        job = self.job
+        shared = (job.experiment, job.resources, job.folder, job.data_root, self.number, self.stop, self.iteration)
+        return ProcessPoolExecutor(1, SPAWN, _set_up_process, (os.getpid(), *shared))
+
+    def attempt(self, training: Training) -> dict[str, Any]:
+        """Carry a training out. Raises BrokenProcessPool where the process died, UsageError where it refused the call."""
+        self.iteration.value, self.training = UNKNOWN, training.id
+        try:
             with deaf_children():
-                future = pool.submit(_carry_out_in_process, training)  # which starts a process, while there are too few
-            started = list(pool._processes.values())  # they leave with the pool
+                future = self.pool.submit(_carry_out_in_process, training)  # which starts the process, the first time
+            started = list(self.pool._processes.values())  # they leave with the pool
             try:
                 return future.result()
             except BrokenProcessPool:
                 check_guarded(started)
-                said = "a worker's process died, perhaps for lack of memory; try fewer --workers"
-                raise LthError(said) from None
-
-        try:
-            yield Workers(do, drain(news), stop.set)
+                raise
         finally:
-            stop.set()
+            self.training = None
+
+    def renew(self) -> None:
+        """Another process, in place of one that died."""
+        self.close()
+        self.pool = self.new_pool()
+
+    def news(self) -> tuple[str, int] | None:
+        name, iteration = self.training, self.iteration.value
+        return (name, iteration) if name and iteration != UNKNOWN else None
+
+    def close(self) -> None:
+        self.pool.shutdown()
+
+
+def carry_out_in(place: Place, training: Training) -> dict[str, Any]:
+    """Carry a training out; where its process dies, go on from its checkpoint in another one, `REPEATS` times."""
+    folder, again = place.job.folder, is_done(place.job.folder, training.id)
+    for repeat in range(REPEATS + 1):
+        try:
+            return place.attempt(training)
+        except BrokenProcessPool:
+            place.renew()
+        if place.stop.value:
+            raise Stopped("stopped; run the same command again to go on")
+        if not again and (summary := outcome(folder, training.id)):
+            return summary  # it died after it had stored the training
+        if repeat < REPEATS:
+            place.job.say(
+                f"{training.id} was lost with its process, and is done again ({repeat + 1} of {REPEATS}); "
+                "processes are killed where memory runs out"
+            )
+    raise LthError(
+        f"{training.id}: its process died {REPEATS + 1} times, perhaps for lack of memory",
+        cure="what is stored is whole; run the same command with fewer --workers to go on",
+    )
 
 
 def start_tracker() -> None:
@@ -135,14 +211,20 @@ _worker: dict[str, Any] = {}  # what _set_up_process made for the tasks of this 
 
 
 def _set_up_process(
-    parent: int, experiment: Any, means: Resources, folder: Any, data_root: Any, stop: Any, news: Any, places: Any
+    parent: int,
+    experiment: Experiment,
+    resources: Resources,
+    folder: Path,
+    data_root: Path | None,
+    number: int,
+    stop: Any,
+    iteration: Any,
 ) -> None:
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
-    news.cancel_join_thread()
-    if means.device == "cuda":
-        torch.cuda.set_device(places.get() % torch.cuda.device_count())
+    if resources.device == "cuda":
+        torch.cuda.set_device(number % torch.cuda.device_count())
     data = load(experiment.data.name, data_root, say=lambda line: None)  # the parent has said it
-    _worker.update(bench=set_up(experiment, means, folder, data), stop=stop, news=news)
+    _worker.update(setup=set_up(experiment, resources, folder, data), stop=stop, iteration=iteration)
     terminated.listen()
 
 
@@ -157,7 +239,11 @@ def _end_with_parent(parent: int) -> None:
 
 
 def _carry_out_in_process(training: Training) -> dict[str, Any]:
-    stop, news = _worker["stop"], _worker["news"]
+    stop, iteration = _worker["stop"], _worker["iteration"]
+
+    def report(reached: int) -> None:
+        iteration.value = reached
+
     with terminated.at_work() as told:
-        hooks = Hooks(report=lambda i: news.put((training.id, i)), stopped=lambda: stop.is_set() or told())
-        return carry_out(training, _worker["bench"], hooks)
+        hooks = Hooks(report=report, stopped=lambda: bool(stop.value) or told())
+        return carry_out(training, _worker["setup"], hooks)

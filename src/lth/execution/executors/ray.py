@@ -1,11 +1,13 @@
 """A Ray cluster. Each training is a task: stored files go to it as arguments, and a training's files come back.
 
 Only the driver, which is the process of `lth run`, writes into the run's folder, so no shared file system is needed. A
-task that is lost with its node or its worker is done again, from its last checkpoint that reached the driver.
+task that is lost with its node or its worker is done again, from its last checkpoint that reached the driver. Where the
+cluster itself is lost, the run ends in a line and goes on by the same command.
 """
 
 from __future__ import annotations
 
+import atexit
 import queue
 import signal
 import threading
@@ -14,7 +16,7 @@ import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, fields
-from functools import lru_cache
+from functools import lru_cache, partial
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -31,7 +33,7 @@ from lth.errors import LthError, UsageError
 from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.executors import Executor, Job, Workers
 from lth.execution.executors.local import drain
-from lth.execution.executors.ray_connection import connect, library, lost
+from lth.execution.executors.ray_connection import connect, library, lost, missed
 from lth.execution.job import identity_of, keep, keep_start, needed_names, perform
 from lth.execution.resources import Resources
 from lth.execution.resources import choose as choose_here
@@ -43,6 +45,9 @@ from lth.training.loop import Checkpoint, Hooks, Stopped
 LOSSES = 10  # that a training may suffer before its run ends: it may be the training that kills its workers
 CHECKPOINT_SECONDS = 300.0  # between a task's checkpoints: each travels to the driver
 TELL_SECONDS = 1.0  # between two messages of a task
+WATCH_SECONDS = 2.0  # between two looks at whether the cluster is there
+MISSES = 6  # two refusals, or half a minute of silence: sooner than Ray, which ends this process without a word of ours
+LEAVE_SECONDS = 2.0  # that a cluster that is gone has to be left
 LOOK_SECONDS = 0.5  # between two looks of the driver into the box
 KEPT_FILES = 16  # stored files that stay in the object store after their last use
 BEGUN = -1  # what a task tells first, in place of an iteration
@@ -54,7 +59,7 @@ class Shared:
 
     token: str
     experiment: Experiment
-    means: Resources
+    resources: Resources
     folder: Path
     shape: tuple[int, ...]
     classes: int
@@ -65,37 +70,73 @@ class Shared:
 # ----------------------------------------------------------------------------------------------------------- connecting
 
 
+class ClusterLost(LthError):
+    """The cluster is gone; lost workers and nodes are not told this way."""
+
+    def __init__(self) -> None:
+        super().__init__(
+            "the Ray cluster is gone: its head, or the network to it, was lost. What is done is kept",
+            cure="start the cluster again, and run the same command to go on",
+        )
+
+
 @contextmanager
-def executor(name: str) -> Iterator[Executor]:
-    """The cluster of `ray://ADDRESS`; for `ray` the one that runs on this machine, or else one that is started here."""
+def executor(name: str, insecure: bool = False) -> Iterator[Executor]:
+    """The cluster of `ray://ADDRESS`; for `ray` the one that runs on this machine, or else one that is started here.
+
+    One that asks for no token is refused unless `insecure`. A program that has joined a cluster itself has chosen it.
+    """
     if find_spec("ray") is None:
         raise UsageError(f"--executor {name} needs Ray, which is not installed; type: pip install 'lth[ray]'")
     ray = library()
     if ray.is_initialized():  # by a program that calls lth.run
         yield Executor(choose, room, workers)
         return
-    heard = signal.getsignal(signal.SIGTERM)
+    heard, gone = signal.getsignal(signal.SIGTERM), False
     try:
-        connect(name)
+        addresses = connect(name, insecure)
         if threading.current_thread() is threading.main_thread():
             signal.signal(signal.SIGTERM, heard)  # Ray's own handler would leave no time for checkpoints
-        yield Executor(choose, room, workers)
+        yield Executor(choose, room, partial(workers, addresses=addresses))
+    except ClusterLost:
+        gone = True
+        raise
+    except Exception as error:
+        if isinstance(error, LthError) or ray.is_initialized():
+            raise
+        gone = True  # whatever was called of Ray when its client gave up
+        raise ClusterLost from None
     finally:
+        leave(gone)
+
+
+def leave(gone: bool) -> None:
+    """Leave the cluster; a head that is gone is not waited for, neither now nor when this process ends."""
+    ray = library()
+
+    if not gone:
         ray.shutdown()
+        return
+    leaving = threading.Thread(target=ray.shutdown, daemon=True)
+    leaving.start()
+    leaving.join(LEAVE_SECONDS)
+    if leaving.is_alive():
+        atexit.unregister(ray.shutdown)
 
 
-def room(means: Resources) -> int:
+def room(resources: Resources) -> int:
     """Trainings that the cluster's free and busy CPUs and GPUs hold now; UsageError where no node holds one."""
     ray = library()
 
     largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
-    if means.threads > largest:
+    if resources.threads > largest:
         raise UsageError(
-            f"--threads {means.threads}: the largest node of the Ray cluster has {largest} CPUs; give at most {largest}"
+            f"--threads {resources.threads}: the largest node of the Ray cluster has {largest} CPUs; "
+            f"give at most {largest}"
         )
-    resources = ray.cluster_resources()
-    places = resources.get("CPU", 0) // means.threads
-    return int(min(places, resources.get("GPU", 0)) if means.device == "cuda" else places)
+    cluster = ray.cluster_resources()
+    places = cluster.get("CPU", 0) // resources.threads
+    return int(min(places, cluster.get("GPU", 0)) if resources.device == "cuda" else places)
 
 
 def choose(
@@ -107,12 +148,12 @@ def choose(
     """
     ray = library()
 
-    resources = ray.cluster_resources()
-    if not resources.get("CPU"):
+    cluster = ray.cluster_resources()
+    if not cluster.get("CPU"):
         raise UsageError("the Ray cluster has no CPU for trainings; start a node: ray start --address=HEAD:6379")
-    if device == "cuda" and not resources.get("GPU"):
+    if device == "cuda" and not cluster.get("GPU"):
         raise UsageError("--device cuda: the Ray cluster has no GPU; give --device cpu")
-    gpu = bool(resources.get("GPU")) and device != "cpu" and engine != "native"
+    gpu = bool(cluster.get("GPU")) and device != "cpu" and engine != "native"
     task = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=LOSSES)(_choose_there)
     return _result(task.remote(_versions(), experiment, shape, classes, engine, device))
 
@@ -133,16 +174,18 @@ def _result(reference: Any) -> Any:
 
 
 @contextmanager
-def workers(job: Job) -> Iterator[Workers]:
-    """Trainings as tasks of the cluster."""
+def workers(job: Job, addresses: tuple[str, ...] = ()) -> Iterator[Workers]:
+    """Trainings as tasks of the cluster, which is watched at these addresses."""
     driver = Driver(job)
     looking = threading.Thread(target=driver.look, daemon=True)
     looking.start()
+    if addresses:
+        threading.Thread(target=driver.watch, args=(addresses,), daemon=True).start()
     try:
         yield Workers(driver.do, drain(driver.news), driver.stop)
     finally:
         driver.close()
-        looking.join()
+        looking.join(LEAVE_SECONDS if driver.gone.is_set() else None)
 
 
 class Driver:
@@ -152,27 +195,32 @@ class Driver:
         ray = library()
 
         self.job = job
-        self.bench = setup_of(job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes)
+        self.setup = setup_of(job.experiment, job.resources, job.folder, job.data.train_x.shape[1:], job.data.classes)
         self.shared = ray.put(_shared(job))
         here = ray.util.scheduling_strategies.NodeAffinitySchedulingStrategy(
             ray.get_runtime_context().get_node_id(), soft=False
         )
         self.box = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Box).remote()
-        gpus = int(job.means.device == "cuda")
-        self.task = ray.remote(num_cpus=job.means.threads, num_gpus=gpus, max_retries=0)(_perform_there)
+        gpus = int(job.resources.device == "cuda")
+        self.task = ray.remote(num_cpus=job.resources.threads, num_gpus=gpus, max_retries=0)(_perform_there)
         self.placed = lru_cache(KEPT_FILES)(lambda name: ray.put(outcomes.read_file(job.folder, name)))
         self.news: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
-        self.stopping, self.closed, self.guard = threading.Event(), threading.Event(), threading.Lock()
+        self.stopping, self.closed, self.gone = threading.Event(), threading.Event(), threading.Event()
+        self.guard = threading.Lock()
         self.running: set[str] = set()  # trainings whose checkpoints are wanted
         self.waiting: dict[str, Any] = {}  # those that have not told anything yet, and their tasks
 
     def do(self, training: Training) -> dict[str, Any]:
         """See `Workers.do`."""
-        keep_start(training.trial, self.bench)
+        keep_start(training.trial, self.setup)
         for loss in range(1, LOSSES + 1):
             try:
                 files, checkpoint = self._attempt(training)
             except lost() as error:
+                if isinstance(error, ConnectionError):
+                    self.gone.set()
+                if self.gone.wait(loss - 1):  # the watch may not have noticed yet
+                    raise ClusterLost from None
                 if self.stopping.is_set():
                     break
                 reason = str(error).partition("\n")[0]
@@ -199,11 +247,20 @@ class Driver:
         if self.stopping.is_set():
             self.stop()  # which may have come a moment before this task
         try:
-            return _result(task)
+            return self._result(task)
         finally:
             self.waiting.pop(training.id, None)
             with self.guard:
                 self.running.discard(training.id)
+
+    def _result(self, task: Any) -> Any:
+        """What a task returned. Raises ConnectionError where the cluster is gone: Ray would wait for it."""
+        ray = library()
+
+        while not ray.wait([task], timeout=WATCH_SECONDS)[0]:
+            if self.gone.is_set():
+                raise ConnectionError
+        return _result(task)
 
     def _checkpoint_path(self, training_id: str) -> Path:
         return layout.checkpoint_path(self.job.folder, training_id)
@@ -213,18 +270,33 @@ class Driver:
         ray = library()
 
         self.stopping.set()
-        for task in list(self.waiting.values()):
-            ray.cancel(task)
+        for task in [] if self.gone.is_set() else list(self.waiting.values()):
+            with suppress(*lost()):
+                ray.cancel(task)
+
+    def watch(self, addresses: tuple[str, ...]) -> None:
+        """Notice that the cluster is gone."""
+        misses = 0
+        while misses < MISSES:
+            if self.closed.wait(WATCH_SECONDS):
+                return
+            miss = max(map(missed, addresses))
+            misses = misses + miss if miss else 0
+        self.gone.set()
 
     def look(self) -> None:
         """Carry news and checkpoints out of the box, and the wish to stop into it, until all is over."""
         ray = library()
 
-        while not self.closed.wait(LOOK_SECONDS):
+        while not self.closed.wait(LOOK_SECONDS) and not self.gone.is_set():
             try:
                 told, checkpoints = ray.get(self.box.take.remote(self.stopping.is_set()))
             except lost():
                 continue  # the box starts again; if the cluster is gone, the tasks say so
+            except Exception:
+                if ray.is_initialized():
+                    raise
+                return  # Ray's client has given up
             for name, iteration in told:
                 self.waiting.pop(name, None)
                 if iteration != BEGUN:
@@ -238,8 +310,9 @@ class Driver:
         ray = library()
 
         self.closed.set()
-        with suppress(*lost()):
-            ray.kill(self.box)
+        if not self.gone.is_set():
+            with suppress(*lost()):
+                ray.kill(self.box)
 
 
 def _shared(job: Job) -> Shared:
@@ -247,7 +320,7 @@ def _shared(job: Job) -> Shared:
     arrays = {field.name: getattr(splits, field.name).numpy() for field in fields(splits)}
     shape = job.data.train_x.shape[1:]
     return Shared(
-        uuid4().hex, job.experiment, job.means, job.folder, shape, job.data.classes, arrays, CHECKPOINT_SECONDS
+        uuid4().hex, job.experiment, job.resources, job.folder, shape, job.data.classes, arrays, CHECKPOINT_SECONDS
     )
 
 
@@ -299,7 +372,7 @@ class Line:
 
 # ------------------------------------------------------------------------------------------------------------ on a node
 
-_benches: dict[str, Setup] = {}  # of the run that this process works for
+_setups: dict[str, Setup] = {}  # of the run that this process works for
 
 
 def _perform_there(
@@ -307,8 +380,8 @@ def _perform_there(
 ) -> tuple[dict[str, bytes] | None, bytes | None]:
     """The task: a training's files; or, where it was asked to stop, None and its checkpoint."""
     line, latest = Line(box, training.id), checkpoint
-    bench, stored = _bench(shared), dict(zip(names, contents, strict=True))
-    identity = identity_of(training, bench, stored)
+    setup, stored = _setup(shared), dict(zip(names, contents, strict=True))
+    identity = identity_of(training, setup, stored)
 
     def save(progress: Checkpoint) -> None:
         nonlocal latest
@@ -319,24 +392,24 @@ def _perform_there(
     load = lambda: from_checkpoint_bytes(checkpoint, identity)
     hooks = Hooks(load, save, line.report, line.stopped, shared.save_every)
     try:
-        return perform(training, bench, stored, hooks), None
+        return perform(training, setup, stored, hooks), None
     except Stopped:
         return None, latest
 
 
-def _bench(shared: Shared) -> Setup:
+def _setup(shared: Shared) -> Setup:
     """Set up once per process, on the very memory of the object store."""
-    if shared.token not in _benches:
-        if shared.means.engine == "native" and (lacking := native.why_not()):
+    if shared.token not in _setups:
+        if shared.resources.engine == "native" and (lacking := native.why_not()):
             raise LthError(f"on a node of the cluster, {lacking}")
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch has no tensors that cannot be written; nothing writes these
             splits = Splits(**{name: torch.from_numpy(array) for name, array in shared.splits.items()})
-        _benches.clear()
-        _benches[shared.token] = setup_of(
-            shared.experiment, shared.means, shared.folder, shared.shape, shared.classes, splits
+        _setups.clear()
+        _setups[shared.token] = setup_of(
+            shared.experiment, shared.resources, shared.folder, shared.shape, shared.classes, splits
         )
-    return _benches[shared.token]
+    return _setups[shared.token]
 
 
 def _versions() -> dict[str, str]:

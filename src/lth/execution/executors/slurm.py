@@ -48,13 +48,13 @@ def executor(name: str = "slurm") -> Iterator[Executor]:
         raise UsageError("--executor slurm needs submitit, which is not installed; type: pip install 'lth[slurm]'")
     if CLUSTER == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
         raise UsageError("--executor slurm: there is no sbatch here; run lth where you submit jobs, or give another")
-    yield Executor(choose_unseen, lambda means: JOBS, workers)
+    yield Executor(choose_unseen, lambda resources: JOBS, workers)
 
 
 def choose_unseen(
     experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
 ) -> tuple[Resources, str]:
-    """The means, chosen here for nodes that are like this machine; a GPU is used where it is asked for.
+    """The resources, chosen here for nodes that are like this machine; a GPU is used where it is asked for.
 
     Raises UsageError too where only the nodes' GPUs could tell the precision.
     """
@@ -82,7 +82,7 @@ class Driver:
 
     def __init__(self, job: Job) -> None:
         self.job = job
-        self.bench = setup_of(job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes)
+        self.setup = setup_of(job.experiment, job.resources, job.folder, job.data.train_x.shape[1:], job.data.classes)
         for earlier in (job.folder / FOLDER).glob("*"):
             (earlier / "stop").touch()  # jobs outlive a driver that was killed; they end, and leave their checkpoints
         self.session = (job.folder / FOLDER / uuid4().hex[:8]).resolve()
@@ -90,17 +90,17 @@ class Driver:
         self.submitit: Any = import_module("submitit")
         limits = {f"{CLUSTER}_max_num_timeout": REQUEUES}
         self.executor = self.submitit.AutoExecutor(self.session / "jobs", cluster=CLUSTER, **limits)
-        gpu = {"gpus_per_node": 1} if job.means.device == "cuda" else {}
-        self.executor.update_parameters(name="lth", timeout_min=MINUTES, cpus_per_task=job.means.threads, **gpu)
+        gpu = {"gpus_per_node": 1} if job.resources.device == "cuda" else {}
+        self.executor.update_parameters(name="lth", timeout_min=MINUTES, cpus_per_task=job.resources.threads, **gpu)
         self.jobs: dict[str, Any] = {}  # of the trainings that are queued or run
         self.guard = threading.Lock()  # submitit is not made for threads
         self.looked, self.failed = 0.0, False
 
     def do(self, training: Training) -> dict[str, Any]:
         """See `Workers.do`."""
-        keep_start(training.trial, self.bench)
+        keep_start(training.trial, self.setup)
         root = self.job.data_root.resolve() if self.job.data_root else None
-        task = Task(self.job.experiment, self.job.means, self.job.folder.resolve(), root, self.session, training)
+        task = Task(self.job.experiment, self.job.resources, self.job.folder.resolve(), root, self.session, training)
         for loss in range(1, LOSSES + 1):
             if self.stopped():
                 break
@@ -181,7 +181,7 @@ class Task:
     """What a job does."""
 
     experiment: Experiment
-    means: Resources
+    resources: Resources
     folder: Path
     data_root: Path | None
     session: Path
@@ -205,8 +205,8 @@ class Task:
             if stop.exists() or not self.session.exists():
                 return False
             data = load(self.experiment.data.name, self.data_root, say=print)
-            bench = set_up(self.experiment, self.means, self.folder, data)
-            carry_out(self.training, bench, Hooks(report=report, stopped=stop.exists))
+            setup = set_up(self.experiment, self.resources, self.folder, data)
+            carry_out(self.training, setup, Hooks(report=report, stopped=stop.exists))
         except Stopped:
             return False
         return True

@@ -3,7 +3,7 @@
     torchrun --standalone --nproc-per-node 4 --no-python lth run vgg19
 
 Process 0 is the driver: it alone reads and writes the run's folder and the data, and tells the others what to do. The
-sums of a batch are divided among the processes, so their number is one of the run's means.
+sums of a batch are divided among the processes, so their number is one of the run's resources.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ def executor(name: str = "torchrun") -> Iterator[Executor]:
     """Process 0's side; `follow` is that of the others."""
     _join()
     try:
-        yield Executor(choose_for_all, lambda means: 1, workers)
+        yield Executor(choose_for_all, lambda resources: 1, workers)
     finally:
         with suppress(RuntimeError):  # the others may be gone
             tell("over")
@@ -53,14 +53,14 @@ def follow() -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # process 0 hears them too, and says when all is over
     _join()
-    bench: Setup | None = None
+    setup: Setup | None = None
     while (said := hear())[0] != "over":
         if said[0] == "set up":
-            bench = setup_of(*said[1:])
+            setup = setup_of(*said[1:])
         elif said[0] == "train":
-            assert bench is not None
+            assert setup is not None
             _, training, stored = said
-            follow_training(training, stored, bench)
+            follow_training(training, stored, setup)
 
 
 def _join() -> None:
@@ -88,7 +88,7 @@ def _take_gpu() -> None:
 def choose_for_all(
     experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
 ) -> tuple[Resources, str]:
-    """The means: always the torch engine, and float32. Raises UsageError where something else was asked for."""
+    """The resources: always the torch engine, and float32. Raises UsageError where something else was asked for."""
     wrong = {
         "--engine native": engine == "native",
         "recipe.precision=bfloat16": experiment.recipe.precision == "bfloat16",
@@ -96,9 +96,9 @@ def choose_for_all(
     }
     if asked := [name for name, given in wrong.items() if given]:
         raise UsageError(f"torchrun trains with the torch engine in float32; leave out {', '.join(asked)}")
-    means, _ = choose(experiment, shape, classes, "torch", device)
+    resources, _ = choose(experiment, shape, classes, "torch", device)
     count = dist.get_world_size()
-    return replace(means, precision="float32", processes=count), f"torchrun, {count} processes per training"
+    return replace(resources, precision="float32", processes=count), f"torchrun, {count} processes per training"
 
 
 @contextmanager
@@ -107,17 +107,17 @@ def workers(job: Job) -> Iterator[Workers]:
     if job.count != 1:
         raise UsageError(f"--workers {job.count}: torchrun's processes share one training at a time; leave it out")
     splits = splits_of(job.experiment, job.data)
-    shared = (job.experiment, job.means, job.folder, job.data.train_x.shape[1:], job.data.classes, splits)
+    shared = (job.experiment, job.resources, job.folder, job.data.train_x.shape[1:], job.data.classes, splits)
     tell("set up", *shared)
-    bench = setup_of(*shared)
+    setup = setup_of(*shared)
     stop, news = threading.Event(), queue.SimpleQueue()
 
     def do(training: Training) -> dict[str, Any]:
-        if job.means.device == "cuda":
+        if job.resources.device == "cuda":
             _take_gpu()
         hooks = Hooks(report=lambda i: news.put((training.id, i)), stopped=stop.is_set)
         try:
-            return carry_out(training, bench, hooks, before=lambda stored: tell("train", training, stored))
+            return carry_out(training, setup, hooks, before=lambda stored: tell("train", training, stored))
         finally:
             tell("end")
 
