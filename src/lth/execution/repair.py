@@ -72,7 +72,7 @@ def faults_of(folder: Path, experiment: Experiment) -> dict[str, str]:
     digest_of = plan.digests(experiment)
     found = {}
     for path in layout.starts(folder):
-        if fault := checksums.tensors_fault(path.read_bytes()):
+        if fault := checksums.tensors_fault(atomic.read(path)):
             found[path.relative_to(folder).as_posix()] = fault
     stored = integrity.on_disk(folder)
     found |= {name: fault for name in stored if (fault := integrity.fault_of(folder, name, digest_of))}
@@ -100,7 +100,7 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) ->
         name = path.relative_to(folder).as_posix()
         yield Work(f"set aside {path}: reports do without it", aside(folder, name))
     for path in layout.checkpoints(folder):
-        if checksums.tensors_fault(path.read_bytes()):
+        if checksums.tensors_fault(atomic.read(path)):
             yield Work(f"delete {path}: a damaged checkpoint; its training starts over", path.unlink)
     summaries = {name: summary for name in whole if (summary := outcomes.outcome(folder, name))}
     if summaries and (fault := environment_fault(folder, experiment, summaries)):
@@ -170,14 +170,14 @@ def aside(folder: Path, name: str) -> Callable[[], None]:
             target = folder / layout.ASIDE / f"{name}.{count}"
         with atomic.failures_named(target):
             if source.is_dir():
-                target.mkdir(parents=True)
+                atomic.make_folders(target)
                 for path in integrity.own_files(source):
-                    path.rename(target / path.name)
+                    atomic.rename(path, target / path.name)
                 if not any(source.iterdir()):
                     source.rmdir()
             else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                source.rename(target)
+                atomic.make_folders(target.parent)
+                atomic.rename(source, target)
 
     return move
 
@@ -213,7 +213,7 @@ def stale_tables(folder: Path, experiment: Experiment) -> dict[str, bytes]:
     """The tables whose files are not what the trainings make, with what they should be."""
     made = {name: text.encode() for name, text in tables.texts(experiment, trainings.finished(folder)).items()}
     return {
-        n: content for n, content in made.items() if not (folder / n).exists() or (folder / n).read_bytes() != content
+        n: content for n, content in made.items() if not (folder / n).exists() or atomic.read(folder / n) != content
     }
 
 

@@ -18,7 +18,7 @@ from typing import Any
 from lth.errors import Damaged, UsageError
 from lth.measures.histograms import BINS
 from lth.measures.ticket_anatomy import Anatomy, Counts, Layer
-from lth.storage import documents, layout, outcomes
+from lth.storage import atomic, documents, layout, outcomes
 
 LAYERS, PIXELS, STARTS, DEGREES = layout.ANATOMY
 COUNTS = 6  # columns of layers.csv after the name and the shape
@@ -71,7 +71,7 @@ def _whole(texts: Sequence[str], count: int) -> Counts:
 def _rows(path: Path, summary: Mapping[str, Any]) -> list[list[str]]:
     """The rows of a file, checked against the summary beside it; empty if there is no file."""
     try:
-        content = path.read_bytes()
+        content = atomic.read(path)
         fault = outcomes.file_fault(content, summary, path.name)
         rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
     except FileNotFoundError:

@@ -12,9 +12,10 @@ from typing import IO, Any
 from lth.config import Experiment, merge, resolve, to_toml
 from lth.errors import Damaged, LthError, UsageError
 from lth.storage import checksums
-from lth.storage.atomic import failures_named, make_folder, write_file
+from lth.storage.atomic import failures_named, make_folder, open_plain, read, write_file
 from lth.storage.documents import read_json
 from lth.storage.layout import ENVIRONMENT, EXPERIMENT, LOCK, quoted
+from lth.storage.links import refuse_links
 
 LOCK_SECONDS = 1.0
 
@@ -24,6 +25,7 @@ def joined(folder: Path, experiment: Experiment) -> Experiment:
 
     Raises UsageError where the folder is something else, or holds another experiment.
     """
+    refuse_links(folder)
     path = folder / EXPERIMENT
     try:
         if path.exists():
@@ -42,16 +44,17 @@ def open_run(folder: Path, experiment: Experiment) -> Experiment:
     experiment = joined(folder, experiment)
     text = checksums.sealed(f"# {checksums.KEY}: {checksums.BLANK}\n{to_toml(experiment)}".encode())
     path = folder / EXPERIMENT
-    if not path.exists() or path.read_bytes() != text:
+    if not path.exists() or read(path) != text:
         write_file(path, text)
     return experiment
 
 
 def read_experiment(folder: Path) -> Experiment:
     """The experiment of a run. Raises UsageError where its file is not as it was written."""
+    refuse_links(folder)
     path = folder / EXPERIMENT
     try:
-        fault = checksums.text_fault(path.read_bytes())
+        fault = checksums.text_fault(read(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     experiment = resolve(path)
@@ -79,7 +82,7 @@ def lock(folder: Path) -> Iterator[None]:
     """Make the run's folder if need be, and hold it against other processes; a dead owner holds nothing."""
     make_folder(folder)
     with failures_named(folder / LOCK):
-        handle = (folder / LOCK).open("w")
+        handle = open_plain(folder / LOCK, "ab")
     with handle:
         try:
             patience = time.monotonic() + LOCK_SECONDS
@@ -92,7 +95,7 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _held(handle: IO[str]) -> bool:
+def _held(handle: IO[bytes]) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -103,7 +106,7 @@ def _held(handle: IO[str]) -> bool:
 def in_use(folder: Path) -> bool:
     """Whether a process holds the run's folder."""
     try:
-        with (folder / LOCK).open() as handle:
+        with open_plain(folder / LOCK, "rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True
