@@ -95,7 +95,7 @@ def test_files_are_opened_without_following_links(tmp_path: Path) -> None:
 def test_new_names_are_synced_as_files_are(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Or a power cut takes the name of a file whose bytes are on the disk."""
     done: list[str] = []
-    inode = lambda path: (os.stat(path).st_dev, os.stat(path).st_ino)
+    inode = lambda path: (path.stat().st_dev, path.stat().st_ino)
     synced, replace = os.fsync, os.replace
 
     def fsync(handle: int) -> None:

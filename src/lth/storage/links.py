@@ -1,4 +1,4 @@
-"""Paths stay inside a run's folder: nothing below it may be a link, a pipe or a device. The folder itself may be a link.
+"""Paths stay inside a run's folder: nothing below it may be a link, a pipe or a device; it may be a link itself.
 
 The files of a run are opened without following links too (`lth.storage.atomic`).
 """

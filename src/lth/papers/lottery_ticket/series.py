@@ -54,10 +54,11 @@ def curves() -> tuple[Curve, ...]:
     groups: dict[tuple[str, ...], list[Any]] = {}
     for row in table().itertuples(index=False):
         groups.setdefault(tuple(getattr(row, name) for name in SERIES), []).append(row)
-    return tuple(_curve(*map(str, name), rows) for name, rows in groups.items())
+    return tuple(_curve(name, rows) for name, rows in groups.items())
 
 
-def _curve(figure: str, panel: str, metric: str, series: str, rows: list[Any]) -> Curve:
+def _curve(name: tuple[str, ...], rows: list[Any]) -> Curve:
+    figure, panel, metric, series = name
     of, role = _shown(figure, panel, series)
     by_iteration = all(isnan(row.level) for row in rows)
     rows = sorted(rows, key=lambda row: row.x if by_iteration else row.level)
