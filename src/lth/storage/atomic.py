@@ -7,6 +7,7 @@ import os
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
@@ -30,10 +31,11 @@ def make_folder(folder: Path) -> None:
 
 def make_folders(folder: Path) -> None:
     """A folder and those above it, made where they are missing; they outlast a power cut as the files in them do."""
-    missing = [folder, *folder.parents]
-    missing = missing[: next((n for n, path in enumerate(missing) if path.is_dir()), len(missing))]
-    folder.mkdir(parents=True, exist_ok=True)
+    if folder.is_dir():
+        return
+    missing = [folder, *takewhile(lambda path: not path.exists(), folder.parents)]
     for path in reversed(missing):
+        path.mkdir(exist_ok=True)
         sync_folder(path.parent)
 
 
