@@ -2,10 +2,12 @@
 
     make results-lenet                                  # or: python results/make.py lenet
     python results/make.py lenet --keep                 # keep what is stored so far, run nothing
+    python results/make.py lenet --seal                 # write manifest.json anew, of the tables as they are
 
 Runs go below RUNS (default: runs/results) and resume: stop them as you like, and type the same again. Kept are
 experiment.toml, environment.json, summary.csv, curves.csv.gz, the anatomy of trial 1's tickets, the figures as
-pictures, the score card, and the commands.
+pictures, the score card, the commands, and manifest.json, which has the checksums of the tables and says what is left
+out.
 """
 
 from __future__ import annotations
@@ -33,7 +35,8 @@ from lth.results import plots, tables
 from lth.results.records import Records
 from lth.results.sheets import save
 from lth.results.statistics import family
-from lth.storage import layout
+from lth.storage import layout, manifest
+from lth.storage import runs as storage
 
 HERE = Path(__file__).parent
 CONTROLS = '[{name="reinit",count=3,levels="1-18"},{name="random-mask",count=1,levels="1-18"}]'
@@ -103,6 +106,10 @@ COMMANDS = {
         for rate in RATES
     ],
 }
+LEFT_OUT = (  # of a run's folder; `*` is for any folders too
+    *("report.html", "figures/*.svg", "curves.csv", "trial-*/start.safetensors", "trial-*/ticket.safetensors"),
+    *("trial-*/trained.safetensors", "trial-*/curve.csv", "trial-*/summary.json"),
+)
 FIGURES = {  # drawn of what is stored below RUNS, over the paper's curves
     "lenet": (1, 3, 4, 11, 12, 14),
     "lenet-oneshot": (4,),
@@ -144,14 +151,21 @@ def keep_run(folder: Path, target: Path) -> None:
     """Copy what is committed of a run. What is there stays until all of it could be read."""
     with tempfile.TemporaryDirectory() as place:
         new = Path(place) / "run"
+        tables.load(folder)  # whose tables are held against its trainings
         for name in ("experiment.toml", "environment.json", "summary.csv"):
             copy(folder / name, new / name)
         (new / "curves.csv.gz").write_bytes(gzip.compress((folder / "curves.csv").read_bytes(), mtime=0))
         keep_anatomy(folder, new)
         plots.draw([tables.load(folder)], new / "figures", behind.series)
         finish(new / "figures")
+        seal(new)
         shutil.rmtree(target, ignore_errors=True)
         shutil.copytree(new, target)
+
+
+def seal(folder: Path) -> None:
+    """Write the manifest of a folder of results."""
+    manifest.seal(folder, storage.read_experiment(folder), storage.text_of(folder), LEFT_OUT)
 
 
 def keep_anatomy(folder: Path, new: Path) -> None:
@@ -209,8 +223,13 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("name", choices=COMMANDS)
     parser.add_argument("--keep", action="store_true", help="run nothing")
+    parser.add_argument("--seal", action="store_true", help="write manifest.json alone")
     parser.add_argument("--runs", type=Path, default=Path("runs/results"))
     given = parser.parse_args()
+    if given.seal:
+        for path in sorted((HERE / given.name).rglob(layout.EXPERIMENT)):
+            seal(path.parent)
+        return
     if not given.keep:
         run(given.name, given.runs)
     keep(given.name, given.runs)

@@ -14,16 +14,20 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
 import torch
 
 import lth
+from conftest import tiny_arrays
 from lth import config
 from lth.cli import main
 from lth.config import resolve, to_toml
+from lth.data.examples import from_arrays
+from lth.execution import pace
+from lth.execution.estimates import Pace
 from lth.storage import runs
 
 QUICK = ("--engine", "torch", "--workers", "1")
@@ -369,6 +373,23 @@ def test_a_dry_run_shows_time_and_disk_and_writes_nothing(tiny_toml: Path, cli: 
     assert re.search(r"1 +452 +80\.71 +3 ticket, 6 reinit +\d+ s", ended.out)
     assert "12 trainings, 12 of them to do; engine torch on cpu; about " in ended.out
     assert re.search(r"about \d+ s with 1 side by side, about \d+ MiB, into runs/tiny\n", ended.out)
+
+
+def test_a_dry_run_measures_the_densest_and_the_sparsest_level_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[float] = []
+    monkeypatch.setattr(pace, "measured", lambda setup, density: asked.append(density) or Pace(10 * density, density))
+    densities = {level: 0.8**level for level in range(30)}
+    paces = pace.paces(cast(Any, None), densities)
+    assert asked == [0.8**29, 1.0]
+    assert all(paces[level].update == pytest.approx(10 * density) for level, density in densities.items())
+    assert pace.paces(cast(Any, None), {3: 0.5}) == {3: Pace(5.0, 0.5)}
+
+
+def test_a_dry_run_measures_on_a_few_examples(tiny: dict[str, Any]) -> None:
+    whole = from_arrays("tiny", *tiny_arrays().values())
+    experiment, few = pace.sample(resolve(tiny), whole)
+    assert len(few.train_x) == pace.SAMPLED + 90 and experiment.data.validation == 90 and len(few.test_x) == 100
+    assert few.classes == whole.classes
 
 
 def test_what_a_shorter_training_never_comes_to_is_said(tiny_toml: Path, cli: Cli) -> None:

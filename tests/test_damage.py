@@ -6,6 +6,7 @@ import gzip
 import itertools
 import json
 import random
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -21,8 +22,10 @@ from lth.cli import main
 from lth.errors import LthError, UsageError
 from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.repair import repair
+from lth.measures import anatomy
+from lth.measures import tables as measures
 from lth.results import tables
-from lth.storage import atomic, checksums, documents, integrity, runs
+from lth.storage import atomic, checksums, documents, integrity, manifest, runs
 from lth.tickets.ticket import Ticket
 from lth.training.loop import Checkpoint
 from test_resume import contents
@@ -112,8 +115,10 @@ def test_repair_sets_aside_a_spoilt_table_that_version_0_1_wrote_beside_a_ticket
     path = run / LAST / "starts.csv"
     flip(path)
     repair(run, yes=True, say=said.append)
-    assert said == [f"set aside {path}: reports do without it", "done"]
-    assert not path.exists() and (run / "damaged" / LAST / "starts.csv").exists()
+    assert f"set aside {path}: it is not the file that summary.json tells of" in said
+    assert said[-2:] == [f"make {run / 'measures/anatomy.csv'} again from the tickets", "done"]
+    assert (run / "damaged" / LAST / "starts.csv").exists() and not list((run / LAST).glob("*s.csv"))
+    assert anatomy.read(run) == anatomy.read(FIRST)
 
 
 EVERYTHING = [*TRAINED_ON, *REPORTED, "environment.json", "summary.csv", "curves.csv", f"{LAST}/reinit-1/curve.csv"]
@@ -226,6 +231,121 @@ def test_a_run_without_its_environment_is_refused(run: Path, made: tuple[dict[st
 TABLES = ("experiment.toml", "environment.json", "summary.csv", "curves.csv")
 
 
+@pytest.fixture
+def alone(run: Path, tmp_path: Path) -> Path:
+    """A folder of tables alone, as people send each other, with a measure."""
+    measures.compute("anatomy", run)
+    (tmp_path / "alone/measures").mkdir(parents=True)
+    for name in (*TABLES, "manifest.json", "measures/anatomy.csv"):
+        shutil.copy(run / name, tmp_path / "alone" / name)
+    return tmp_path / "alone"
+
+
+def lines_of_repair(folder: Path, yes: bool = False) -> list[str]:
+    said: list[str] = []
+    repair(folder, yes=yes, say=said.append)
+    return said
+
+
+@pytest.mark.parametrize("name", ["summary.csv", "curves.csv", "measures/anatomy.csv"])
+def test_a_changed_number_in_a_table_alone_is_noticed(name: str, alone: Path, caplog: pytest.LogCaptureFixture) -> None:
+    tables.load(alone), measures.read("anatomy", alone)
+    assert not caplog.messages and lines_of_repair(alone) == [f"{alone}: nothing is damaged"]
+    before = (alone / name).read_text()
+    at = re.search(r"[0-8]\d*$", before.splitlines()[1], re.M)
+    assert at
+    changed = before.replace(before.splitlines()[1], before.splitlines()[1][: at.start()] + "9")
+    (alone / name).write_text(changed)
+    with pytest.raises(
+        UsageError, match=f"{alone / name} is damaged: it is not the file that manifest.json tells of; "
+    ):
+        measures.read("anatomy", alone) if "/" in name else tables.load(alone)
+    said = lines_of_repair(alone, yes=True)
+    assert said[0].startswith(f"{alone / name} is damaged: it is not the file that manifest.json tells of; its folder ")
+    assert said[-1] == f"{alone}: nothing can be made again here" and (alone / name).read_text() == changed
+
+
+def test_a_flipped_bit_in_a_manifest_is_noticed_and_mended(alone: Path, run: Path) -> None:
+    for folder in (alone, run):
+        flip(folder / "manifest.json")
+        with pytest.raises(UsageError, match=r"manifest.json is damaged: .*`lth repair"):
+            tables.load(folder)
+        assert lines_of_repair(folder, yes=True)[0].startswith(f"make {folder / 'manifest.json'} again")
+        assert lines_of_repair(folder) == [f"{folder}: nothing is damaged"]
+
+
+@pytest.mark.parametrize("with_manifest", [False, True])
+def test_tables_of_another_run_under_this_experiment_are_noticed(
+    with_manifest: bool, alone: Path, made: tuple[dict[str, Any], Path, Path]
+) -> None:
+    for name in ("summary.csv", "curves.csv", *(["manifest.json"] if with_manifest else [])):
+        shutil.copy(made[2] / name, alone / name)
+    with pytest.raises(UsageError, match=r"manifest.json is damaged: it belongs|it is not the file that manifest"):
+        tables.load(alone)
+    assert lines_of_repair(alone, yes=True)[-1] == f"{alone}: nothing can be made again here"
+
+
+def test_what_is_left_out_on_purpose_is_no_damage(alone: Path) -> None:
+    (alone / "measures/anatomy.csv").unlink()
+    assert "anatomy.csv is damaged: it is missing, and manifest.json does not list it" in lines_of_repair(alone)[0]
+    document = json.loads((alone / "manifest.json").read_text())
+    (alone / "manifest.json").write_bytes(documents.sealed_json(document | {"left_out": ["measures/*"]}))
+    assert lines_of_repair(alone) == [f"{alone}: nothing is damaged; left out on purpose: measures/*"]
+
+
+def test_repair_makes_a_spoilt_anatomy_again_from_the_tickets(run: Path) -> None:
+    path = measures.compute("anatomy", run)
+    assert path
+    whole = path.read_bytes()
+    flip(path)
+    with pytest.raises(UsageError, match=f"{path} is damaged: it is not the file that manifest.json tells of"):
+        measures.compute("anatomy", run)
+    lines_of_repair(run, yes=True)
+    assert path.read_bytes() == whole and lines_of_repair(run) == [f"{run}: nothing is damaged"]
+
+
+@pytest.mark.parametrize("harm", [*DAMAGES, "missing"])
+def test_repair_makes_the_experiment_again_from_its_copy(
+    harm: str, run: Path, made: tuple[dict[str, Any], Path, Path]
+) -> None:
+    whole, path = contents(made[1]), run / "experiment.toml"
+    path.unlink() if harm == "missing" else DAMAGES[harm](path, made[2] / "experiment.toml")
+    with pytest.raises(UsageError):
+        train(made[0], run)
+    assert lines_of_repair(run)[0].startswith(f"would make {path} again from its copy in manifest.json: ")
+    lines_of_repair(run, yes=True)
+    shutil.rmtree(run / "damaged", ignore_errors=True)
+    train(made[0], run)
+    assert contents(run) == whole
+
+
+@pytest.mark.parametrize("at", range(6))
+def test_a_table_that_is_killed_while_it_is_replaced_is_never_called_damaged(
+    at: int, alone: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Either the old table or the new one is there, and its checksum with it: before and after each of the renames."""
+    moments, rename = itertools.count(), atomic.rename
+
+    def moment() -> None:
+        if next(moments) == at:
+            raise KeyboardInterrupt
+
+    def killed(source: Path, target: Path) -> None:
+        moment()
+        rename(source, target)
+        moment()
+
+    text = (alone / "summary.csv").read_bytes()
+    monkeypatch.setattr(atomic, "rename", killed)
+    with pytest.raises(KeyboardInterrupt):
+        manifest.write_table(alone, "summary.csv", text.replace(b"done", b"diverged", 1))
+    monkeypatch.setattr(atomic, "rename", rename)
+    assert len(tables.load(alone).summary) == 10
+    manifest.write_table(alone, "summary.csv", text)
+    tables.load(alone)
+    assert len(json.loads((alone / "manifest.json").read_text())["files"]["summary.csv"]) == 1
+
+
 def test_tables_alone_are_kept_by_repair_and_by_runs(
     run: Path, made: tuple[dict[str, Any], Path, Path], tmp_path: Path
 ) -> None:
@@ -237,8 +357,8 @@ def test_tables_alone_are_kept_by_repair_and_by_runs(
     (alone / "curves.csv.gz").write_bytes(gzip.compress((alone / "curves.csv").read_bytes()))
     (alone / "curves.csv").unlink()
     before = contents(alone)
-    repair(alone, yes=True, say=said.append)
-    assert said == [f"{alone}: nothing is damaged"]
+    repair(alone, yes=False, say=said.append)
+    assert said[0].startswith("would add the checksums of curves.csv.gz, summary.csv, trial-1/level-02/starts.csv to ")
     for options in ({}, {"trials": 1, "levels": 0, "branches": ""}):
         with pytest.raises(UsageError, match=r"have rows of 10 trainings that it does not hold.* give another --out"):
             train(made[0], alone, **options)

@@ -18,8 +18,10 @@ from typer.testing import CliRunner
 from lth import config, plan
 from lth.cli import app
 from lth.config import Experiment
+from lth.errors import UsageError
 from lth.execution import figures
 from lth.results import records, tables
+from lth.storage import manifest
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -64,6 +66,29 @@ def test_a_run_is_whole(name: str) -> None:
     reached = [(t.trial, t.level, t.branch) for t in planned if t.level <= ends.get(t.trial, t.level)]
     assert sorted(rows) == sorted(reached)
     assert {"versions", "machine", "means"} <= {*(run.environment or {})}
+
+
+@pytest.mark.parametrize("name", RUNS)
+def test_a_runs_tables_are_sealed(name: str) -> None:
+    folder = RESULTS / name
+    document = manifest.read(folder, RUNS[name].experiment)
+    assert document and document["left_out"] == sorted(make.LEFT_OUT)
+    assert {*document["files"]} == {path.relative_to(folder).as_posix() for path in folder.rglob("*.csv*")}
+    assert all(manifest.read_table(folder, file) for file in document["files"])
+
+
+def test_a_changed_number_in_committed_results_is_noticed(tmp_path: Path) -> None:
+    """By verify, by report, and by repair, which finds nothing to make the table again from."""
+    folder = Path(shutil.copytree(RESULTS / "lenet", tmp_path / "lenet"))
+    first = CliRunner().invoke(app, ["repair", str(folder)])
+    assert first.stdout.startswith(f"{folder}: nothing is damaged; left out on purpose: ")
+    text = (folder / "summary.csv").read_text()
+    (folder / "summary.csv").write_text(text.replace("0.9", "0.1", 1))
+    for command in ("verify", "report"):
+        ended = CliRunner().invoke(app, [command, str(folder)])
+        assert isinstance(ended.exception, UsageError)
+        assert f"{folder / 'summary.csv'} is damaged: it is not the file that manifest.json" in str(ended.exception)
+    assert f"{folder / 'summary.csv'} is damaged" in CliRunner().invoke(app, ["repair", str(folder), "--yes"]).stdout
 
 
 @pytest.mark.parametrize("folder", FOLDERS)

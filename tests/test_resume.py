@@ -51,7 +51,7 @@ def contents(run: Path) -> dict[str, Any]:
         if (
             path.is_dir()
             or {"figures", "measures"} & {*path.relative_to(run).parts}
-            or path.name in (".lock", "environment.json", "report.html")
+            or path.name in (".lock", "environment.json", "manifest.json", "report.html")  # these tell of times
         ):
             continue
         if path.name == "summary.json":

@@ -37,11 +37,21 @@ def lines_of_repair(folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("name", ["finished", "half"])
 def test_nothing_of_an_old_folder_is_called_damaged(written: Path, name: str, caplog: Any) -> None:
+    run = written / name
     with caplog.at_level(logging.WARNING):
-        records = tables.load(written / name)
-    assert not caplog.records
+        records = [tables.load(run), tables.load(run)][0]
+    unsealed = f"{run} has no checksums of summary.csv, curves.csv, as version 0.1 wrote none; "
+    expected = f"{unsealed}`lth repair {run} --yes` adds them"
+    assert caplog.messages == ([expected] if name == "finished" else [])  # the other one had no tables
     assert len(records.summary) == (18 if name == "finished" else 1)
-    assert lines_of_repair(written / name) == [f"{written / name}: nothing is damaged"]
+    if name == "finished":
+        assert lines_of_repair(run)[0].startswith("would add the checksums of curves.csv, summary.csv to ")
+        assert len(lines_of_repair(run)) == 2
+    repair(run, yes=True, say=[].append)
+    assert lines_of_repair(run) == [f"{run}: nothing is damaged"]
+    caplog.clear()
+    tables.load(run)
+    assert not caplog.messages
 
 
 def test_an_old_folder_is_reported_verified_and_exported(written: Path) -> None:

@@ -24,8 +24,9 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     whole_plan = plan(asked)
     todo = list(to_do(whole_plan, prepared.retention.status))
     # the other processes of torchrun do not listen
-    setup = set_up(asked, replace(resources, processes=1), prepared.folder, prepared.data)
-    paces = {level: pace.measured(setup, prepared.levels.density(level)) for level in {t.level: 0 for t in todo}}
+    few, data = pace.sample(asked, prepared.data)
+    setup = set_up(few, replace(resources, processes=1), prepared.folder, data)
+    paces = pace.paces(setup, {t.level: prepared.levels.density(t.level) for t in todo}) if todo else {}
     seconds = {t.id: work(t.recipe, paces[t.level], prepared.sizes) for t in todo}
     time = max(longest_chain(todo, seconds), sum(seconds.values()) / prepared.workers)
     size = sum(map(pace.bytes_of(setup, prepared.levels), todo))

@@ -1,6 +1,6 @@
 """The pace of trainings on this machine, in seconds; and about how much disk they need.
 
-measured       a few updates and one evaluation: for `lth run --dry-run`
+paces          a few updates and one evaluation on a few examples: for dry runs
 by_arithmetic  from the speed of a matrix product: for lists of thousands of trainings of dozens of networks
 """
 
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import astuple, replace
 from functools import cache
 from typing import Any
 
@@ -16,6 +17,7 @@ import torch
 from torch import nn
 
 from lth.config import Experiment, Model
+from lth.data import Data
 from lth.execution.estimates import Pace, Sizes, work
 from lth.execution.job import engine_for
 from lth.execution.setup import Levels, Setup
@@ -28,6 +30,8 @@ from lth.storage.tensors import bytes_at
 from lth.training.bfloat16 import kernels
 from lth.training.precision import hardware
 
+SAMPLED = 128  # examples that a measurement trains on, and as many that it evaluates
+BRIEF = 0.05  # seconds of an update under which more of them are timed
 LISTED = Sizes(50_000, 5_000, 10_000)  # of the datasets of the paper's figures, about
 # Arithmetic of a training, plainly counted, over that of a matrix product in the same time: above 1 where there is less
 # to do than counted. Measured by `lth bench` and benchmarks/conv_speed.py; without compiled kernels about half is left.
@@ -40,6 +44,22 @@ PRODUCT = 768  # rows and columns of the product that is timed
 # ------------------------------------------------------------------------------------------------------------- measured
 
 
+def paces(setup: Setup, densities: Mapping[int, float]) -> dict[int, Pace]:
+    """The pace at each level, given its density: measured at both ends, and in between a straight line of the density.
+
+    Both measurements together take about a second, however large the network and however many the levels.
+    """
+    low, high = min(densities.values()), max(densities.values())
+    ends = [measured(setup, density) for density in sorted({low, high})]
+
+    def between(density: float) -> Pace:
+        share = (density - low) / (high - low) if high > low else 0.0
+        first, last = ends[0], ends[-1]
+        return Pace(*(a + (b - a) * share for a, b in zip(astuple(first), astuple(last), strict=True)))
+
+    return {level: between(density) for level, density in densities.items()}
+
+
 def measured(setup: Setup, density: float) -> Pace:
     """Seconds here, from a few updates and an evaluation of the validation set under a random mask of this density."""
     model = setup.model()
@@ -50,13 +70,30 @@ def measured(setup: Setup, density: float) -> Pace:
         for name in groups_of(setup.experiment.model, model)
     }
     engine = engine_for(setup, model, masks.apply(mask, start), mask, setup.experiment.recipe, ("estimate",))
-    engine.advance(3)
+    engine.advance(1)  # which is slower than those that follow
+    updates, seconds = 1, min(timed(lambda to=to: engine.advance(to)) for to in (2, 3))
+    if seconds < BRIEF:
+        updates, seconds = 20, timed(lambda: engine.advance(23))
+    evaluation = timed(lambda: engine.evaluate("validation"))
+    return Pace(seconds / updates, evaluation / setup.experiment.data.validation)
+
+
+def timed(work: Callable[[], object]) -> float:
+    """The seconds that `work` takes."""
     begin = time.perf_counter()
-    engine.advance(13)
-    middle = time.perf_counter()
-    engine.evaluate("validation")
-    evaluation = time.perf_counter() - middle
-    return Pace((middle - begin) / 10, evaluation / setup.experiment.data.validation)
+    work()
+    return time.perf_counter() - begin
+
+
+def sample(experiment: Experiment, data: Data) -> tuple[Experiment, Data]:
+    """As many examples as `measured` needs, and the experiment with so many for validation."""
+    validation = min(SAMPLED, experiment.data.validation)
+    trained = min(len(data.train_x) - experiment.data.validation, max(SAMPLED, experiment.recipe.batch))
+    options = experiment.data.model_copy(update={"validation": validation})
+    shown = slice(trained + validation)
+    few = replace(data, train_x=data.train_x[shown], train_y=data.train_y[shown])
+    few = replace(few, test_x=data.test_x[:SAMPLED], test_y=data.test_y[:SAMPLED])
+    return experiment.model_copy(update={"data": options}), few
 
 
 # -------------------------------------------------------------------------------------------------------- by arithmetic

@@ -18,7 +18,7 @@ from lth.execution.estimates import Sizes, relative, work
 from lth.execution.executors import Executor
 from lth.plan import Training, trainings
 from lth.results import tables
-from lth.storage import integrity, layout, runs
+from lth.storage import integrity, layout, manifest, runs
 from lth.storage.retention import Retention
 
 if TYPE_CHECKING:
@@ -86,6 +86,7 @@ def prepare(
 
     whole = runs.joined(folder, asked)
     stored = runs.read_environment(folder, whole)
+    manifest.read(folder, whole)
     integrity.refuse(folder, whole, stored)
     refuse_lost_rows(folder, asked)
     begun = (folder / layout.EXPERIMENT).exists()

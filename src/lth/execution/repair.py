@@ -5,9 +5,8 @@ is made from the others. Nothing is deleted but what a killed process left half 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -15,47 +14,53 @@ from lth import plan
 from lth.config import Experiment
 from lth.errors import UsageError
 from lth.execution.environment import environment
-from lth.results import tables, trainings
-from lth.storage import atomic, checksums, documents, integrity, layout, outcomes, runs
+from lth.execution.mending import Work, aside, start_from
+from lth.execution.repair_tables import (
+    experiment_of,
+    manifest_works,
+    measure_works,
+    stale_tables,
+    store_tables,
+    tables_at_fault,
+)  # fmt: skip
+from lth.results import tables
+from lth.storage import atomic, checksums, documents, integrity, layout, manifest, outcomes, runs
+from lth.storage.links import refuse_links
 
 UNKNOWN = "; by which examples they were made is lost, and the next run takes its own for these"
-
-
-@dataclass(frozen=True)
-class Work:
-    """One thing to do: said in a line, then done."""
-
-    said: str
-    do: Callable[[], object]
 
 
 def repair(folder: Path, yes: bool, say: Callable[[str], None]) -> None:
     """Say what is damaged in a run's folder and what will be done, a line each; with `yes`, do it.
 
-    Raises UsageError where the folder is no run's, is in use, or its experiment.toml is damaged.
+    Raises UsageError where the folder is no run's, is in use, or its experiment is lost.
     """
-    if not (folder / layout.EXPERIMENT).is_file():
+    if not any((folder / name).is_file() for name in (layout.EXPERIMENT, layout.MANIFEST)):
         raise UsageError(f"{folder} is no run's folder: it holds no {layout.EXPERIMENT}; put a copy of that file back")
+    refuse_links(folder)
     if runs.in_use(folder):
         raise UsageError(f"{folder} is in use by another lth; wait for it")
-    experiment = runs.read_experiment(folder)
-    with runs.lock(folder) if yes else nullcontext():
+    with nullcontext() if not yes else runs.lock(folder):
+        experiment, works = experiment_of(folder)
         faults, alone = faults_of(folder, experiment), not integrity.on_disk(folder)
-        works = list(works_of(folder, experiment, faults))
+        works += works_of(folder, experiment, faults, copied=bool(works))
         for work in works:
-            say(f"{'' if yes else 'would '}{work.said}")
-            if yes:
+            say(work.said if work.do is None else f"{'' if yes else 'would '}{work.said}")
+            if yes and work.do:
                 work.do()
         if yes and not alone and (rebuilt := stale_tables(folder, experiment)):
             store_tables(folder, rebuilt)
     again = sum(1 for _ in filter(plan.digests(experiment), faults))
-    say(conclusion(folder, bool(works), again, yes))
+    say(conclusion(folder, works, again, yes))
 
 
-def conclusion(folder: Path, any_work: bool, again: int, yes: bool) -> str:
+def conclusion(folder: Path, works: Sequence[Work], again: int, yes: bool) -> str:
     """The last line: what to type now."""
-    if not any_work:
-        return f"{folder}: nothing is damaged"
+    if not works:
+        left = ", ".join((manifest.read(folder) or {}).get("left_out", ()))
+        return f"{folder}: nothing is damaged{f'; left out on purpose: {left}' if left else ''}"
+    if all(work.do is None for work in works):
+        return f"{folder}: nothing can be made again here"
     if not yes:
         return f"nothing is done yet; to do it: lth repair {layout.quoted(folder)} --yes"
     if not again:
@@ -72,7 +77,7 @@ def faults_of(folder: Path, experiment: Experiment) -> dict[str, str]:
     digest_of = plan.digests(experiment)
     found = {}
     for path in layout.starts(folder):
-        if fault := checksums.tensors_fault(path.read_bytes()):
+        if fault := checksums.tensors_fault(atomic.read(path)):
             found[path.relative_to(folder).as_posix()] = fault
     stored = integrity.on_disk(folder)
     found |= {name: fault for name in stored if (fault := integrity.fault_of(folder, name, digest_of))}
@@ -80,8 +85,9 @@ def faults_of(folder: Path, experiment: Experiment) -> dict[str, str]:
     return found | {n: f for n, f in integrity.strangers(folder, whole).items() if n not in found}
 
 
-def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) -> Iterator[Work]:
-    """All that is to be done, in order."""
+def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str], copied: bool) -> Iterator[Work]:
+    """All that is to be done, in order; `copied`: experiment.toml is made from its copy."""
+    yield from manifest_works(folder, experiment, copied)
     for name, fault in faults.items():
         yield Work(
             f"set aside {folder / name}: {fault}{format_dependents(name, faults, folder, experiment)}",
@@ -96,11 +102,9 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str]) ->
             yield Work(
                 f"make {start} again from the ticket of level 0, which nothing is pruned of", start_from(folder, name)
             )
-    for path in (path for name in whole for path in integrity.spoilt_extras(folder, name)):
-        name = path.relative_to(folder).as_posix()
-        yield Work(f"set aside {path}: reports do without it", aside(folder, name))
+    yield from measure_works(folder, whole)
     for path in layout.checkpoints(folder):
-        if checksums.tensors_fault(path.read_bytes()):
+        if checksums.tensors_fault(atomic.read(path)):
             yield Work(f"delete {path}: a damaged checkpoint; its training starts over", path.unlink)
     summaries = {name: summary for name in whole if (summary := outcomes.outcome(folder, name))}
     if summaries and (fault := environment_fault(folder, experiment, summaries)):
@@ -154,69 +158,3 @@ def means_of(summaries: integrity.Summaries) -> dict[str, Any]:
     usual = {"device": "cpu", "threads": 1}
     rows = [tuple((what, s.get(what, usual.get(what))) for what in integrity.MEANS) for s in summaries.values()]
     return dict(Counter(rows).most_common(1)[0][0])
-
-
-# -------------------------------------------------------------------------------------------------------------- mending
-
-
-def aside(folder: Path, name: str) -> Callable[[], None]:
-    """Moves a training's own files, or a file, below the run's folder `damaged`; never over what is there."""
-
-    def move() -> None:
-        source, target = folder / name, folder / layout.ASIDE / name
-        count = 1
-        while target.exists():
-            count += 1
-            target = folder / layout.ASIDE / f"{name}.{count}"
-        with atomic.failures_named(target):
-            if source.is_dir():
-                target.mkdir(parents=True)
-                for path in integrity.own_files(source):
-                    path.rename(target / path.name)
-                if not any(source.iterdir()):
-                    source.rmdir()
-            else:
-                target.parent.mkdir(parents=True, exist_ok=True)
-                source.rename(target)
-
-    return move
-
-
-def start_from(folder: Path, level_0: str) -> Callable[[], None]:
-    """Writes a trial's start: the start weights in the ticket of its level 0."""
-
-    def write() -> None:
-        from lth.storage.tensors import save_tensors
-        from lth.tickets.ticket import from_bytes
-
-        trial = layout.trial_of(level_0)
-        ticket = from_bytes(outcomes.read_file(folder, f"{level_0}/{layout.TICKET}"))
-        atomic.write_file(folder / layout.start_name(trial), save_tensors(ticket.start, {"trial": trial}))
-
-    return write
-
-
-def tables_at_fault(folder: Path, experiment: Experiment, faults: Mapping[str, str]) -> list[str]:
-    """The tables that are to be made again: all where trainings are set aside, else those that say anything else.
-
-    None in a folder that holds the tables alone, as there is nothing to make them from.
-    """
-    trained = integrity.on_disk(folder)
-    if not trained:
-        return []
-    if any(name in trained for name in faults):
-        return [name for name in (layout.CURVES_TABLE, layout.SUMMARY_TABLE) if (folder / name).exists()]
-    return list(stale_tables(folder, experiment))
-
-
-def stale_tables(folder: Path, experiment: Experiment) -> dict[str, bytes]:
-    """The tables whose files are not what the trainings make, with what they should be."""
-    made = {name: text.encode() for name, text in tables.texts(experiment, trainings.finished(folder)).items()}
-    return {
-        n: content for n, content in made.items() if not (folder / n).exists() or (folder / n).read_bytes() != content
-    }
-
-
-def store_tables(folder: Path, made: Mapping[str, bytes]) -> None:
-    for name, content in made.items():
-        atomic.write_file(folder / name, content)

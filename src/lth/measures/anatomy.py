@@ -33,7 +33,7 @@ from lth.measures.ticket_anatomy import Anatomy, Counts, Layer, dissect
 from lth.measures.tickets import Numbers, identity, tickets, trunk
 from lth.plan import training_id
 from lth.results.records import Place
-from lth.storage import layout, outcomes
+from lth.storage import layout
 
 COUNTS = ("weights", "alive", "units", "dead_units", "inputs", "unread_inputs")
 HISTOGRAMS = ("all_starts", "alive_starts", "incoming", "outgoing")
@@ -85,11 +85,11 @@ def _valid(folder: Path, stored: pd.DataFrame | None) -> pd.DataFrame | None:
 
 def _of_ticket(folder: Path, place: Place) -> Anatomy:
     """The anatomy of a stored ticket, from its tensors."""
-    from lth.storage.tensors import load_tensors
-    from lth.tickets.ticket import Ticket
+    from lth.storage.tensors import read_tensors
+    from lth.tickets.ticket import read_ticket
 
-    ticket = Ticket.load(folder / training_id(*place) / layout.TICKET)
-    start = load_tensors(outcomes.read_file(folder, layout.start_name(place.trial)))
+    ticket = read_ticket(folder, training_id(*place))
+    start = read_tensors(folder, layout.start_name(place.trial))
     mask = {name: layer.numpy() for name, layer in ticket.mask.items()}
     wide = {name: start[name].float() if start[name].element_size() < 4 else start[name] for name in mask}
     values = {name: tensor.numpy() for name, tensor in wide.items()}  # numpy has no bfloat16

@@ -18,7 +18,7 @@ from typing import Any
 from lth.errors import Damaged, UsageError
 from lth.measures.histograms import BINS
 from lth.measures.ticket_anatomy import Anatomy, Counts, Layer
-from lth.storage import documents, layout, outcomes
+from lth.storage import atomic, documents, layout, manifest, outcomes
 
 LAYERS, PIXELS, STARTS, DEGREES = layout.ANATOMY
 COUNTS = 6  # columns of layers.csv after the name and the shape
@@ -71,8 +71,8 @@ def _whole(texts: Sequence[str], count: int) -> Counts:
 def _rows(path: Path, summary: Mapping[str, Any]) -> list[list[str]]:
     """The rows of a file, checked against the summary beside it; empty if there is no file."""
     try:
-        content = path.read_bytes()
-        fault = outcomes.file_fault(content, summary, path.name)
+        content = atomic.read(path)
+        fault = outcomes.file_fault(content, summary, path.name) or _other(path, content)
         rows = list(csv.reader(io.StringIO(content.decode(), newline="")))
     except FileNotFoundError:
         return []
@@ -81,3 +81,9 @@ def _rows(path: Path, summary: Mapping[str, Any]) -> list[list[str]]:
     if fault:
         raise Damaged(path, fault, "copy it again, or delete it")
     return rows
+
+
+def _other(path: Path, content: bytes) -> str | None:
+    """What is wrong with a file of a folder of results, whose manifest tells of it."""
+    run = layout.run_of(path)
+    return manifest.fault_of(run, path.relative_to(run).as_posix(), content)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -13,7 +14,7 @@ from lth.config.registry import MEASURES, Measure
 from lth.errors import Damaged, UsageError
 from lth.results.records import Records
 from lth.results.tables import EXACT
-from lth.storage import atomic, layout, runs
+from lth.storage import layout, manifest, runs
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,19 +53,21 @@ def read(name: str, folder: Path) -> pd.DataFrame | None:
     if path is None:
         return None
     try:
-        return pd.read_csv(path, dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, **EXACT)
+        content = manifest.read_table(folder, path.relative_to(folder).as_posix())
+        return pd.read_csv(io.BytesIO(content), dtype=dict.fromkeys(TEXTS, str), keep_default_na=False, **EXACT)
     except (OSError, ValueError) as error:
         raise damaged(path, error) from None
 
 
 def write(name: str, folder: Path, table: pd.DataFrame) -> None:
     """Replace the stored table of a measure."""
-    atomic.write_file(layout.measure_path(folder, name), table.to_csv(index=False, lineterminator="\n").encode())
+    path = layout.measure_path(folder, name).relative_to(folder).as_posix()
+    manifest.write_table(folder, path, table.to_csv(index=False, lineterminator="\n").encode())
 
 
 def damaged(path: Path, fault: object) -> UsageError:
     """The error of a damaged table."""
-    return Damaged(path, str(fault), "delete it, and it is made again")
+    return Damaged(path, str(fault), "delete it, and it is made again from the trainings; without these, copy it again")
 
 
 def joined(stored: pd.DataFrame | None, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:

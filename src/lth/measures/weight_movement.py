@@ -21,7 +21,7 @@ from lth.measures.histograms import BINS
 from lth.measures.tickets import Numbers, tickets
 from lth.plan import training_id
 from lth.results.records import Place
-from lth.storage import layout, outcomes
+from lth.storage import layout
 
 KINDS = ("movement", "growth")
 COLUMNS = ("trial", "level", "kind", "layer", "which", "limit", *map(str, range(1, BINS + 1)))
@@ -48,15 +48,15 @@ def compute(
 
 def _rows(folder: Path, place: Place) -> Iterator[dict[str, Any]]:
     """The rows of a ticket, from its tensors."""
-    from lth.storage.tensors import load_tensors
-    from lth.tickets.ticket import Ticket
+    from lth.storage.tensors import read_tensors
+    from lth.tickets.ticket import read_ticket
 
     dense = f"{training_id(place.trial, 0)}/{layout.TRAINED}"
     if not (folder / dense).exists():
         raise UsageError(f"{folder} does not hold {dense}, of which movement is computed: copy it there")
     names = (layout.start_name(place.trial), dense)
-    start, trained = (load_tensors(outcomes.read_file(folder, name)) for name in names)
-    ticket = Ticket.load(folder / training_id(*place) / layout.TICKET)
+    start, trained = (read_tensors(folder, name) for name in names)
+    ticket = read_ticket(folder, training_id(*place))
     for layer, mask in ticket.mask.items():
         before, after = (tensors[layer].double().numpy() for tensors in (start, trained))
         for kind, value in (("movement", np.abs(after - before)), ("growth", np.abs(after) - np.abs(before))):

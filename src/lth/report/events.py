@@ -43,4 +43,4 @@ def write(folder: Path, training_id: str) -> None:
             raise LthError(f"{folder / training_id / layout.CURVE} is damaged: {error}; remove its folder") from None
         finally:
             writer.close()
-        beside.rename(target)
+        atomic.rename(beside, target)

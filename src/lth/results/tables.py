@@ -10,7 +10,6 @@ import csv
 import gzip
 import io
 import logging
-import os
 import zlib
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from itertools import chain
@@ -24,12 +23,13 @@ from lth.errors import Damaged, UsageError
 from lth.plan import digests, training_id
 from lth.results.records import CURVES, PLACE, TEXTS, Place, Records, summary_columns
 from lth.results.trainings import each_training, evaluations_of, finished, row_of
-from lth.storage import atomic, layout, runs
+from lth.storage import atomic, layout, manifest, runs
 
 # Before 3.1, pandas reads floats to the last bit only when told to; since then always, and the option is deprecated.
 PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
 EXACT: dict[str, Any] = {} if PANDAS >= (3, 1) else {"float_precision": "round_trip"}
 WHOLE_COPY = "copy the folder again, whole"
+TABLES = (layout.CURVES_TABLE, layout.SUMMARY_TABLE)
 log = logging.getLogger(__name__)
 
 
@@ -44,10 +44,7 @@ def write(folder: str | Path) -> int:
     first = next(trainings, None)
     if first is None:
         return 0
-    with (
-        atomic.replacing(folder / layout.CURVES_TABLE) as curves,
-        atomic.replacing(folder / layout.SUMMARY_TABLE) as summary,
-    ):
+    with manifest.replacing(folder, TABLES) as (curves, summary):
         return _write_tables(experiment, chain([first], trainings), summary, curves)
 
 
@@ -85,8 +82,8 @@ def collect(folder: str | Path) -> Records:
     return Records(
         folder,
         experiment,
-        _table(folder / layout.SUMMARY_TABLE, summary_columns(experiment), io.StringIO(made[layout.SUMMARY_TABLE])),
-        _table(folder / layout.CURVES_TABLE, CURVES, io.StringIO(made[layout.CURVES_TABLE])),
+        _parsed(folder / layout.SUMMARY_TABLE, summary_columns(experiment), made[layout.SUMMARY_TABLE].encode()),
+        _parsed(folder / layout.CURVES_TABLE, CURVES, made[layout.CURVES_TABLE].encode()),
         runs.read_environment(folder, experiment),
     )
 
@@ -95,10 +92,12 @@ def load(folder: str | Path) -> Records:
     """The tables of a run, read from summary.csv and curves.csv or curves.csv.gz; empty if nothing is finished yet.
 
     Tables that are missing, or that differ from what the trainings in the folder make, are made again first, but never
-    if a row would be lost. Raises UsageError if the folder is no run's, or naming a file that is missing or damaged.
+    if a row would be lost; others are held against the manifest, and tables without a checksum are warned of. Raises
+    UsageError if the folder is no run's, or naming a file that is missing or damaged.
     """
     folder = Path(folder)
     experiment, trainings = _experiment(folder), finished(folder)
+    manifest.read(folder, experiment)
     paths = (folder / layout.SUMMARY_TABLE, _curves_path(folder))
     missing = [path for path in paths if not path.exists()]
     if missing and not trainings:
@@ -111,10 +110,10 @@ def load(folder: str | Path) -> Records:
     places = set(summary[list(PLACE)].itertuples(index=False, name=None))
     if not missing and places <= set(trainings):
         refresh(folder, experiment, trainings, complete=len(places) == len(trainings))
-        summary = _table(paths[0], summary_columns(experiment))
     elif not places >= set(trainings):
         raise _damaged_table(paths[0], "its rows are of other trainings than the folder holds")
-    curves = _table(_curves_path(folder), CURVES)
+    manifest.warn_of_unsealed(folder, [path.name for path in paths])
+    summary, curves = _table(paths[0], summary_columns(experiment), True), _table(_curves_path(folder), CURVES, True)
     return Records(folder, experiment, summary, curves, runs.read_environment(folder, experiment))
 
 
@@ -135,10 +134,13 @@ def refresh(folder: Path, experiment: Experiment, trainings: dict[Place, Path], 
         trainings, made = now, texts(experiment, now)
     for name, text in made.items():
         path, content = folder / name, text.encode()
-        if path.exists() and path.read_bytes() != content:
-            if complete:
+        if not path.exists():
+            continue
+        there, fault = manifest.checked_table(folder, name)
+        if fault or there != content:
+            if complete and there != content:
                 log.warning("%s was not what the trainings' own files make; it is made again", path)
-            atomic.write_file(path, content)
+            manifest.write_table(folder, name, content)
 
 
 def unbacked(folder: Path) -> set[str]:
@@ -172,12 +174,28 @@ def _curves_path(folder: Path) -> Path:
     return packed if packed.exists() and not plain.exists() else plain
 
 
-def _table(path: Path, columns: Sequence[str], text: io.StringIO | None = None) -> pd.DataFrame:
-    """Read a table with all of `columns`, from `text` if given; numbers exact to the last bit."""
+def _table(path: Path, columns: Sequence[str], checked: bool = False) -> pd.DataFrame:
+    """Read a table with all of `columns`; with `checked`, it has to be the one that the manifest tells of."""
     try:
-        if text is None and path.suffix == ".csv" and not _ends_whole(path):
+        content = (manifest.read_table if checked else _read)(path.parent, path.name)
+    except (OSError, ValueError) as error:
+        raise _damaged_table(path, error) from None
+    return _parsed(path, columns, content)
+
+
+def _read(folder: Path, name: str) -> bytes:
+    return atomic.read(folder / name)
+
+
+def _parsed(path: Path, columns: Sequence[str], content: bytes) -> pd.DataFrame:
+    """A table with all of `columns`, from the content of its file; numbers exact to the last bit."""
+    try:
+        if path.suffix == ".gz":
+            content = gzip.decompress(content)
+        elif not content.endswith(b"\n"):
             raise ValueError("it is cut off in its last line")
-        table = pd.read_csv(text or path, dtype=dict.fromkeys(TEXTS, str), low_memory=False, **EXACT)
+        file = io.BytesIO(content)
+        table = pd.read_csv(file, dtype=dict.fromkeys(TEXTS, str), low_memory=False, **EXACT)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise _damaged_table(path, error) from None
     if missing := [name for name in columns if name not in table]:
@@ -201,12 +219,6 @@ def _fault(name: str, column: pd.Series) -> str | None:
     if name in PLACE and not pd.api.types.is_integer_dtype(column):
         return "holds what is no whole number"
     return "has blanks" if name in ("density", "weights") and bool(column.isna().any()) else None
-
-
-def _ends_whole(path: Path) -> bool:
-    with path.open("rb") as file:
-        file.seek(-1, os.SEEK_END)
-        return file.read() == b"\n"
 
 
 def _damaged_table(path: Path, error: object) -> UsageError:

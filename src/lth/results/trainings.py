@@ -11,7 +11,7 @@ from typing import Any
 from lth.errors import Damaged, UsageError
 from lth.results.records import EVALUATION, Place
 from lth.results.statistics import branch_order
-from lth.storage import checksums, layout, outcomes
+from lth.storage import atomic, checksums, layout, outcomes
 
 
 def finished(folder: Path) -> dict[Place, Path]:
@@ -41,7 +41,7 @@ def row_of(folder: Path, place: Place, digest: str | None) -> dict[str, Any]:
     """One training's summary, each number as its file writes it; its place is its folder's."""
     path = folder / layout.SUMMARY
     try:
-        content = path.read_bytes()
+        content = atomic.read(path)
         row = json.loads(content, parse_float=str, parse_int=str, parse_constant=str)
         fault = checksums.text_fault(content)
     except (OSError, ValueError, RecursionError) as error:
@@ -56,7 +56,7 @@ def row_of(folder: Path, place: Place, digest: str | None) -> dict[str, Any]:
 def evaluations_of(path: Path, prefix: str, summary: dict[str, Any]) -> str:
     """The evaluations of one training, by iteration, each with `prefix` in front."""
     try:
-        content = path.read_bytes()
+        content = atomic.read(path)
         if fault := outcomes.file_fault(content, summary, path.name):
             raise ValueError(fault)
         if path.name in outcomes.digests_in(summary):  # as it was written, then: in order, and there are many

@@ -4,21 +4,24 @@ from __future__ import annotations
 
 import errno
 import os
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from typing import IO, Any
 
 from lth.errors import LthError, UsageError
-from lth.storage.layout import unfinished
+from lth.storage import layout
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
+NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # some file systems sync no folders; some may not be read
 
 
 def make_folder(folder: Path) -> None:
     """A folder that can be written. Raises UsageError where there can be none, LthError where the disk fails."""
     try:
-        folder.mkdir(parents=True, exist_ok=True)
+        make_folders(folder)
         if not os.access(folder, os.W_OK | os.X_OK):
             raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     except OSError as error:
@@ -26,12 +29,47 @@ def make_folder(folder: Path) -> None:
         raise kind(f"{folder} cannot be written: {error.strerror}; give another --out") from None
 
 
+def make_folders(folder: Path) -> None:
+    """A folder and those above it, made where they are missing; they outlast a power cut as the files in them do."""
+    if folder.is_dir():
+        return
+    missing = [folder, *takewhile(lambda path: not path.exists(), folder.parents)]
+    for path in reversed(missing):
+        path.mkdir(exist_ok=True)
+        sync_folder(path.parent)
+
+
+def read(path: Path) -> bytes:
+    """A file's bytes. Raises OSError also for a link, which is not followed, and for a pipe, which would wait."""
+    with open_plain(path, "rb") as handle:
+        return handle.read()
+
+
 def read_if_there(path: Path) -> bytes | None:
-    """A file's bytes; None where there is no file."""
+    """The same; None where there is no file."""
     try:
-        return path.read_bytes()
+        return read(path)
     except FileNotFoundError:
         return None
+
+
+def open_plain(path: Path, mode: str) -> IO[Any]:
+    """Open a file, as `open` does. Raises OSError where there is a link, a pipe or a device in its place."""
+    text = None if "b" in mode else "utf-8"
+    handle = open(path, mode, encoding=text, newline=text and "", opener=_without_links)  # noqa: SIM115
+    if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
+        handle.close()
+        raise OSError(errno.EINVAL, "it is no file, but a pipe or a device", str(path))
+    return handle
+
+
+def _without_links(path: str, flags: int) -> int:
+    try:
+        return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK, 0o666)
+    except OSError as error:
+        if error.errno == errno.ELOOP:
+            raise OSError(errno.ELOOP, "it is a link, and links are not followed", path) from None
+        raise
 
 
 def write_file(path: Path, content: bytes) -> None:
@@ -43,28 +81,55 @@ def write_file(path: Path, content: bytes) -> None:
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
     """The same, for content that is written bit by bit; a failure in between leaves the old file."""
-    beside = unfinished(path)
+    with written_beside(path, mode) as (handle, beside):
+        yield handle
+        sync(handle)
+        handle.close()
+        rename(beside, path)
+
+
+@contextmanager
+def written_beside(path: Path, mode: str = "w") -> Iterator[tuple[IO[Any], Path]]:
+    """A new file beside `path`, and its own path; it is gone afterwards, unless it was renamed."""
+    beside = layout.unfinished(path)
     with failures_named(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
+        make_folders(path.parent)
         try:
-            text = "b" not in mode
-            with beside.open(mode, encoding="utf-8" if text else None, newline="" if text else None) as handle:
-                yield handle
-                _sync(handle)
-            beside.replace(path)
+            with open_plain(beside, mode.replace("w", "x")) as handle:
+                yield handle, beside
         finally:
             beside.unlink(missing_ok=True)
 
 
 def write_synced(path: Path, content: bytes) -> None:
-    with path.open("wb") as handle:
+    with open_plain(path, "xb") as handle:
         handle.write(content)
-        _sync(handle)
+        sync(handle)
 
 
-def _sync(handle: IO[Any]) -> None:
+def rename(source: Path, target: Path) -> None:
+    """Rename a file or folder, over a file that is there, and sync both folders: the name outlasts a power cut."""
+    source.replace(target)
+    for folder in {source.parent, target.parent}:
+        sync_folder(folder)
+
+
+def sync(handle: IO[Any]) -> None:
     handle.flush()
     os.fsync(handle.fileno())
+
+
+def sync_folder(folder: Path) -> None:
+    """Write the names in a folder to the disk, as `sync` does a file's bytes."""
+    try:
+        handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in NOT_SYNCED:
+            raise
 
 
 @contextmanager

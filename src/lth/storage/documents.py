@@ -9,13 +9,13 @@ from typing import Any
 
 from lth.errors import Damaged, UsageError
 from lth.storage import checksums
-from lth.storage.atomic import write_file
+from lth.storage.atomic import read, write_file
 
 
 def read_json(path: Path, instead: str = "copy it again, or give another --out") -> dict[str, Any] | None:
     """The object in a JSON file, its seal checked; None where there is no file."""
     try:
-        content = path.read_bytes()
+        content = read(path)
         value = json.loads(content.decode())
     except FileNotFoundError:
         return None

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 from lth import plan
 from lth.config import Experiment
 from lth.errors import UsageError
-from lth.storage import checksums, layout, outcomes
+from lth.storage import atomic, checksums, layout, outcomes
 
 MEANS = ("engine", "device", "precision", "threads", "processes")
 AT_HAND = 1024  # summaries that several trainings were made from, and that are not read again for each
@@ -114,7 +114,7 @@ def links_of(folder: Path, summaries: Summaries, find: Callable[[str], Mapping[s
 
 def start_digest(path: Path) -> str | None:
     try:
-        return checksums.digest(path.read_bytes())
+        return checksums.digest(atomic.read(path))
     except OSError:
         return None  # `lth run` draws it again
 
@@ -125,7 +125,7 @@ def given_fault(folder: Path, experiment: Experiment) -> str | None:
     if (
         experiment.ticket is None
         or not copy.is_file()
-        or checksums.digest(copy.read_bytes()) == experiment.ticket_sha256
+        or checksums.digest(atomic.read(copy)) == experiment.ticket_sha256
     ):
         return None
     return f"it is not the ticket file that {layout.EXPERIMENT} tells of"
@@ -155,7 +155,8 @@ def _needed(path: Path) -> list[Path]:
 
 def own_files(path: Path) -> list[Path]:
     """A training's own files, without those of the branches below it."""
-    return sorted(file for file in path.iterdir() if file.is_file() and not file.name.startswith("."))
+    files = (file for file in path.iterdir() if file.is_file() and not file.is_symlink())
+    return sorted(file for file in files if not file.name.startswith("."))
 
 
 def fault_of(folder: Path, name: str, digest_of: Callable[[str], str | None]) -> str | None:
@@ -174,7 +175,7 @@ def fault_of(folder: Path, name: str, digest_of: Callable[[str], str | None]) ->
         return "the experiment has no such training"
     for file, digest in outcomes.digests_in(summary).items():
         try:
-            content = (path / file).read_bytes()
+            content = atomic.read(path / file)
         except FileNotFoundError:
             if file not in (*layout.ANATOMY, layout.TRAINED):
                 return f"it has no {file}"
@@ -190,4 +191,4 @@ def spoilt_extras(folder: Path, name: str) -> list[Path]:
     """The files of a whole training that only reports read, and that are not what its summary tells of."""
     summary = outcomes.outcome(folder, name) or {}
     paths = [folder / name / file for file in layout.ANATOMY]
-    return [path for path in paths if path.is_file() and outcomes.file_fault(path.read_bytes(), summary, path.name)]
+    return [path for path in paths if path.is_file() and outcomes.file_fault(atomic.read(path), summary, path.name)]

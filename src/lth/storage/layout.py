@@ -1,6 +1,7 @@
 """The names and paths of a run's folder: no other module spells one.
 
     experiment.toml, environment.json       the run's
+    manifest.json                           the checksums of its tables, and a copy of its experiment
     ticket.safetensors                      the experiment's ticket file, where it has one
     trial-1/start.safetensors               a trial's start
     trial-1/level-03/                       a training: ticket, trained weights, curve, summary
@@ -24,7 +25,7 @@ from uuid import uuid4
 
 from lth.plan import Artifact
 
-EXPERIMENT, ENVIRONMENT = "experiment.toml", "environment.json"
+EXPERIMENT, ENVIRONMENT, MANIFEST = "experiment.toml", "environment.json", "manifest.json"
 TICKET, TRAINED, CURVE, SUMMARY = "ticket.safetensors", "trained.safetensors", "curve.csv", "summary.json"
 START = "start.safetensors"
 SUMMARY_TABLE, CURVES_TABLE = "summary.csv", "curves.csv"

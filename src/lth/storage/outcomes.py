@@ -10,7 +10,7 @@ from typing import Any
 
 from lth.errors import Damaged, UsageError
 from lth.storage import checksums, layout
-from lth.storage.atomic import failures_named, write_synced
+from lth.storage.atomic import failures_named, make_folders, read, rename, sync_folder, write_synced
 from lth.storage.documents import read_json
 from lth.storage.layout import SUMMARY, TRAINED, checkpoint_path, mended_by
 
@@ -48,13 +48,14 @@ def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -
     target = folder / training_id
     beside = layout.unfinished(target)
     with failures_named(beside):
-        beside.mkdir(parents=True)
+        make_folders(beside)
         for name, content in files.items():
             write_synced(beside / name, content)
+        sync_folder(beside)
         if target.exists() and not is_done(folder, training_id):
             # what is left of a damaged one, and the branches below it
             for name in sorted(files, key=lambda name: name == SUMMARY):  # which makes it whole: the last
-                (beside / name).replace(target / name)
+                rename(beside / name, target / name)
             beside.rmdir()
         else:
             try:
@@ -63,6 +64,7 @@ def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -
                 if not is_done(folder, training_id):
                     raise
                 shutil.rmtree(beside)  # a worker of a driver that died was quicker, with the same bits
+            sync_folder(target.parent)
     checkpoint_path(folder, training_id).unlink(missing_ok=True)
 
 
@@ -74,7 +76,7 @@ def read_file(folder: Path, name: str) -> bytes:
     training_id, _, file = name.rpartition("/")
     path = folder / name
     try:
-        content = path.read_bytes()
+        content = read(path)
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}; {mended_by(folder)}") from None
     summary = outcome(folder, training_id) or {}

@@ -11,12 +11,14 @@ from typing import IO, Any
 
 from lth.config import Experiment, merge, resolve, to_toml
 from lth.errors import Damaged, LthError, UsageError
-from lth.storage import checksums
-from lth.storage.atomic import failures_named, make_folder, write_file
+from lth.storage import checksums, manifest
+from lth.storage.atomic import failures_named, make_folder, open_plain, read, write_file
 from lth.storage.documents import read_json
 from lth.storage.layout import ENVIRONMENT, EXPERIMENT, LOCK, quoted
+from lth.storage.links import refuse_links
 
 LOCK_SECONDS = 1.0
+SEAL_LINE = f"# {checksums.KEY}: "
 
 
 def joined(folder: Path, experiment: Experiment) -> Experiment:
@@ -24,6 +26,7 @@ def joined(folder: Path, experiment: Experiment) -> Experiment:
 
     Raises UsageError where the folder is something else, or holds another experiment.
     """
+    refuse_links(folder)
     path = folder / EXPERIMENT
     try:
         if path.exists():
@@ -48,38 +51,53 @@ def holds(folder: Path, experiment: Experiment) -> bool:
 def open_run(folder: Path, experiment: Experiment) -> Experiment:
     """Begin the run in its folder, which is locked, or extend the one there; the experiment that it now holds."""
     experiment = joined(folder, experiment)
-    text = checksums.sealed(f"# {checksums.KEY}: {checksums.BLANK}\n{to_toml(experiment)}".encode())
-    path = folder / EXPERIMENT
-    if not path.exists() or path.read_bytes() != text:
-        write_file(path, text)
+    text, path = to_toml(experiment), folder / EXPERIMENT
+    if not path.exists() or read(path) != sealed_text(text):
+        write_file(path, sealed_text(text))
+    manifest.record(folder, experiment, text)
     return experiment
+
+
+def sealed_text(text: str) -> bytes:
+    """What experiment.toml holds: its seal, and the experiment's text."""
+    return checksums.sealed(f"{SEAL_LINE}{checksums.BLANK}\n{text}".encode())
+
+
+def text_of(folder: Path) -> str:
+    """The text of a run's experiment.toml, without its seal."""
+    text = read(folder / EXPERIMENT).decode()
+    return text.partition("\n")[2] if text.startswith(SEAL_LINE) else text
 
 
 def read_experiment(folder: Path) -> Experiment:
     """The experiment of a run. Raises UsageError where its file is not as it was written."""
+    refuse_links(folder)
     path = folder / EXPERIMENT
     try:
-        fault = checksums.text_fault(path.read_bytes())
+        fault = checksums.text_fault(read(path))
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    experiment = resolve(path)
     if fault:
-        cure = (
-            "if you changed it yourself, remove its first line; else put a copy back, or write it again with what "
-            f"`lth show` prints for the command in {ENVIRONMENT}"
-        )
+        cure = f"if you changed it yourself, remove its first line; else `lth repair {quoted(folder)}` mends it"
         raise Damaged(path, fault, cure)
-    return experiment
+    return resolve(path)
 
 
 def read_environment(folder: Path, experiment: Experiment) -> dict[str, Any] | None:
     """The content of environment.json, or None without the file. Raises UsageError where it is damaged."""
-    path = folder / ENVIRONMENT
-    mend = f"`lth repair {quoted(folder)}` makes it again, or copy it again"
-    environment = read_json(path, mend)
+    environment = stored_environment(folder)
     if environment and environment.get("experiment", own := experiment.digest(0)) != own:
-        raise Damaged(path, "it belongs to another run", mend)
+        raise Damaged(folder / ENVIRONMENT, "it belongs to another run", _again(folder))
     return environment
+
+
+def stored_environment(folder: Path) -> dict[str, Any] | None:
+    """The same, of whatever experiment it is."""
+    return read_json(folder / ENVIRONMENT, _again(folder))
+
+
+def _again(folder: Path) -> str:
+    return f"`lth repair {quoted(folder)}` makes it again, or copy it again"
 
 
 @contextmanager
@@ -87,7 +105,7 @@ def lock(folder: Path) -> Iterator[None]:
     """Make the run's folder if need be, and hold it against other processes; a dead owner holds nothing."""
     make_folder(folder)
     with failures_named(folder / LOCK):
-        handle = (folder / LOCK).open("w")
+        handle = open_plain(folder / LOCK, "ab")
     with handle:
         try:
             patience = time.monotonic() + LOCK_SECONDS
@@ -100,7 +118,7 @@ def lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _held(handle: IO[str]) -> bool:
+def _held(handle: IO[bytes]) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -111,7 +129,7 @@ def _held(handle: IO[str]) -> bool:
 def in_use(folder: Path) -> bool:
     """Whether a process holds the run's folder."""
     try:
-        with (folder / LOCK).open() as handle:
+        with open_plain(folder / LOCK, "rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
         return True

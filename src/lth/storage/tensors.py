@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from math import prod
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lth.storage import checksums
+from lth.errors import Damaged
+from lth.storage import checksums, layout, outcomes
 
 LARGE = 2**20  # elements
 SURVIVORS, SHAPES = "survivors/", "shapes"
@@ -75,6 +77,14 @@ def bytes_at(elements: int, density: float) -> float:
     """About what `save_tensors` writes of a float32 tensor of which this share survives."""
     thinned = elements >= LARGE and density < 0.5
     return elements * (4 * density + 1 / 8 if thinned else 4)
+
+
+def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
+    """The tensors in a file of a run, by its name below the folder. Raises UsageError where it is damaged."""
+    try:
+        return load_tensors(outcomes.read_file(folder, name))
+    except ValueError as error:
+        raise Damaged(folder / name, str(error), layout.mended_by(folder)) from None
 
 
 def load_tensors(content: bytes) -> dict[str, Tensor]:

@@ -21,10 +21,11 @@ from lth.models import build
 from lth.plan import training_id
 from lth.results import statistics, tables
 from lth.storage import atomic, layout
-from lth.storage.tensors import load_tensors
+from lth.storage.links import refuse_links
+from lth.storage.tensors import read_tensors
 from lth.tickets import compact as compacted
 from lth.tickets import speed
-from lth.tickets.ticket import Ticket, class_names
+from lth.tickets.ticket import Ticket, class_names, read_ticket
 
 ENDINGS = (".safetensors", ".pt", ".onnx")
 WEIGHTS = ("trained", "start")
@@ -53,17 +54,18 @@ def export(
     """
     folder, to = Path(run), Path(to)
     _check(to, weights, compact)
+    refuse_links(folder)
     level = _winning(folder) if level is None else level
-    place = folder / training_id(trial, level, branch)
-    if not (place / layout.TICKET).is_file():
+    name = training_id(trial, level, branch)
+    if not (folder / name / layout.TICKET).is_file():
         raise UsageError(f"{folder} has no trial {trial}, level {level}, {branch}{_format_available(folder)}")
-    ticket = Ticket.load(place / layout.TICKET)
+    ticket = read_ticket(folder, name)
     if to.suffix == ".safetensors":
         ticket.save(to)
         say(f"{to}: the ticket of trial {trial}, level {level}, {100 * ticket.density:.2f}% of weights, with its start")
         return to
     which = weights or "trained"
-    state = ticket.start if which == "start" else _trained(place / layout.TRAINED)
+    state = ticket.start if which == "start" else _trained(folder, name)
     content = _content(ticket, state, to.suffix, compact, say)
     atomic.write_file(to, content)
     if names := class_names(ticket):
@@ -166,15 +168,11 @@ def _format_available(folder: Path) -> str:
     return f": it has trials {', '.join(map(str, trials))} and levels {levels[0]} to {levels[-1]}"
 
 
-def _trained(path: Path) -> dict[str, Tensor]:
-    try:
-        return load_tensors(path.read_bytes())
-    except FileNotFoundError:
+def _trained(folder: Path, name: str) -> dict[str, Tensor]:
+    path = folder / name / layout.TRAINED
+    if not path.exists():
         raise UsageError(
             f"{path} is not there: no trained weights of it are kept (store.keep). --weights start exports the start; "
             f"lth run --ticket {path.with_name(layout.TICKET)} trains it again, on batches in another order"
-        ) from None
-    except OSError as error:
-        raise UsageError(f"{path} cannot be read: {error.strerror}") from None
-    except ValueError as error:
-        raise UsageError(f"{path} is damaged: {error}") from None
+        )
+    return read_tensors(folder, f"{name}/{layout.TRAINED}")

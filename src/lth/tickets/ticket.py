@@ -11,11 +11,11 @@ import torch
 from torch import Tensor, nn
 
 from lth.data.classes import format_names
-from lth.errors import UsageError
+from lth.errors import Damaged, UsageError
 from lth.models import format_not_counted, load
 from lth.pruning import masks
 from lth.pruning.masks import Mask
-from lth.storage import checksums
+from lth.storage import checksums, layout, outcomes
 from lth.storage.atomic import write_file
 from lth.storage.tensors import load_tensors, pack, read_metadata, save_tensors, storage_fault, unpack
 from lth.tickets import notebook, torch_format
@@ -88,6 +88,15 @@ class Ticket:
             raise UsageError(f"{path} cannot be read: {error.strerror}") from None
         except ValueError as error:
             raise UsageError(f"{path} is no ticket file, or damaged: {error}") from None
+
+
+def read_ticket(folder: Path, training_id: str) -> Ticket:
+    """The ticket of a stored training of a run. Raises UsageError where it is not the one that its summary tells of."""
+    name = f"{training_id}/{layout.TICKET}"
+    try:
+        return from_bytes(outcomes.read_file(folder, name))
+    except ValueError as error:
+        raise Damaged(folder / name, str(error), layout.mended_by(folder)) from None
 
 
 def to_bytes(ticket: Ticket) -> bytes:

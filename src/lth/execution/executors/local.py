@@ -113,7 +113,7 @@ class Place:
         return ProcessPoolExecutor(1, SPAWN, _set_up_process, (os.getpid(), *shared))
 
     def attempt(self, training: Training) -> dict[str, Any]:
-        """Carry a training out. Raises BrokenProcessPool where the process died, UsageError where it refused the call."""
+        """Carry a training out. Raises BrokenProcessPool where its process died, UsageError where it refused."""
         self.iteration.value, self.training = UNKNOWN, training.id
         try:
             with deaf_children():

@@ -9,6 +9,8 @@ import re
 from collections.abc import Callable, Collection
 from functools import cache
 from importlib import resources
+from math import isnan
+from typing import Any
 
 import pandas as pd
 
@@ -49,17 +51,22 @@ def table() -> pd.DataFrame:
 @cache
 def curves() -> tuple[Curve, ...]:
     """Every series, in the file's order."""
-    return tuple(_curve(rows) for _, rows in table().groupby(list(SERIES), sort=False))
+    groups: dict[tuple[str, ...], list[Any]] = {}
+    for row in table().itertuples(index=False):
+        groups.setdefault(tuple(getattr(row, name) for name in SERIES), []).append(row)
+    return tuple(_curve(name, rows) for name, rows in groups.items())
 
 
-def _curve(rows: pd.DataFrame) -> Curve:
-    figure, panel, metric, series = (str(rows[name].iloc[0]) for name in SERIES)
+def _curve(name: tuple[str, ...], rows: list[Any]) -> Curve:
+    figure, panel, metric, series = name
     of, role = _shown(figure, panel, series)
-    by_iteration = bool(rows["level"].isna().all())
-    rows = rows.sort_values("x" if by_iteration else "level")
-    x, mean = (tuple(rows[name].tolist()) for name in ("x" if by_iteration else "weights_remaining_percent", "mean"))
-    low, high = (tuple(rows[name].fillna(rows["mean"]).tolist()) for name in ("min", "max"))
-    level = () if by_iteration else tuple(int(n) for n in rows["level"])
+    by_iteration = all(isnan(row.level) for row in rows)
+    rows = sorted(rows, key=lambda row: row.x if by_iteration else row.level)
+    x = tuple(row.x if by_iteration else row.weights_remaining_percent for row in rows)
+    mean = tuple(row.mean for row in rows)
+    ends = ([row.min for row in rows], [row.max for row in rows])
+    low, high = (tuple(m if isnan(end) else end for end, m in zip(these, mean, strict=True)) for these in ends)
+    level = () if by_iteration else tuple(int(row.level) for row in rows)
     percent = float(series.split()[0]) if by_iteration else None
     return Curve(figure, panel, series, of, role, _column(metric), x, mean, low, high, level, percent)
 

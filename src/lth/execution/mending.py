@@ -1,0 +1,54 @@
+"""What `lth repair` does to a run's folder, one thing at a time; nothing is deleted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from lth.storage import atomic, integrity, layout, outcomes
+
+
+@dataclass(frozen=True)
+class Work:
+    """One thing to do: said in a line, then done. Where `do` is None, nothing can be done here."""
+
+    said: str
+    do: Callable[[], object] | None
+
+
+def aside(folder: Path, name: str) -> Callable[[], None]:
+    """Moves a training's own files, or a file, below the run's folder `damaged`; never over what is there."""
+
+    def move() -> None:
+        source, target = folder / name, folder / layout.ASIDE / name
+        count = 1
+        while target.exists():
+            count += 1
+            target = folder / layout.ASIDE / f"{name}.{count}"
+        with atomic.failures_named(target):
+            if source.is_dir():
+                atomic.make_folders(target)
+                for path in integrity.own_files(source):
+                    atomic.rename(path, target / path.name)
+                if not any(source.iterdir()):
+                    source.rmdir()
+            else:
+                atomic.make_folders(target.parent)
+                atomic.rename(source, target)
+
+    return move
+
+
+def start_from(folder: Path, level_0: str) -> Callable[[], None]:
+    """Writes a trial's start: the start weights in the ticket of its level 0."""
+
+    def write() -> None:
+        from lth.storage.tensors import save_tensors
+        from lth.tickets.ticket import from_bytes
+
+        trial = layout.trial_of(level_0)
+        ticket = from_bytes(outcomes.read_file(folder, f"{level_0}/{layout.TICKET}"))
+        atomic.write_file(folder / layout.start_name(trial), save_tensors(ticket.start, {"trial": trial}))
+
+    return write

@@ -1,0 +1,166 @@
+"""Mend what is no training: the experiment from its copy, tables and measures from the trainings, the manifest."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from lth.config import Experiment, resolve
+from lth.errors import Damaged, UsageError
+from lth.execution.mending import Work, aside
+from lth.measures import tables as measures
+from lth.results import tables, trainings
+from lth.storage import atomic, integrity, layout, manifest, runs
+
+ANATOMY = "anatomy"
+COPY = "its folder holds nothing to make it again from; copy it again"
+
+
+# ----------------------------------------------------------------------------------------------------------- experiment
+
+
+def experiment_of(folder: Path) -> tuple[Experiment, list[Work]]:
+    """The run's experiment; its file is made again from the copy in the manifest where it is damaged, or another's."""
+    copy = None
+    with suppress(UsageError):
+        copy = manifest.copy_of_experiment(folder)
+    try:
+        experiment = runs.read_experiment(folder)
+        fault = "it is of another run" if copy and _outvoted(folder, experiment) else None
+    except UsageError as error:
+        if copy is None:
+            raise
+        experiment, fault = None, error.fault
+    if experiment and not fault:
+        return experiment, []
+    assert copy
+    path = folder / layout.EXPERIMENT
+
+    def write() -> None:
+        if path.exists():
+            aside(folder, layout.EXPERIMENT)()
+        atomic.write_file(path, runs.sealed_text(copy))
+
+    line = f"make {path} again from its copy in {layout.MANIFEST}: {fault if path.exists() else 'it is missing'}"
+    return resolve(tomllib.loads(copy)), [Work(line, write)]
+
+
+def _outvoted(folder: Path, experiment: Experiment) -> bool:
+    """Whether the manifest and environment.json agree that the run is of another experiment."""
+    with suppress(UsageError):
+        told = (manifest.read(folder) or {}).get("experiment")
+        environment = runs.stored_environment(folder) or {}
+        return told == environment.get("experiment") != experiment.digest(0)
+    return False
+
+
+# ------------------------------------------------------------------------------------------------ manifest and measures
+
+
+def manifest_works(folder: Path, experiment: Experiment, copied: bool) -> Iterator[Work]:
+    """The manifest is made again where it is damaged, and gets the checksums of tables that have none.
+
+    `copied`: experiment.toml is made from it, so that it is whole.
+    """
+    path = folder / layout.MANIFEST
+    alone = not integrity.on_disk(folder)
+    fresh = lambda: manifest.seal(folder, experiment, runs.text_of(folder))
+    try:
+        document = manifest.read(folder, None if copied else experiment) or {}
+    except Damaged as error:
+        if alone and manifest.is_whole(folder):
+            yield Work(f"{path} is damaged: {error.fault}, and so may be the tables; {COPY}", None)
+        else:
+            yield Work(f"make {path} again, of the tables as they are: {error.fault}", fresh)
+        return
+    if unsealed := [name for name in manifest.tables(folder) if name not in document.get("files", {})]:
+        add = lambda: manifest.add(folder, experiment, runs.text_of(folder), unsealed)
+        yield Work(f"add the checksums of {_format_names(unsealed)} to {path}: they have none", add)
+
+
+def _format_names(names: Sequence[str]) -> str:
+    """The first names, and how many more."""
+    more = len(names) - 3
+    return f"{', '.join(names[:3])}{f' and {more} more' if more > 0 else ''}"
+
+
+def measure_works(folder: Path, whole: Collection[str]) -> Iterator[Work]:
+    """Damaged tables are set aside, and made again where they can be; `whole` are the trainings that are."""
+    again = False
+    for name, fault in faults(folder).items():
+        path = folder / name
+        if not whole:
+            yield Work(f"{path} is damaged: {fault}; {COPY}", None)
+        elif name not in tables.TABLES:  # which are made again from the trainings
+            again = again or path.stem == ANATOMY or path.name in layout.ANATOMY
+            mend = "" if path.stem == ANATOMY else f"; `lth measure {path.stem} {layout.quoted(folder)}` makes it again"
+            yield Work(f"set aside {path}: {fault}{mend}", aside(folder, name))
+    for name in whole:
+        for path in (spoilt := integrity.spoilt_extras(folder, name)):
+            yield Work(
+                f"set aside {path}: it is not the file that {layout.SUMMARY} tells of", _extras_aside(folder, name)
+            )
+        again = again or bool(spoilt)
+    if again:
+        path = layout.measure_path(folder, ANATOMY)
+        yield Work(f"make {path} again from the tickets", lambda: measures.compute(ANATOMY, folder))
+
+
+def _extras_aside(folder: Path, name: str) -> Callable[[], None]:
+    """Sets aside all four files of an anatomy that version 0.1 wrote beside a ticket, as they are read together."""
+
+    def move() -> None:
+        for file in layout.ANATOMY:
+            if (folder / name / file).exists():
+                aside(folder, f"{name}/{file}")()
+
+    return move
+
+
+def faults(folder: Path) -> dict[str, str]:
+    """What is wrong with each table that the manifest tells of."""
+    try:
+        document = manifest.read(folder) or {}
+    except UsageError:
+        return {}
+    found = {}
+    for name in document.get("files", {}):
+        if (folder / name).is_file():
+            if fault := manifest.fault_of(folder, name, atomic.read(folder / name)):
+                found[name] = fault
+        elif not integrity.on_disk(folder) and not manifest.left_out(document, name):
+            found[name] = f"it is missing, and {layout.MANIFEST} does not list it as left out"
+    return found
+
+
+# -------------------------------------------------------------------------------------------------- tables of trainings
+
+
+def tables_at_fault(folder: Path, experiment: Experiment, faulty: Mapping[str, str]) -> list[str]:
+    """The tables that are to be made again: all where trainings are set aside, else those that say anything else.
+
+    None in a folder that holds the tables alone, as there is nothing to make them from.
+    """
+    trained = integrity.on_disk(folder)
+    if not trained:
+        return []
+    if any(name in trained for name in faulty):
+        return [name for name in tables.TABLES if (folder / name).exists()]
+    return list(stale_tables(folder, experiment))
+
+
+def stale_tables(folder: Path, experiment: Experiment) -> dict[str, bytes]:
+    """The tables whose files are not what the trainings make, with what they should be."""
+    made = {name: text.encode() for name, text in tables.texts(experiment, trainings.finished(folder)).items()}
+    return {n: content for n, content in made.items() if _differs(folder, n, content)}
+
+
+def _differs(folder: Path, name: str, content: bytes) -> bool:
+    return not (folder / name).exists() or atomic.read(folder / name) != content or name in faults(folder)
+
+
+def store_tables(folder: Path, made: Mapping[str, bytes]) -> None:
+    for name, content in made.items():
+        manifest.write_table(folder, name, content)

@@ -1,0 +1,215 @@
+"""The manifest of a run's folder: the checksums of its tables, what is left out, and a copy of its experiment.
+
+    {"experiment": DIGEST, "experiment.toml": TEXT, "files": {NAME: [CHECKSUM]}, "left_out": [PATTERN], "seal": SEAL}
+
+A table has two checksums while it is replaced, its new and its old one: wherever a crash or a kill comes, the table is
+one of the two. `experiment` is what environment.json has too: the digest of all that cannot be added to a run. Version
+0.1 wrote no manifest: its tables are read with a warning.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import logging
+import os
+from collections.abc import Collection, Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from fnmatch import fnmatch
+from functools import cache
+from pathlib import Path
+from typing import IO, Any, cast
+
+from lth.config import Experiment
+from lth.config.registry import MEASURES
+from lth.errors import Damaged
+from lth.storage import atomic, checksums, documents, layout
+
+OTHER = f"it is not the file that {layout.MANIFEST} tells of"
+log = logging.getLogger(__name__)
+
+Document = dict[str, Any]
+
+
+def read(folder: Path, experiment: Experiment | None = None) -> Document | None:
+    """The manifest; None where there is none. Raises UsageError where it is damaged, or that of another experiment."""
+    path = folder / layout.MANIFEST
+    found = documents.read_json(path, layout.mended_by(folder))
+    if found is None:
+        return None
+    if not _well_formed(found):
+        raise Damaged(path, "it does not list files and their checksums", layout.mended_by(folder))
+    if experiment and found.get("experiment", own := experiment.digest(0)) != own:
+        raise Damaged(path, f"it belongs to another run than {layout.EXPERIMENT}", layout.mended_by(folder))
+    return found
+
+
+def _well_formed(document: Document) -> bool:
+    files, left_out = document.get("files"), document.get("left_out", [])
+    known = isinstance(files, dict) and all(isinstance(several, list) for several in files.values())
+    return known and isinstance(left_out, list) and checksums.KEY in document
+
+
+def is_whole(folder: Path) -> bool:
+    """Whether it is what was written, be it for another run."""
+    try:
+        return read(folder) is not None
+    except Damaged:
+        return False
+
+
+def copy_of_experiment(folder: Path) -> str | None:
+    """The text of experiment.toml, without its seal; None where there is none. Raises UsageError as `read` does."""
+    text = (read(folder) or {}).get(layout.EXPERIMENT)
+    return text if isinstance(text, str) else None
+
+
+def left_out(document: Document | None, name: str) -> bool:
+    """Whether a file is not there on purpose, as most of a run's are where only results are kept."""
+    return any(fnmatch(name, str(pattern)) for pattern in (document or {}).get("left_out", []))
+
+
+# ------------------------------------------------------------------------------------------------------------- checking
+
+
+def read_table(folder: Path, name: str) -> bytes:
+    """A table's bytes. Raises ValueError where the manifest tells of others, OSError where it cannot be read."""
+    content, fault = checked_table(folder, name)
+    if fault:
+        raise ValueError(fault)
+    return content
+
+
+def checked_table(folder: Path, name: str) -> tuple[bytes, str | None]:
+    """A table's bytes, and what is wrong with them, if anything."""
+    content = atomic.read(folder / name)
+    if fault_of(folder, name, content):
+        with _locked(folder, fcntl.LOCK_SH):  # a process that is about to replace it has done so
+            content = atomic.read(folder / name)
+            return content, fault_of(folder, name, content)
+    return content, None
+
+
+def fault_of(folder: Path, name: str, content: bytes) -> str | None:
+    """What is wrong with a table; None where it is whole, or the manifest does not tell of it."""
+    told = ((read(folder) or {}).get("files")) or {}
+    return OTHER if name in told and checksums.digest(content) not in told[name] else None
+
+
+def tables(folder: Path) -> list[str]:
+    """The tables in a run's folder: of trainings, of measures, and of tickets where no summary beside tells of them."""
+    names = [layout.SUMMARY_TABLE, layout.CURVES_TABLE, layout.PACKED_CURVES]
+    paths = [*(folder / name for name in names), *folder.glob(f"{layout.MEASURES}/*.csv")]
+    paths += [layout.first_measure_path(folder, name) for name in MEASURES]
+    alone = [path for _, path in layout.training_folders(folder) if not (path / layout.SUMMARY).exists()]
+    paths += [path / name for path in alone for name in layout.ANATOMY]
+    return sorted(path.relative_to(folder).as_posix() for path in paths if path.is_file())
+
+
+def warn_of_unsealed(folder: Path, names: Collection[str]) -> None:
+    """Say on stderr, once, where tables have no checksum."""
+    told = (read(folder) or {}).get("files", {})
+    if lacking := [name for name in names if name not in told]:
+        _warn(str(folder), ", ".join(lacking))
+
+
+@cache
+def _warn(folder: str, names: str) -> None:
+    mend = f"`lth repair {layout.quoted(Path(folder))} --yes` adds them"
+    log.warning("%s has no checksums of %s, as version 0.1 wrote none; %s", folder, names, mend)
+
+
+# -------------------------------------------------------------------------------------------------------------- writing
+
+
+def record(folder: Path, experiment: Experiment, text: str) -> None:
+    """Keep a copy of experiment.toml."""
+    facts = _facts(experiment, text)
+    with _changing(folder) as document:
+        if any(document.get(key) != fact for key, fact in facts.items()):
+            _write(folder, document | facts)
+
+
+def add(folder: Path, experiment: Experiment, text: str, names: Collection[str]) -> None:
+    """The checksums of tables as they are, which have none."""
+    with _changing(folder) as document:
+        files = {name: [_digest(folder / name)] for name in names} | document["files"]
+        _write(folder, _facts(experiment, text) | document | {"files": files})
+
+
+def seal(folder: Path, experiment: Experiment, text: str, left_out: Collection[str] = ()) -> None:
+    """Write the manifest anew, of all tables as they are; `left_out`: patterns of what is not there on purpose."""
+    files = {name: [_digest(folder / name)] for name in tables(folder)}
+    with _locked(folder, fcntl.LOCK_EX):
+        _write(folder, _facts(experiment, text) | {"files": files, "left_out": sorted(left_out)})
+
+
+def _facts(experiment: Experiment, text: str) -> Document:
+    return {"experiment": experiment.digest(0), layout.EXPERIMENT: text}
+
+
+def write_table(folder: Path, name: str, content: bytes) -> None:
+    """Replace a table and its checksum."""
+    with replacing(folder, [name], "wb") as (handle,):
+        handle.write(content)
+
+
+@contextmanager
+def replacing(folder: Path, names: Collection[str], mode: str = "w") -> Iterator[list[IO[Any]]]:
+    """The same for several tables, which are written bit by bit; a failure in between leaves the old ones."""
+    with ExitStack() as stack:
+        written = [stack.enter_context(atomic.written_beside(folder / name, mode)) for name in names]
+        yield [handle for handle, _ in written]
+        for handle, _ in written:
+            atomic.sync(handle)
+        _install(folder, {name: beside for name, (_, beside) in zip(names, written, strict=True)})
+
+
+def _install(folder: Path, written: Mapping[str, Path]) -> None:
+    """Rename each new table over the old one; its checksum is written before, and the old one goes after."""
+    new = {name: [_digest(beside)] for name, beside in written.items()}
+    with _changing(folder) as document:
+        told = document["files"]
+        changed = any(told.get(name) != new[name] for name in new)
+        if changed:
+            _write(folder, document | {"files": told | {n: new[n] + _old(folder, n, told, new[n]) for n in new}})
+        for name, beside in written.items():
+            atomic.rename(beside, folder / name)
+        if changed:
+            _write(folder, document | {"files": told | new})
+
+
+def _old(folder: Path, name: str, told: Mapping[str, Any], new: list[str]) -> list[str]:
+    """The checksum of the table that is about to go; none where there is none, or it is damaged."""
+    if not (folder / name).exists() or (there := _digest(folder / name)) in new:
+        return []
+    return [there] if name not in told or there in told[name] else []
+
+
+def _digest(path: Path) -> str:
+    with atomic.open_plain(path, "rb") as handle:
+        return hashlib.file_digest(cast("Any", handle), "sha256").hexdigest()
+
+
+def _write(folder: Path, document: Document) -> None:
+    atomic.write_file(folder / layout.MANIFEST, documents.sealed_json(document))
+
+
+@contextmanager
+def _changing(folder: Path) -> Iterator[Document]:
+    """The manifest, or the beginning of one, while no other process changes it."""
+    atomic.make_folders(folder)
+    with _locked(folder, fcntl.LOCK_EX):
+        yield read(folder) or {"files": {}, "left_out": []}
+
+
+@contextmanager
+def _locked(folder: Path, how: int) -> Iterator[None]:
+    """Hold the folder itself, for milliseconds. A file system that locks no folders does without."""
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        with suppress(OSError):
+            fcntl.flock(handle, how)
+        yield
+    finally:
+        os.close(handle)
