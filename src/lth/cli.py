@@ -255,6 +255,18 @@ def bench(
 
 
 @app.command()
+def approve(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.py [FILE.py ...]", help="files that you have read")],
+) -> None:
+    """Let lth run these Python files, as they are now, where an experiment or a ticket names them."""
+    from lth.config import approval, userfile
+
+    for file in files:
+        place, sha256 = approval.place(file), userfile.checksum("lth approve", file)
+        typer.echo(approval.approve(place, sha256) or f"approved: {place}")
+
+
+@app.command()
 def doctor(data_root: DataRoot = None) -> None:
     """What this machine has, what lth will therefore choose, and the command for what is missing."""
     from lth.machine import doctor as examination

@@ -9,7 +9,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lth.config import Experiment, deep_copy, nearest, read, recorded, resolve_with_notes, to_setting
+from lth.config import (
+    Experiment,
+    approve_typed,
+    approved_code,
+    deep_copy,
+    nearest,
+    read,
+    recorded,
+    resolve_with_notes,
+    to_setting,
+)
 from lth.errors import UsageError
 from lth.execution import executors
 from lth.execution.prepare import Wanted
@@ -86,6 +96,8 @@ def resolved(call: Call, log: str | None) -> tuple[Experiment, list[str]]:
             raise UsageError("nothing to run: give a preset of `lth list presets`, a FILE.toml, or --ticket FILE")
         asked, notes = resolve_with_notes(source, call.settings, **vars(call.size))
         asked = recorded(asked)
+        notes = [*notes, *approve_typed(asked, call.experiment, call.settings)]
+        approved_code(asked)
     except UsageError as error:
         raise UsageError("\n".join([str(error), *wrong])) from None
     if wrong:

@@ -17,6 +17,7 @@ from typing import Any
 
 import torch
 
+from lth.config.userfile import accept
 from lth.data import load
 from lth.errors import LthError
 from lth.execution.executors import Executor, Job, Workers
@@ -66,7 +67,7 @@ def processes(job: Job) -> Iterator[Workers]:
     stop, news, places = context.Event(), context.Queue(), context.Queue()
     for place in range(job.count):
         places.put(place)
-    set_up_args = (os.getpid(), job.experiment, job.means, job.folder, job.data_root, stop, news, places)
+    set_up_args = (os.getpid(), job.experiment, job.code, job.means, job.folder, job.data_root, stop, news, places)
     with ProcessPoolExecutor(job.count, context, _set_up_process, set_up_args) as pool:
 
         def do(training: Training) -> dict[str, Any]:
@@ -131,8 +132,10 @@ _worker: dict[str, Any] = {}  # what _set_up_process made for the tasks of this 
 
 
 def _set_up_process(
-    parent: int, experiment: Any, means: Resources, folder: Any, data_root: Any, stop: Any, news: Any, places: Any
-) -> None:
+    parent: int, experiment: Any, code: Any, means: Resources, folder: Any, data_root: Any, stop: Any, news: Any,
+    places: Any,
+) -> None:  # fmt: skip
+    accept(code)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     news.cancel_join_thread()
     if means.device == "cuda":
