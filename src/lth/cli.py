@@ -98,6 +98,9 @@ def report(
     out: Annotated[Path | None, typer.Option(help="where to (default: the first run, figures in its figures/)")] = None,
     serve: Annotated[bool, typer.Option("--serve", help="only serve the report on 127.0.0.1, up to date")] = False,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="of --serve (default: any that is free)")] = None,
+    token: Annotated[
+        bool, typer.Option("--token", help="of --serve: answer only to the address that is printed")
+    ] = False,
 ) -> None:
     """Figures and report.html, from what is stored so far."""
     from rich.console import Console
@@ -107,12 +110,12 @@ def report(
     from lth.results import tables, terminal
     from lth.storage import atomic, layout
 
-    if port is not None and not serve:
-        raise UsageError("--port is for --serve: give both")
+    if not serve and (port is not None or token):
+        raise UsageError(f"--{'token' if token else 'port'} is for --serve: give both")
     if serve and out:
         raise UsageError("--serve writes nothing, so --out does nothing: leave one of them out")
     if serve:
-        server.serve(runs, port or 0, typer.echo)
+        server.serve(runs, port or 0, typer.echo, with_token=token)
         return
     records = [tables.load(folder) for folder in runs]
     figures = out or runs[0] / layout.FIGURES
