@@ -43,6 +43,9 @@ def refusal(*args: Any, **kwargs: Any) -> str:
 # ------------------------------------------------------------------------------------------------- whole experiments
 
 
+texts = st.text().filter(lambda text: config.printable(text) == text)  # the others are refused
+
+
 @st.composite
 def experiments(draw: st.DrawFn) -> dict[str, Any]:
     """The tables of any experiment that makes sense."""
@@ -75,13 +78,13 @@ def experiments(draw: st.DrawFn) -> dict[str, Any]:
         branches.append(branch)
     return {
         "name": draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)),
-        "about": draw(st.text()),
+        "about": draw(texts),
         "seed": draw(number(0, 2**63 - 1)),
         "trials": draw(number(1, 5)),
         "levels": levels,
         "strategy": strategy,
         "scale": draw(st.floats(1e-300, 1000)),
-        "data": {"name": draw(st.just("mnist") | st.text().map(lambda t: f"./{t}.npz"))},
+        "data": {"name": draw(st.just("mnist") | texts.map(lambda t: f"./{t}.npz"))},
         "model": {"layers": draw(st.lists(number(1, 500), max_size=4)), "dropout": draw(st.sampled_from([0, 0.5]))},
         "recipe": recipe,
         "prune": prune,

@@ -333,10 +333,11 @@ def main() -> None:
             if error.command:
                 error.command = command.line  # a figure and a sweep are of several runs
             command.announced = True  # before it is: what ends the process may come at any moment
-            typer.echo(f"lth: {error}", err=True)
+            typer.echo(f"lth: {config.printable(str(error))}", err=True)
             sys.exit(error.exit_code)
         except OSError as error:  # a disk or a terminal that fails where nobody expected it
-            typer.echo(f"lth: {error.filename or 'output'}: {error.strerror or error}", err=True)
+            said = f"lth: {error.filename or 'output'}: {error.strerror or error}"
+            typer.echo(config.printable(said), err=True)
             sys.exit(1)
         except (KeyboardInterrupt, SystemExit) as end:
             if signals and getattr(end, "code", 1):  # before there was anything to say it better

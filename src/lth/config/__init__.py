@@ -8,7 +8,7 @@ from lth.config.fields import MOST_LEVELS, MOST_SCALE, MOST_WEIGHTS
 from lth.config.keys import keys
 from lth.config.merging import merge
 from lth.config.model import Model
-from lth.config.names import nearest, nearest_key, shown
+from lth.config.names import nearest, nearest_key, printable, shown
 from lth.config.prune import Prune
 from lth.config.recipe import Recipe
 from lth.config.registry import (
@@ -32,6 +32,6 @@ __all__ = [
     "BRANCHES", "CONTINUED", "DATASETS", "GROUPS", "MASK_RULES", "MODELS", "MOST_LEVELS", "MOST_SCALE", "MOST_WEIGHTS",
     "SCORES", "START_RULES", "STRATEGIES", "Branch", "Data", "Experiment", "Model", "Prune", "Recipe", "approve_typed",
     "approved_code", "deep_copy", "is_custom", "is_path", "keys", "member_name", "merge", "nearest", "nearest_key",
-    "parse_branches", "parse_override", "presets", "read", "recorded", "resolve", "resolve_with_notes", "scaled",
-    "shown", "sigma_in", "sweep", "to_setting", "to_toml",
+    "parse_branches", "parse_override", "presets", "printable", "read", "recorded", "resolve", "resolve_with_notes",
+    "scaled", "shown", "sigma_in", "sweep", "to_setting", "to_toml",
 ]  # fmt: skip

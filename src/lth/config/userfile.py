@@ -21,7 +21,7 @@ from typing import Any
 
 from lth.config import approval
 from lth.config.bounded import read_bounded
-from lth.config.names import nearest, shown
+from lth.config.names import nearest, printable, shown
 from lth.errors import UsageError
 
 MOST_BYTES = 2**20  # of a user's file
@@ -52,7 +52,7 @@ def file_of(name: str) -> str:
 def check_form(what: str, name: str, example: str) -> str:
     """The name; raises ValueError where it is not FILE.py:FUNCTION. `what` is "model", "score" or the like."""
     path, _, function = name.rpartition(":")
-    if not path.endswith(".py") or not function.isidentifier():
+    if not path.endswith(".py") or not function.isidentifier() or printable(path) != path:
         raise ValueError(f"{shown(name)}: a custom {what} is FILE.py:FUNCTION, such as {example}")
     return name
 

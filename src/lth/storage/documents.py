@@ -7,15 +7,18 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from lth.config.bounded import read_bounded
 from lth.errors import Damaged, UsageError
 from lth.storage import checksums
 from lth.storage.atomic import write_file
+
+MOST_BYTES = 16 * 2**20  # of a JSON file: a summary has some kilobytes
 
 
 def read_json(path: Path, instead: str = "copy it again, or give another --out") -> dict[str, Any] | None:
     """The object in a JSON file, its seal checked; None where there is no file."""
     try:
-        content = path.read_bytes()
+        content = read_bounded(path, MOST_BYTES)
         value = json.loads(content.decode())
     except FileNotFoundError:
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import prune
 
+from lth.config import shown
 from lth.errors import UsageError
 from lth.models import counted, everywhere, load, stored, tensors, unwrapped
 from lth.pruning import masks
@@ -23,6 +24,34 @@ from lth.tickets.hold import clear, find
 FORMAT = 2
 FORMATS = (1, FORMAT)  # 1 had no checksum
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
+MOST_HEADER = 16 * 2**20  # bytes of a ticket file's header: some 100,000 tensors
+SIZE = 2**31  # of a dimension or a number of classes, at most
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(n) is int and 0 < n < SIZE for n in value)
+
+
+def _are_seeds(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_whole, value.values()))
+
+
+ORIGIN: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what a file's metadata may say, and what each has to be
+    "settings": ("a table", lambda value: isinstance(value, dict)),
+    "model": ("a table", lambda value: isinstance(value, dict)),
+    "versions": ("a table", lambda value: isinstance(value, dict)),
+    "seeds": ("a table of whole numbers", _are_seeds),
+    "inputs": ("a list of sizes, such as [1, 28, 28]", _is_shape),
+    "classes": ("a number of classes", lambda value: _is_whole(value) and 0 < value < SIZE),
+    "trial": ("a whole number", _is_whole),
+    "level": ("a whole number", _is_whole),
+    "branch": ("a text", lambda value: isinstance(value, str)),
+    "experiment": ("a text", lambda value: isinstance(value, str)),
+}
 
 
 @dataclass(frozen=True)
@@ -102,6 +131,8 @@ def to_bytes(ticket: Ticket) -> bytes:
 
 def from_bytes(content: bytes) -> Ticket:
     """The inverse of `to_bytes`. Raises ValueError saying what is wrong."""
+    if (head := checksums.head_of(content)) > MOST_HEADER + 8:
+        raise ValueError(f"its header has {head:,} bytes, more than the {MOST_HEADER:,} that are read of a ticket")
     tensors = load_tensors(content)
     start = {k.removeprefix("start/"): v for k, v in tensors.items() if k.startswith("start/")}
     packed = {k.removeprefix("mask/"): v for k, v in tensors.items() if k.startswith("mask/")}
@@ -109,22 +140,36 @@ def from_bytes(content: bytes) -> Ticket:
         raise ValueError(f"it lacks {', '.join(missing)}")
     mask = {name: unpack(layer, start[name].shape) for name, layer in packed.items()}
     origin = read_metadata(content)
-    _check_origin(origin, mask)
     _check_start(start, mask)
+    _check_origin(origin, mask)
     return Ticket(mask, start, origin)
 
 
 def _check_origin(origin: Mapping[str, Any], mask: Mask) -> None:
-    if origin.get("format") not in FORMATS:
-        raise ValueError(f"its format is {origin.get('format')!r}, not {FORMAT}")
-    if origin["format"] > 1 and checksums.KEY not in origin:
+    form, counts = origin.get("format"), origin.get("counts")
+    if type(form) is not int or form not in FORMATS:
+        raise ValueError(f"its format is {shown(form)}, not {FORMAT}")
+    if form > 1 and checksums.KEY not in origin:
         raise ValueError(checksums.BROKEN)
-    if origin.get("counts") != masks.alive(mask):
+    whole = isinstance(counts, dict) and all(type(count) is int for count in counts.values())
+    if not whole or counts != masks.alive(mask):
         raise ValueError("its masks do not have the counts that it states")
+    for key, (what, fits) in ORIGIN.items():
+        if origin.get(key) is not None and not fits(origin[key]):
+            raise ValueError(f"its {key} is {shown(origin[key])}, expected {what}")
+    _check_tables(origin.get("settings") or {})
+
+
+def _check_tables(settings: Mapping[str, Any]) -> None:
+    for key in ("data", "model", "recipe", "prune"):
+        if not isinstance(settings.get(key, {}), dict):
+            raise ValueError(f"its settings.{key} is {shown(settings[key])}, expected a table")
 
 
 def _check_start(start: Mapping[str, Tensor], mask: Mask) -> None:
     for name, layer in mask.items():
+        if not layer.numel():
+            raise ValueError(f"start/{name} has no weights: its shape is {tuple(layer.shape)}")
         if start[name].dtype not in FLOATS:
             raise ValueError(f"start/{name} is of type {start[name].dtype}, expected one of {FLOATS}")
         if torch.any(start[name][~layer] != 0):
@@ -142,7 +187,8 @@ def describe(ticket: Ticket) -> list[str]:
 
 
 def _facts(ticket: Ticket) -> dict[str, str]:
-    origin, settings = ticket.origin, ticket.origin.get("settings", {})
+    origin = {key: value for key, value in ticket.origin.items() if value is not None}
+    settings = origin.get("settings", {})
     weights, total = sum(masks.alive(ticket.mask).values()), masks.size(ticket.mask)
     seeds = origin.get("seeds", {})
     return {
