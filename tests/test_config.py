@@ -43,9 +43,6 @@ def refusal(*args: Any, **kwargs: Any) -> str:
 # ------------------------------------------------------------------------------------------------- whole experiments
 
 
-texts = st.text().filter(lambda text: config.printable(text) == text)  # the others are refused
-
-
 @st.composite
 def experiments(draw: st.DrawFn) -> dict[str, Any]:
     """The tables of any experiment that makes sense."""
@@ -78,13 +75,13 @@ def experiments(draw: st.DrawFn) -> dict[str, Any]:
         branches.append(branch)
     return {
         "name": draw(st.from_regex(r"[A-Za-z0-9][A-Za-z0-9._-]{0,20}", fullmatch=True)),
-        "about": draw(texts),
+        "about": draw(st.text()),
         "seed": draw(number(0, 2**63 - 1)),
         "trials": draw(number(1, 5)),
         "levels": levels,
         "strategy": strategy,
         "scale": draw(st.floats(1e-300, 1000)),
-        "data": {"name": draw(st.just("mnist") | texts.map(lambda t: f"./{t}.npz"))},
+        "data": {"name": draw(st.just("mnist") | st.text().map(lambda t: f"./{t}.npz"))},
         "model": {"layers": draw(st.lists(number(1, 500), max_size=4)), "dropout": draw(st.sampled_from([0, 0.5]))},
         "recipe": recipe,
         "prune": prune,
@@ -580,9 +577,9 @@ FILES = {
     b"\xff\xfe": "cannot be read",
     b"name": "is no valid TOML",
     b"name='x'\nname='y'": "is no valid TOML: Cannot overwrite a value",
-    b"a=" + b"[" * 100_000: "is no valid TOML: maximum recursion depth exceeded",
-    b"a=" + b"{a=" * 5000: "is no valid TOML: maximum recursion depth exceeded",
-    b"[a" + b".a" * 5000 + b"]": "is no valid TOML: maximum recursion depth exceeded",
+    b"a=" + b"[" * 90_000: "is no valid TOML: tables and lists are nested too deeply",
+    b"a=" + b"{a=" * 5000: "is no valid TOML: tables and lists are nested too deeply",
+    b"[a" + b".a" * 5000 + b"]": "is no valid TOML: a key of 5,001 parts is more than 8",
     b"a=" + b"9" * 5000: "is no valid TOML: Exceeds the limit",
 }
 

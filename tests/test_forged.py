@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from lth import native
 from lth.cli import main
 from lth.config import printable, resolve, to_toml
-from lth.config.toml import MOST_BYTES, read
+from lth.config.toml import MOST_BYTES, loads, read
 from lth.data import load
 from lth.errors import Damaged, UsageError
 from lth.execution import job
@@ -320,8 +320,10 @@ def test_a_json_file_beyond_all_measure_is_damaged(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("text", ["\x1b[31m", "a\rb", "\x9b2J", "\u202ea", "\x7f"])
-def test_a_text_that_steers_the_terminal_is_refused(text: str, tiny: dict[str, Any]) -> None:
-    for changes in ({"about": text}, {"model": {"name": f"{text}.py:f"}}, {"prune": {"score": f"{text}.py:f"}}):
+def test_a_text_that_steers_the_terminal_is_written_out(text: str, tiny: dict[str, Any]) -> None:
+    written = to_toml(resolve(tiny | {"about": text}))
+    assert printable(written) == written and loads(written)["about"] == text
+    for changes in ({"model": {"name": f"{text}.py:f"}}, {"prune": {"score": f"{text}.py:f"}}):
         with pytest.raises(UsageError) as caught:
             resolve(tiny | changes)
         assert printable(str(caught.value)) == str(caught.value)
@@ -333,4 +335,4 @@ def test_what_a_message_repeats_is_written_out(
     monkeypatch.setattr("sys.argv", ["lth", "ticket", f"{tmp_path}/\x1b[2J"])
     with pytest.raises(SystemExit):
         main()
-    assert f"{tmp_path}/\\x1b[2J cannot be read" in capsys.readouterr().err
+    assert f"{tmp_path}/\\u001b[2J cannot be read" in capsys.readouterr().err

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Fie
 from pydantic_core import PydanticCustomError
 
 from lth.config import registry, userfile
-from lth.config.names import nearest, printable, shown
+from lth.config.names import nearest, shown
 
 # Far beyond what anybody trains, and near enough that a slip of the keyboard is refused instead of filling the memory.
 MOST_LEVELS, MOST_TRAININGS, MOST_EVALUATIONS, MOST_WEIGHTS, MOST_SCALE = 10_000, 100_000, 1_000_000, 10**9, 1000
@@ -24,13 +24,11 @@ def _number(value: Any) -> Any:
 
 
 def _unicode(text: str) -> str:
-    """Refuse what no TOML file could hold, bytes that are no text; and what would steer the terminal that shows it."""
+    """Refuse what no TOML file could hold: bytes of the command line that are no text."""
     try:
         text.encode()
     except UnicodeEncodeError:
         raise ValueError(f"expected text in UTF-8, not {shown(text)}") from None
-    if printable(text) != text:
-        raise ValueError(f"expected text without control characters, not {shown(text)}")
     return text
 
 

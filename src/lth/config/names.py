@@ -31,4 +31,4 @@ CONTROL = {*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 
 
 def printable(text: str) -> str:
     """A text as a terminal may be given it: control characters, which could move its cursor, are written out."""
-    return text.translate({code: f"\\x{code:02x}" if code < 256 else f"\\u{code:04x}" for code in CONTROL})
+    return text.translate({code: f"\\u{code:04x}" for code in CONTROL})

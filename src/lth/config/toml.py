@@ -13,7 +13,7 @@ from typing import Any
 from lth.config.bounded import read_bounded
 from lth.config.experiment import Experiment
 from lth.config.fields import Value
-from lth.config.names import nearest, shown
+from lth.config.names import nearest, printable, shown
 from lth.errors import UsageError
 
 MOST_BYTES = 2 * 2**20  # of a file: several times the longest experiment that can be done
@@ -89,12 +89,12 @@ def to_toml(experiment: Experiment, comments: bool = False) -> str:
 
 
 def literal(value: Any) -> str:
-    """A TOML value. JSON's strings, numbers and arrays are TOML's, but for the DEL character."""
+    """A TOML value. JSON's strings, numbers and arrays are TOML's; control characters are escaped, as TOML asks."""
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(literal, value)) + "]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_key(k)} = {literal(v)}" for k, v in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
+    return printable(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _key(name: str) -> str:

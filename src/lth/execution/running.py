@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
-from lth.config import approved_code
+from lth.config import approved_code, printable
 from lth.errors import Interrupted, LthError, UsageError
 from lth.execution import executors
 from lth.execution.call import Call, Size, resolved
@@ -45,7 +45,7 @@ class Output:
     console: Console
 
     def say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)

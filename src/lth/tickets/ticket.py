@@ -140,8 +140,8 @@ def from_bytes(content: bytes) -> Ticket:
         raise ValueError(f"it lacks {', '.join(missing)}")
     mask = {name: unpack(layer, start[name].shape) for name, layer in packed.items()}
     origin = read_metadata(content)
-    _check_start(start, mask)
     _check_origin(origin, mask)
+    _check_start(start, mask)
     return Ticket(mask, start, origin)
 
 
