@@ -25,7 +25,7 @@ from lth.errors import Damaged, UsageError
 from lth.execution import job
 from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.resources import Resources
-from lth.execution.setup import given_ticket, set_up
+from lth.execution.setup import check, given_ticket, set_up
 from lth.plan import trainings
 from lth.storage.documents import MOST_BYTES as MOST_JSON
 from lth.storage.documents import read_json
@@ -202,6 +202,36 @@ def test_a_checkpoint_of_something_else_starts_over(
         (record,) = caplog.records
         assert "a checkpoint cannot be used: its " in record.message, what
         caplog.clear()
+
+
+@pytest.mark.skipif(not native.available(), reason=str(native.why_not()))
+@pytest.mark.parametrize(("scale", "status"), [(1.0, "done"), (1e20, "done"), (1e37, "diverged"), (1e38, "diverged")])
+def test_engines_agree_on_what_diverges(scale: float, status: str, tiny: dict[str, Any], tmp_path: Path) -> None:
+    """Torch sums losses in float32, the core in float64: where one overflows, the other must not go on either."""
+    with np.load(tiny["data"]["name"]) as arrays:
+        floats = {n: a / np.float32(255) * np.float32(scale) if n.startswith("x") else a for n, a in arrays.items()}
+    np.savez(tmp_path / "floats.npz", **floats)
+    experiment = resolve(tiny, {"data.name": str(tmp_path / "floats.npz")})
+    data, training = load(experiment.data.name, None), next(iter(trainings(experiment)))
+    found = []
+    for engine in ("torch", "native"):
+        setup = set_up(experiment, Resources(engine, "cpu", "float32", 1), tmp_path / engine, data)
+        summary = job.carry_out(training, setup)
+        found.append([summary.get(key) for key in ("status", "iterations", "early_stop_iteration")])
+    assert found[0] == found[1] and found[0][0] == status
+
+
+def test_a_model_that_begins_with_infinity_is_refused(tiny: dict[str, Any], tmp_path: Path, approving: None) -> None:
+    (tmp_path / "my.py").write_text(
+        "from torch import nn\n"
+        "def build():\n"
+        "    model = nn.Sequential(nn.Flatten(), nn.Linear(36, 4))\n"
+        "    nn.init.constant_(model[1].bias, float('-inf'))\n"
+        "    return model\n"
+    )
+    experiment = resolve(tiny | {"model": {"name": f"{tmp_path}/my.py:build"}})
+    with pytest.raises(UsageError, match=r"my.py:build begins with values of 1.bias that are infinite or no numbers"):
+        check(experiment, load(experiment.data.name, None))
 
 
 # ----------------------------------------------------------------------------------------------- what reaches the core

@@ -97,6 +97,8 @@ def check(experiment: Experiment, data: datasets.Data) -> Levels:
     model = build(experiment.model, shape, data.classes)
     check_last(experiment.recipe, examples, model, torch.zeros(1, *shape))
     parameters = dict(model.named_parameters())
+    if wrong := [name for name, p in parameters.items() if p.requires_grad and not p.isfinite().all()]:
+        raise UsageError(f"{experiment.model.name} begins with values of {wrong[0]} that are infinite or no numbers")
     sizes = {name: parameters[name].numel() for name in groups(model)}
     if not sizes:
         raise UsageError(f"{experiment.model.name} has no weights to prune: no parameter of two dimensions or more")

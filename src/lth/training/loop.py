@@ -19,6 +19,7 @@ SLICE_SECONDS = 0.4  # about how long an engine works between two looks at the w
 CHECKPOINT_SECONDS = 5.0
 CHECKPOINT_COST = 50  # times what a checkpoint took is worked before the next: large networks' take seconds
 OPTIMIZER = "optimizer/"  # before the names of the optimizer's tensors in a kept state
+LARGEST_LOSS = 1e34  # of a training that has not diverged: above, the sum over a batch may overflow float32, or not
 CHECKPOINT_PAUSE = 1200.0  # seconds of work before the next at most: a machine may have slept while one was written
 
 
@@ -162,7 +163,7 @@ class Session:
         """Add a row to the curve, and keep the weights where their validation loss is the lowest so far."""
         progress = self.progress
         row = evaluate(self.engine, self.engine.iteration, with_test)
-        if row.val_loss < lowest(progress.curve):
+        if bounded(row.val_loss) and row.val_loss < lowest(progress.curve):
             progress.best = self.engine.weights()
         progress.curve.append(row)
         return row
@@ -227,12 +228,17 @@ def finite(row: Evaluation) -> bool:
     A test set that is not there has no accuracy either; one with a loss that is no number still has one.
     """
     tested = row.test_loss is not None and not (row.test_accuracy is not None and math.isnan(row.test_accuracy))
-    return math.isfinite(row.val_loss) and (not tested or math.isfinite(row.test_loss or 0.0))
+    return bounded(row.val_loss) and (not tested or bounded(row.test_loss or 0.0))
+
+
+def bounded(loss: float) -> bool:
+    """Whether a loss is a number that every engine computes alike."""
+    return abs(loss) <= LARGEST_LOSS
 
 
 def lowest(curve: list[Evaluation]) -> float:
     """The lowest validation loss so far; infinite before the first."""
-    return min((row.val_loss for row in curve if math.isfinite(row.val_loss)), default=math.inf)
+    return min((row.val_loss for row in curve if bounded(row.val_loss)), default=math.inf)
 
 
 def summarise(engine: Engine, recipe: Recipe, progress: Checkpoint) -> dict[str, Any]:
