@@ -16,9 +16,16 @@ SHARED_DATA = Path(__file__).parents[2] / "shared" / "data" / "make_data_root.py
 
 @pytest.fixture(autouse=True)
 def _no_data_root_of_the_users(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Tests see neither the user's data root nor the user's cache."""
+    """Tests see neither the user's data root, nor the user's cache, nor the list of approved files."""
     monkeypatch.delenv("LTH_DATA", raising=False)
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
+
+
+@pytest.fixture
+def approving(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every file counts as approved, for tests of what comes after that (tests/test_approval.py has the rest)."""
+    monkeypatch.setattr("lth.config.approval.is_approved", lambda path, sha256: True)
 
 
 @pytest.fixture

@@ -103,6 +103,7 @@ def build(shape, classes):
 """
 
 
+@pytest.mark.usefixtures("approving")
 def test_trainings_side_by_side_draw_the_starts_of_their_own_seeds(tmp_path: Path) -> None:
     """Its module draws from the process's generators, and the native engine's trainings are threads of one process."""
     (tmp_path / "chain.py").write_text(CHAIN)
@@ -155,7 +156,7 @@ def test_a_file_that_changes_while_a_run_goes_on_changes_nothing(
         a, b = weights("whole", level), weights("run", level)
         assert all(torch.equal(a[name], b[name]) for name in a)
     recorded = config.resolve(Path("run/experiment.toml")).model
-    userfile._modules.clear()
+    userfile._contents.clear()
     with pytest.raises(UsageError, match=r"model.name: my.py is no longer the file that this experiment was made with"):
         models.build(recorded, (1, 6, 6), 4)
 
@@ -207,6 +208,7 @@ def test_its_ticket_is_exported_and_trained_again(mine: dict[str, Any]) -> None:
     assert list(again.summary["level"]) == [0]
 
 
+@pytest.mark.usefixtures("approving")
 def test_what_build_is_given_is_what_it_names(tmp_path: Path) -> None:
     file = tmp_path / "net.py"
     chain = "return nn.Sequential(nn.Flatten(), nn.Linear("
@@ -219,6 +221,7 @@ def test_what_build_is_given_is_what_it_names(tmp_path: Path) -> None:
         assert isinstance(models.build(Model(name=f"{file}:f"), (1, 3, 4), 3), torch.nn.Sequential)
 
 
+@pytest.mark.usefixtures("approving")
 def test_what_lies_beside_it_can_be_imported(tmp_path: Path) -> None:
     (tmp_path / "beside_mine.py").write_text("width = 7\n")
     (tmp_path / "net.py").write_text(
@@ -228,6 +231,7 @@ def test_what_lies_beside_it_can_be_imported(tmp_path: Path) -> None:
     assert models.build(Model(name=f"{tmp_path}/net.py:build"), (4,), 3)[0].out_features == 7  # type: ignore[index]
 
 
+@pytest.mark.usefixtures("approving")
 def test_embeddings_with_sparse_gradients_learn(tmp_path: Path) -> None:
     file = tmp_path / "net.py"
     file.write_text(
@@ -243,6 +247,7 @@ def test_embeddings_with_sparse_gradients_learn(tmp_path: Path) -> None:
     assert not model.state_dict()["words.weight"].equal(start["words.weight"])
 
 
+@pytest.mark.usefixtures("approving")
 @pytest.mark.parametrize("inside", [False, True])
 def test_files_beside_two_networks_may_have_one_name(inside: bool, tmp_path: Path) -> None:
     line = "from width_of_it import width"
@@ -277,6 +282,7 @@ WRONG = {
 }
 
 
+@pytest.mark.usefixtures("approving")
 @pytest.mark.parametrize("line", WRONG)
 def test_what_is_wrong_with_it_is_said(line: str, tmp_path: Path) -> None:
     (tmp_path / "net.py").write_text(f"from torch import nn\n{line}\n")

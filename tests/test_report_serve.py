@@ -51,6 +51,40 @@ def test_it_answers_three_addresses_and_nobody_elses_name(run: Path) -> None:
         assert fetch(address + "state.json", host="rebound.example:80")[0] == 403
 
 
+@pytest.mark.parametrize("target", ["http://[", "/?" + "&".join(f"a{n}=1" for n in range(100))])
+def test_an_address_that_is_none_is_a_bad_request(run: Path, target: str, capfd: pytest.CaptureFixture[str]) -> None:
+    with serve.serving(serve.Live([run])) as address:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+            line.sendall(f"GET {target} HTTP/1.1\r\nHost: 127.0.0.1:{port}\r\n\r\n".encode())
+            assert b" 400 " in line.recv(100)
+        assert fetch(address)[0] == 200
+    assert "Traceback" not in capfd.readouterr().err
+
+
+def test_a_connection_that_says_nothing_is_closed(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve, "IDLE", 0.2)
+    with serve.serving(serve.Live([run])) as address:
+        port = int(address.rstrip("/").rpartition(":")[2])
+        for said in (b"", b"GET / HTTP/1.1\r\nHost: "):
+            with socket.create_connection(("127.0.0.1", port), timeout=10) as line:
+                line.sendall(said)
+                assert line.recv(100) == b""
+
+
+def test_with_a_token_it_answers_to_who_knows_it(run: Path) -> None:
+    with serve.serving(serve.Live([run]), token="secret") as address:
+        base, _, query = address.partition("?")
+        assert query == "token=secret"
+        assert [fetch(base + name)[0] for name in ("", "state.json", "?token=", "?token=secre", "?token=s%C3%A9")] == [
+            401
+        ] * 5
+        opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPCookieProcessor())
+        assert opener.open(address, timeout=30).status == 200
+        assert opener.open(base + "state.json", timeout=30).status == 200  # by the cookie
+        assert fetch(address, host="rebound.example:80")[0] == 403
+
+
 def test_it_never_listens_beyond_the_loopback(run: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     bound = []
     bind = socket.socket.bind

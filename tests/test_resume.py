@@ -360,7 +360,7 @@ def saves_of(monkeypatch: pytest.MonkeyPatch, takes: Callable[[int], float]) -> 
 
     monkeypatch.setattr(loop.time, "monotonic", lambda: clock[0])
     monkeypatch.setattr(loop.time, "perf_counter", lambda: clock[0])
-    loop.Session(cast(loop.Engine, Steady()), loop.Hooks(save=save)).advance(10_000)
+    loop.Session(cast(loop.Engine, Steady()), loop.Hooks(save=save), 10_000).advance(10_000)
     return saves, clock[0]
 
 

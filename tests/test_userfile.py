@@ -137,6 +137,7 @@ def test_an_entry_that_cannot_be_had(name: str) -> None:
 # -------------------------------------------------------------------------------------------------- loading and calling
 
 
+@pytest.mark.usefixtures("approving")
 def test_a_function_is_loaded_once_and_given_what_it_names() -> None:
     Path("mine.py").write_text(
         "loads = []\nloads.append(1)\ndef rule(mask, start=5, **more): return mask, start, more, len(loads)\n"
@@ -150,6 +151,7 @@ def test_a_function_is_loaded_once_and_given_what_it_names() -> None:
     )
 
 
+@pytest.mark.usefixtures("approving")
 def test_what_a_function_raises_is_told_with_its_place() -> None:
     Path("mine.py").write_text("def rule(mask):\n    return 1 / 0\n")
     load = registry.entry("mask-rules", "mine.py:rule").load
@@ -158,6 +160,7 @@ def test_what_a_function_raises_is_told_with_its_place() -> None:
     assert "my.py failed: ModuleNotFoundError" in refusal(registry.entry("mask-rules", "my.py:rule").load)
 
 
+@pytest.mark.usefixtures("approving")
 def test_the_file_on_record_is_loaded_or_none() -> None:
     Path("mine.py").write_text("def rule(mask): return 'first'\n")
     found = recorded(experiment(branch=[{"name": "mine", "mask": "mine.py:rule", "start": "trial"}]))
@@ -166,7 +169,7 @@ def test_the_file_on_record_is_loaded_or_none() -> None:
     assert entry().load()(None) == "first"
     Path("mine.py").write_text("def rule(mask): return 'second'\n")
     assert entry().load()(None) == "first"  # a process keeps what it has run
-    userfile._modules.clear()
+    userfile._contents.clear()
     assert "mine.py is no longer the file that this experiment was made with" in refusal(entry().load)
 
 

@@ -124,6 +124,9 @@ def report(
     serve: Annotated[bool, typer.Option("--serve", help="only serve the report on 127.0.0.1, up to date")] = False,
     width: Width = None,
     port: Annotated[int | None, typer.Option(min=0, max=65535, help="of --serve (default: any that is free)")] = None,
+    token: Annotated[
+        bool, typer.Option("--token", help="of --serve: answer only to the address that is printed")
+    ] = False,
 ) -> None:
     """Figures and report.html, from what is stored so far."""
     from rich.console import Console
@@ -133,12 +136,12 @@ def report(
     from lth.results import sheets, tables, terminal
     from lth.storage import atomic, layout
 
-    if port is not None and not serve:
-        raise UsageError("--port is for --serve: give both")
+    if not serve and (port is not None or token):
+        raise UsageError(f"--{'token' if token else 'port'} is for --serve: give both")
     if serve and out:
         raise UsageError("--serve writes nothing, so --out does nothing: leave one of them out")
     if serve:
-        server.serve(runs, port or 0, typer.echo)
+        server.serve(runs, port or 0, typer.echo, with_token=token)
         return
     inches = sheets.width_of(width)
     records = [tables.load(folder) for folder in runs]
@@ -303,6 +306,18 @@ def bench(
 
 
 @app.command()
+def approve(
+    files: Annotated[list[Path], typer.Argument(metavar="FILE.py [FILE.py ...]", help="files that you have read")],
+) -> None:
+    """Let lth run these Python files, as they are now, where an experiment or a ticket names them."""
+    from lth.config import approval, userfile
+
+    for file in files:
+        place, sha256 = approval.place(file), userfile.checksum("lth approve", file)
+        typer.echo(approval.approve(place, sha256) or f"approved: {place}")
+
+
+@app.command()
 def doctor(data_root: DataRoot = None) -> None:
     """What this machine has, what lth will therefore choose, and the command for what is missing."""
     from lth.machine import doctor as examination
@@ -372,10 +387,11 @@ def main() -> None:
             if error.command:
                 error.command = command.line  # a figure and a sweep are of several runs
             command.announced = True  # before it is: what ends the process may come at any moment
-            typer.echo(f"lth: {error}", err=True)
+            typer.echo(f"lth: {config.printable(str(error))}", err=True)
             sys.exit(error.exit_code)
         except OSError as error:  # a disk or a terminal that fails where nobody expected it
-            typer.echo(f"lth: {error.filename or 'output'}: {error.strerror or error}", err=True)
+            said = f"lth: {error.filename or 'output'}: {error.strerror or error}"
+            typer.echo(config.printable(said), err=True)
             sys.exit(1)
         except (KeyboardInterrupt, SystemExit) as end:
             if isinstance(end.__context__, BrokenPipeError) and not command.resumes:

@@ -8,7 +8,7 @@ from lth.config.fields import MOST_LEVELS, MOST_SCALE, MOST_WEIGHTS
 from lth.config.keys import keys
 from lth.config.merging import merge
 from lth.config.model import Model
-from lth.config.names import nearest, nearest_key, shown
+from lth.config.names import nearest, nearest_key, printable, shown
 from lth.config.naming import describe
 from lth.config.prune import Prune
 from lth.config.recipe import Recipe
@@ -23,7 +23,7 @@ from lth.config.registry import (
     START_RULES,
     STRATEGIES,
 )
-from lth.config.resolution import recorded, resolve, resolve_with_notes, scaled
+from lth.config.resolution import approve_typed, approved_code, recorded, resolve, resolve_with_notes, scaled
 from lth.config.settings import parse_branches, parse_override, to_setting
 from lth.config.sweeping import member_name, sweep
 from lth.config.toml import deep_copy, presets, read, to_toml
@@ -31,8 +31,8 @@ from lth.config.userfile import is_custom
 
 __all__ = [
     "BRANCHES", "CONTINUED", "DATASETS", "GROUPS", "MASK_RULES", "MODELS", "MOST_LEVELS", "MOST_SCALE", "MOST_WEIGHTS",
-    "SCORES", "START_RULES", "STRATEGIES", "Branch", "Data", "Experiment", "Model", "Prune", "Recipe", "deep_copy",
-    "describe", "is_custom", "is_path", "keys", "member_name", "merge", "nearest", "nearest_key", "parse_branches",
-    "parse_override", "presets", "read", "recorded", "resolve", "resolve_with_notes", "scaled", "shown", "sigma_in",
-    "sweep", "to_setting", "to_toml",
+    "SCORES", "START_RULES", "STRATEGIES", "Branch", "Data", "Experiment", "Model", "Prune", "Recipe", "approve_typed",
+    "approved_code", "deep_copy", "describe", "is_custom", "is_path", "keys", "member_name", "merge", "nearest",
+    "nearest_key", "parse_branches", "parse_override", "presets", "printable", "read", "recorded", "resolve",
+    "resolve_with_notes", "scaled", "shown", "sigma_in", "sweep", "to_setting", "to_toml",
 ]  # fmt: skip

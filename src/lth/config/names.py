@@ -24,3 +24,11 @@ def shown(value: Any) -> str:
     """A value as messages show it: on one line, shortened where it is long."""
     text = repr(value)
     return text if len(text) <= 80 else f"{text[:60]}...{text[-10:]}"
+
+
+CONTROL = {*range(32), *range(127, 160), *range(0x202A, 0x202F), *range(0x2066, 0x206A)} - {9, 10}  # also of direction
+
+
+def printable(text: str) -> str:
+    """A text as a terminal may be given it: control characters, which could move its cursor, are written out."""
+    return text.translate({code: f"\\u{code:04x}" for code in CONTROL})

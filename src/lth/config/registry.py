@@ -30,7 +30,7 @@ class Entry:
     sha256: str | None = field(default=None, kw_only=True)
 
     def load(self) -> Any:
-        """What implements it; raises UsageError where a user's file is missing, another one, or fails."""
+        """What implements it; raises UsageError where a user's file is missing, not approved, another one, or fails."""
         module, _, name = self.make.rpartition(":")
         if module.endswith(".py"):
             return userfile.function(self.make, self.sha256)
@@ -338,7 +338,7 @@ def entry(kind: str, name: str, files: Mapping[str, str] | None = None) -> Entry
 def _custom(kind: str, name: str, sha256: str | None) -> Entry:
     if kind == "models":  # a class or whatever else can be called: its file is read when it is built
         return Network(f"a custom {word(kind)}", name, sha256=sha256)
-    signature = userfile.signature(name)
+    signature = userfile.signature(name, sha256)
     userfile.check_parameters(name, signature.required, GIVEN[kind])
     about = signature.about or f"a custom {word(kind)}"
     if kind == "scores":

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from lth.config import userfile
+from lth.config import approval, userfile
 from lth.config.dependents import follow, format_notes
 from lth.config.experiment import Experiment
 from lth.config.fields import MOST_SCALE
@@ -103,17 +103,59 @@ def recorded(experiment: Experiment) -> Experiment:
     tables["model"]["sha256"] = _checksum("model.name", model, "model.sha256", experiment.model.sha256)
     tables["ticket_sha256"] = _checksum("ticket", ticket, "ticket_sha256", experiment.ticket_sha256)
     tables["files"] = {
-        path: _checksum(key, path, "files", experiment.files.get(path)) for key, path in _files(experiment)
+        path: _checksum(key, path, "files", experiment.files.get(path))
+        for key, _, path, _ in _code(experiment)
+        if key != "model.name"
     }
     return validated(tables)
 
 
-def _files(experiment: Experiment) -> Iterator[tuple[str, str]]:
-    """The files of custom scores and rules, each with the setting that names it."""
-    names = {"prune.score": experiment.prune.score}
-    for branch in experiment.branch:
-        names |= {f"branch {branch.name}: mask": branch.mask, f"branch {branch.name}: start": branch.start}
-    return ((key, userfile.file_of(name)) for key, name in names.items() if name and userfile.is_custom(name))
+def approve_typed(experiment: Experiment, source: Any, overrides: Mapping[str, Any] | Iterable[str]) -> list[str]:
+    """Approve the files of a recorded experiment that the user names: in settings, or in tables given from Python.
+
+    Those that only a TOML file or a ticket names are not. Returns lines to say.
+    """
+    tables = deep_copy(source) if isinstance(source, Mapping) else {}
+    for setting in overrides.items() if isinstance(overrides, Mapping) else overrides:
+        apply(tables, setting)
+    typed = {name for _, name in _names(tables)}
+    code = ((path, sha256) for _, name, path, sha256 in _code(experiment) if name in typed)
+    notes = [approval.approve(approval.place(path), sha256) for path, sha256 in code if sha256]
+    return list(dict.fromkeys(note for note in notes if note))
+
+
+def approved_code(experiment: Experiment) -> dict[str, bytes]:
+    """The files of a recorded experiment's custom functions, by path: what a worker elsewhere runs.
+
+    Raises UsageError naming those that are not approved.
+    """
+    code: dict[str, bytes] = {}
+    problems: dict[str, str] = {}
+    for key, _, path, sha256 in _code(experiment):
+        try:
+            code[path] = userfile.approved_content(key, path, sha256)
+        except UsageError as error:
+            problems.setdefault(path, str(error))
+    if problems:
+        raise UsageError("\n".join(problems.values()))
+    return code
+
+
+def _code(experiment: Experiment) -> Iterator[tuple[str, str, str, str | None]]:
+    """Each custom function: the setting that names it, FILE.py:FUNCTION, its file, and the file's recorded checksum."""
+    for key, name in _names(experiment.model_dump()):
+        path = userfile.file_of(name)
+        yield key, name, path, experiment.model.sha256 if key == "model.name" else experiment.files.get(path)
+
+
+def _names(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
+    """The custom functions that tables name, each with its setting. The tables need not be an experiment's yet."""
+    of = lambda table, key: table.get(key) if isinstance(table, Mapping) else None
+    found = [(f"{table}.{key}", of(tables.get(table), key)) for table, key in (("model", "name"), ("prune", "score"))]
+    branches = tables.get("branch")
+    for branch in branches if isinstance(branches, list | tuple) else ():
+        found += [(f"branch {of(branch, 'name')}: {key}", of(branch, key)) for key in ("mask", "start")]
+    return ((key, name) for key, name in found if isinstance(name, str) and userfile.is_custom(name))
 
 
 def _checksum(key: str, path: str | None, record: str, before: str | None) -> str | None:

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import re
-import tomllib
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lth.config.keys import keys
 from lth.config.names import nearest_key, shown
 from lth.config.registry import DATASETS
-from lth.config.toml import deep_copy, literal
+from lth.config.toml import literal, loads
 from lth.errors import UsageError
 
 Setting = str | tuple[str, Any]  # "key=value", or a key and its value
@@ -24,8 +23,8 @@ def parse_override(text: str) -> tuple[str, Any]:
     if not equals or not key:
         raise UsageError(f"{shown(text)} is no setting: write key=value, such as recipe.lr=0.001")
     try:
-        tables = deep_copy(tomllib.loads(f"value = {value}"))
-    except (ValueError, RecursionError):
+        tables = loads(f"value = {value}")
+    except ValueError:
         return key, value
     return key, tables["value"] if len(tables) == 1 else value
 

@@ -10,14 +10,19 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
+from lth.config.bounded import read_bounded
 from lth.config.experiment import Experiment
 from lth.config.fields import Value
-from lth.config.files import read_file
-from lth.config.names import nearest, shown
+from lth.config.names import nearest, printable, shown
 from lth.errors import UsageError
 
 MOST_BYTES = 2 * 2**20  # of a file: several times the longest experiment that can be done
-MOST_DOTS = 10_000  # of a key: reading one takes time with the square of its parts
+MOST_VALUES = 100_000  # and tables, of a file: each takes up to some hundred times the memory of its text
+MOST_PARTS, MOST_LONG_KEYS = 8, 1000  # parts of a dotted key, and keys of three or more: each part is a table
+_TEXTS = re.compile(  # strings and comments, to the end of the file or line where they are not closed
+    r""""{3}(?:[^\\]|\\.)*?(?:"{3}|\Z)|'{3}.*?(?:'{3}|\Z)|"(?:[^"\\\n]|\\[^\n])*"?|'[^'\n]*'?|#[^\n]*""", re.DOTALL
+)
+_LONG_KEY = re.compile(r"(?<![\w-])[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++){2,}+")  # a number has one dot at most
 
 
 def presets() -> dict[str, str]:
@@ -32,18 +37,14 @@ def read(source: str | Path) -> dict[str, Any]:
     name = str(source)
     if name.endswith(".toml") or isinstance(source, Path):
         try:
-            text = read_file(Path(source), MOST_BYTES + 1).decode("utf-8-sig")
+            text = read_bounded(Path(source), MOST_BYTES).decode("utf-8-sig")
         except FileNotFoundError:
             raise UsageError(f"there is no file {name}; `lth show lenet > {name}` writes one to begin with") from None
         except (OSError, ValueError) as error:
             raise UsageError(f"{name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
-        if len(text) > MOST_BYTES:
-            raise UsageError(f"{name} has more than the {MOST_BYTES:,} bytes that are read of an experiment")
-        if any(part.count(".") > MOST_DOTS for line in text.splitlines() for part in line.split(",")):
-            raise UsageError(f"{name} is no valid TOML: it has a key, or a text, of more than {MOST_DOTS:,} parts")
         try:
-            return deep_copy(tomllib.loads(text))  # which fails where tables are nested beyond reason
-        except (ValueError, RecursionError) as error:
+            return loads(text)
+        except ValueError as error:
             raise UsageError(f"{name} is no valid TOML: {error}") from None
     shipped = presets()
     if name not in shipped:
@@ -51,6 +52,22 @@ def read(source: str | Path) -> dict[str, Any]:
         meant = f"; did you mean {inside!r}?" if Path(inside).is_file() else nearest(name, shipped)
         raise UsageError(f"unknown preset {shown(name)}{meant} (see `lth list presets`; a file's name ends in .toml)")
     return tomllib.loads(shipped[name])
+
+
+def loads(text: str) -> dict[str, Any]:
+    """The tables of a TOML text. Raises ValueError where it is none, or has more or deeper tables than are read."""
+    bare = _TEXTS.sub(lambda match: "" if match[0].startswith("#") else "q", text)
+    long = [key.count(".") + 1 for key in _LONG_KEY.findall(bare)]
+    if (parts := max(long, default=0)) > MOST_PARTS:
+        raise ValueError(f"a key of {parts:,} parts is more than {MOST_PARTS}")
+    if len(long) > MOST_LONG_KEYS:
+        raise ValueError(f"{len(long):,} keys of three parts or more are more than {MOST_LONG_KEYS:,}")
+    if (values := sum(map(bare.count, "=[{,"))) > MOST_VALUES:
+        raise ValueError(f"{values:,} values and tables are more than {MOST_VALUES:,}")
+    try:
+        return deep_copy(tomllib.loads(text))
+    except RecursionError:
+        raise ValueError("tables and lists are nested too deeply") from None
 
 
 def to_toml(experiment: Experiment, comments: bool = False) -> str:
@@ -77,12 +94,12 @@ def to_toml(experiment: Experiment, comments: bool = False) -> str:
 
 
 def literal(value: Any) -> str:
-    """A TOML value. JSON's strings, numbers and arrays are TOML's, but for the DEL character."""
+    """A TOML value. JSON's strings, numbers and arrays are TOML's; control characters are escaped, as TOML asks."""
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(literal, value)) + "]"
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_key(k)} = {literal(v)}" for k, v in value.items()) + "}"
-    return json.dumps(value, ensure_ascii=False, default=str).replace("\x7f", "\\u007f")
+    return printable(json.dumps(value, ensure_ascii=False, default=str))
 
 
 def _key(name: str) -> str:

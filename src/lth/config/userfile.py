@@ -1,7 +1,7 @@
 """A user's own function from a Python file, named FILE.py:FUNCTION: a model, a score, a mask rule, a start rule.
 
-Only `function` and `call` run the user's code. `signature` reads the file without running it, so that an experiment
-can be planned and listed without torch.
+Only `function` and `call` run the user's code, and only of a file that the user has approved (`lth.config.approval`).
+`signature` reads the file without running it, so that an experiment can be planned and listed without torch.
 """
 
 from __future__ import annotations
@@ -21,14 +21,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-from lth.config.files import read_file
-from lth.config.names import nearest, shown
+from lth.config import approval
+from lth.config.bounded import read_bounded
+from lth.config.names import nearest, printable, shown
 from lth.errors import UsageError
 
-MOST_BYTES = 16 * 2**20  # of a Python file
+MOST_BYTES = 16 * 2**20  # of a user's file
 _LTH = str(Path(__file__).parents[1])
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
+_contents: dict[tuple[Path, str], bytes] = {}  # approved, by file and checksum
 _modules: dict[tuple[Path, str], ModuleType] = {}  # by file and checksum
 _beside: dict[str, Path] = {}  # modules imported from the folder of a user's file, and that folder
 
@@ -55,7 +57,7 @@ def file_of(name: str) -> str:
 def check_form(what: str, name: str, example: str) -> str:
     """The name; raises ValueError where it is not FILE.py:FUNCTION. `what` is "model", "score" or the like."""
     path, _, function = name.rpartition(":")
-    if not path.endswith(".py") or not function.isidentifier():
+    if not path.endswith(".py") or not function.isidentifier() or printable(path) != path:
         raise ValueError(f"{shown(name)}: a custom {what} is FILE.py:FUNCTION, such as {example}")
     return name
 
@@ -68,15 +70,41 @@ def checksum(key: str, path: str | Path) -> str:
 def function(name: str, sha256: str | None = None, key: str = "") -> Callable[..., Any]:
     """The function of FILE.py:FUNCTION; the file is run once by each process.
 
-    `sha256` is the checksum that the experiment has recorded. Raises UsageError where the file has another one, cannot
-    be read, fails, or has no such function.
+    `sha256` is the checksum that the experiment has recorded. Raises UsageError where the file has another one, is not
+    approved, cannot be read, fails, or has no such function.
     """
-    path = Path(file_of(name)).absolute()
+    path = approval.place(file_of(name))
     module = vars(_loaded(key or name, path, sha256))
     wanted = name.rpartition(":")[2]
     if not callable(module.get(wanted)):
         raise _no_function(key or name, path, wanted, [n for n, value in module.items() if callable(value)])
     return module[wanted]
+
+
+def approved_content(key: str, path: str | Path, sha256: str | None = None) -> bytes:
+    """The bytes of an approved file. A process that has read it keeps them, whatever becomes of the file.
+
+    Raises UsageError where the file has another checksum than `sha256`, is not approved, or cannot be read.
+    """
+    file = approval.place(path)
+    if sha256 and (file, sha256) in _contents:
+        return _contents[file, sha256]
+    content = _read(key, file, file.name)
+    actual = hashlib.sha256(content).hexdigest()
+    if sha256 not in (None, actual):
+        raise UsageError(
+            f"{key}: {file.name} is no longer the file that this experiment was made with; bring that one back"
+        )
+    if not approval.is_approved(file, actual):
+        raise approval.refusal(key, file)
+    _contents[file, actual] = content
+    return content
+
+
+def accept(code: Mapping[str, bytes]) -> None:
+    """Take approved files, by path, from the process that this one works for: it may have neither files nor list."""
+    for path, content in code.items():
+        _contents[approval.place(path), hashlib.sha256(content).hexdigest()] = content
 
 
 def call(name: str, function: Callable[..., Any], known: Mapping[str, Callable[[], Any]]) -> Any:
@@ -91,7 +119,7 @@ def call(name: str, function: Callable[..., Any], known: Mapping[str, Callable[[
     values = {n: make() for n, make in known.items() if n in wanted}
     if not is_custom(name):
         return function(**values)
-    with failures_named(name), importing(Path(file_of(name)).absolute().parent):
+    with failures_named(name), importing(approval.place(file_of(name)).parent):
         return function(**values)
 
 
@@ -103,13 +131,14 @@ def check_parameters(name: str, required: Iterable[str], known: Iterable[str]) -
         raise UsageError(f"{name} wants {', '.join(strange)}, but is given {given}, or what it names of them")
 
 
-def signature(name: str, key: str = "") -> Signature:
+def signature(name: str, sha256: str | None = None, key: str = "") -> Signature:
     """The signature of FILE.py:FUNCTION, read from a `def` at the top level of the file, which is not run.
 
-    Raises UsageError where the file cannot be read, is no Python, or has no such definition.
+    Where the process has the file of the recorded checksum `sha256`, that one is read. Raises UsageError where the file
+    cannot be read, is no Python, or has no such definition.
     """
-    path, wanted = Path(file_of(name)), name.rpartition(":")[2]
-    content = _read(key or name, path, path.name)
+    path, wanted = approval.place(file_of(name)), name.rpartition(":")[2]
+    content = _contents.get((path, sha256 or "")) or _read(key or name, path, path.name)
     with failures_named(path.name):
         tree = ast.parse(content, path.name)
     functions = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -174,18 +203,11 @@ def first_line(error: BaseException) -> str:
 
 
 def _loaded(key: str, path: Path, sha256: str | None) -> ModuleType:
-    """The file as a module. A process that has run it keeps it, whatever becomes of the file."""
-    if sha256 and (path, sha256) in _modules:
-        return _modules[path, sha256]
-    content = _read(key, path, path.name)
-    actual = hashlib.sha256(content).hexdigest()
-    if sha256 not in (None, actual):
-        raise UsageError(
-            f"{key}: {path.name} is no longer the file that this experiment was made with; bring that one back"
-        )
-    if (path, actual) not in _modules:
-        _modules[path, actual] = _run(path, content)
-    return _modules[path, actual]
+    content = approved_content(key, path, sha256)
+    known = path, sha256 or hashlib.sha256(content).hexdigest()
+    if known not in _modules:
+        _modules[known] = _run(path, content)
+    return _modules[known]
 
 
 def _run(path: Path, content: bytes) -> ModuleType:
@@ -201,12 +223,9 @@ def _run(path: Path, content: bytes) -> ModuleType:
 
 def _read(key: str, path: Path, name: str) -> bytes:
     try:
-        content = read_file(path, MOST_BYTES + 1)
-    except OSError as error:
-        raise UsageError(f"{key}: {name} cannot be read: {error.strerror}") from None
-    if len(content) > MOST_BYTES:
-        raise UsageError(f"{key}: {name} has more than the {MOST_BYTES:,} bytes that are read of a Python file")
-    return content
+        return read_bounded(path, MOST_BYTES)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{key}: {name} cannot be read: {getattr(error, 'strerror', None) or error}") from None
 
 
 def _no_function(key: str, path: Path, wanted: str, names: Iterable[str]) -> UsageError:

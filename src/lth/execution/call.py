@@ -11,6 +11,8 @@ from typing import Any
 
 from lth.config import (
     Experiment,
+    approve_typed,
+    approved_code,
     deep_copy,
     describe,
     nearest,
@@ -109,6 +111,8 @@ def resolved(call: Call, log: str | None) -> tuple[Experiment, list[str]]:
             raise UsageError("nothing to run: give a preset of `lth list presets`, a FILE.toml, or --ticket FILE")
         asked, notes = resolve_with_notes(source, call.settings, **vars(call.size))
         asked = recorded(asked)
+        notes = [*notes, *approve_typed(asked, call.experiment, call.settings)]
+        approved_code(asked)
     except UsageError as error:
         raise UsageError("\n".join([str(error), *wrong])) from None
     if wrong:

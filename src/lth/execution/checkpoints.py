@@ -43,13 +43,23 @@ def from_checkpoint_bytes(content: bytes | None, identity: Mapping[str, Any]) ->
         tensors, facts = load_tensors(content), read_metadata(content)
         if not facts.pop(checksums.KEY, None) or facts.pop("identity", None) != identity:
             raise ValueError("it is of another training")
-        facts["curve"] = [Evaluation(**row) for row in facts["curve"]]
+        facts["curve"] = [_row(row) for row in facts["curve"]]
+        if type(facts["iteration"]) is not int or not isinstance(facts["seconds"], int | float):
+            raise ValueError("it has no iteration, or no seconds")
         state, best = (below(prefix, tensors) for prefix in ("state/", "best/"))
         states = {iteration: below(f"states/{iteration}/", tensors) for iteration in facts.pop("states", [])}
         return Checkpoint(**facts, state=state, best=best, states=states)
     except (KeyError, ValueError, TypeError) as error:
         log.warning("a checkpoint cannot be used: %s; its training starts over", error)
         return None
+
+
+def _row(values: Mapping[str, Any]) -> Evaluation:
+    row = Evaluation(**values)
+    numbers = (row.val_loss, row.val_accuracy, row.test_loss or 0.0, row.test_accuracy or 0.0)
+    if type(row.iteration) is not int or not all(isinstance(number, int | float) for number in numbers):
+        raise ValueError("its curve has other things than numbers")
+    return row
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
+import logging
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, astuple, fields, replace
 from pathlib import Path
@@ -14,7 +15,7 @@ from torch import nn
 
 from lth import plan
 from lth.config import Recipe
-from lth.errors import LthError
+from lth.errors import Damaged, LthError
 from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.resources import Resources
 from lth.execution.setup import ENGINES, Setup, given_ticket
@@ -28,7 +29,9 @@ from lth.storage.tensors import save_tensors
 from lth.tickets.ticket import Ticket, from_bytes, to_bytes
 from lth.training.batches import Key
 from lth.training.distributed import DistributedEngine
-from lth.training.loop import Engine, Evaluation, Hooks, Outcome, train
+from lth.training.loop import Engine, Evaluation, Hooks, Outcome, Unusable, train
+
+log = logging.getLogger(__name__)
 
 
 def carry_out(
@@ -106,7 +109,15 @@ def perform(training: Training, setup: Setup, stored: Stored, hooks: Hooks) -> d
     One that is stored already is done again, from its own ticket, for its trained weights alone (`store.keep`).
     """
     ticket, engine = begin(training, setup, stored)
-    outcome = train(engine, training.recipe, hooks, training.begin)
+    try:
+        outcome = train(engine, training.recipe, hooks, training.begin)
+    except Unusable as error:
+        if setup.resources.processes > 1:  # the other processes have begun too
+            checkpoint = layout.checkpoint_path(setup.folder, training.id)
+            raise Damaged(checkpoint, str(error), "remove it, and its training starts over") from None
+        log.warning("a checkpoint cannot be used: %s; its training starts over", error)
+        ticket, engine = begin(training, setup, stored)
+        outcome = train(engine, training.recipe, replace(hooks, load=lambda: None), training.begin)
     trained = {name: tensor.contiguous() for name, tensor in outcome.trained.items()}
     files = {layout.TRAINED: save_tensors(trained, {"training": training.id})}
     if own_ticket(training) in stored:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 
+from lth.config import approved_code, printable
 from lth.errors import Interrupted, LthError, UsageError
 from lth.execution import executors
 from lth.execution.call import Call, Size, resolved
@@ -45,7 +46,7 @@ class Output:
     console: Console
 
     def say(self, line: str) -> None:
-        self.console.print(line, highlight=False, markup=False, soft_wrap=True)
+        self.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
 
 
 @dataclass(frozen=True)
@@ -161,7 +162,8 @@ def carry_out(prepared: Prepared, executor: Executor, command: str, output: Outp
                 retention.release(training.id)
         total = f"{work.total} training{'s' * (work.total > 1)}"
         say(f"{asked.name}: {total}, {prepared.workers} side by side, into {folder}")
-        job = Job(whole, prepared.resources, folder, prepared.data, prepared.data_root, prepared.workers, say)
+        code = approved_code(asked)
+        job = Job(whole, prepared.resources, folder, prepared.data, prepared.data_root, prepared.workers, say, code)
         with watched(folder, say) if output.watch else nullcontext():
             with executor.open(job) as workers:
                 display = Display(output.console, prepared.cost, work.done, work.total, work.left)

@@ -15,7 +15,7 @@ from lth.config import Experiment
 from lth.data.splits import check_channels, check_validation
 from lth.errors import UsageError
 from lth.execution.resources import Resources
-from lth.models import build, first_weights, groups_of, left_out, new_weights
+from lth.models import build, first_weights, groups_of, left_out, new_weights, tensors
 from lth.pruning import masks
 from lth.pruning.allocation import ladder
 from lth.pruning.structures import fewest
@@ -24,6 +24,7 @@ from lth.training import native_engine, torch_engine
 from lth.training.batches import check_last
 from lth.training.loop import Engine
 
+REALS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # name -> what makes the data ready, once per process, and what trains on them
 ENGINES: dict[str, tuple[Callable[..., Any], Callable[..., Engine]]] = {
     "torch": (torch_engine.prepare, torch_engine.TorchEngine),
@@ -103,6 +104,8 @@ def check(experiment: Experiment, data: datasets.Data) -> Levels:
         raise UsageError(f"{experiment.model.name} has no parameter to train: all are frozen; thaw some of them")
     check_last(experiment.recipe, examples, model, torch.zeros(1, *shape))
     parameters = dict(model.named_parameters())
+    if wrong := [name for name, p in parameters.items() if p.requires_grad and not p.isfinite().all()]:
+        raise UsageError(f"{experiment.model.name} begins with values of {wrong[0]} that are infinite or no numbers")
     groups = groups_of(experiment.model, model)
     sizes = {name: parameters[name].numel() for name in groups}
     if not sizes:
@@ -129,6 +132,7 @@ def given_ticket(experiment: Experiment, model: nn.Module) -> Ticket:
     assert experiment.ticket is not None
     ticket = Ticket.load(experiment.ticket)
     try:
+        _check_values(ticket, model)
         ticket.apply(model)
         if strange := sorted({*ticket.mask} ^ {*groups_of(experiment.model, model)}):
             raise UsageError(f"its mask and the model's counted weights differ in {', '.join(strange)}")
@@ -137,3 +141,15 @@ def given_ticket(experiment: Experiment, model: nn.Module) -> Ticket:
             f"{experiment.ticket} cannot be trained as {experiment.model.name} on {experiment.data.name}: {error}"
         ) from None
     return ticket
+
+
+def _check_values(ticket: Ticket, model: nn.Module) -> None:
+    """Raise UsageError where a start is of another type than the model's, or not finite where the model's is."""
+    for name, own in tensors(model).items():
+        start = ticket.start.get(name)
+        if start is None or start.dtype == own.dtype == torch.bool:
+            continue
+        if start.dtype != own.dtype and not (start.dtype in REALS and own.dtype in REALS):
+            raise UsageError(f"{name} is of type {start.dtype}, where the model has {own.dtype}")
+        if not start.isfinite().all() and own.isfinite().all():  # a model may have a buffer of -inf
+            raise UsageError(f"the start of {name} has values that are infinite or no numbers")

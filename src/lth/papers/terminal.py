@@ -10,6 +10,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lth.config import printable
 from lth.papers.agreement import Agreement
 from lth.papers.card import Card
 from lth.papers.claims import ES, TEST
@@ -23,7 +24,7 @@ STYLES: Mapping[str, str] = {AGREES: "green", DIFFERS: "bold red", LACKING: "yel
 
 def render(card: Card) -> Group:
     """The card, to print with rich."""
-    parts: list[RenderableType] = [Text(f"{card.name}: {card.about}".removesuffix(": "), style="bold")]
+    parts: list[RenderableType] = [Text(printable(f"{card.name}: {card.about}").removesuffix(": "), style="bold")]
     parts += [Text(note) for note in card.notes]
     if card.scores:
         parts += [Text(), _claims_table(card.scores), Text(_tally(card.scores))]

@@ -1,16 +1,19 @@
 """The report on 127.0.0.1, renewed as trainings finish.
 
 The server listens on the loopback interface alone, has three paths, and reads no files by name. It answers requests for
-its own host name alone, so that no web page can reach it.
+its own host name alone, so that no web page can reach it; with a token, only those of who knows that, so that no other
+user of the machine can either.
 """
 
 from __future__ import annotations
 
 import json
+import secrets
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
+from http.cookies import CookieError, SimpleCookie
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,6 +32,7 @@ if TYPE_CHECKING:
 
 HOST = "127.0.0.1"
 SHARE = 20  # an update costs at most one part in so many of the time
+IDLE = 30.0  # seconds until a connection that says nothing is closed
 LINGER = 4.0  # seconds that a browser has to fetch the last state
 
 
@@ -109,10 +113,13 @@ def format_progress(runs: Sequence[Records], ended: bool) -> str:
 
 
 @contextmanager
-def serving(live: Live, port: int = 0) -> Iterator[str]:
-    """Serve in the background while inside; yields the address. On the way out a browser still gets the last state."""
+def serving(live: Live, port: int = 0, token: str = "") -> Iterator[str]:
+    """Serve in the background while inside; yields the address, with the token that is asked for, if any.
+
+    On the way out a browser still gets the last state.
+    """
     try:
-        server = ThreadingHTTPServer((HOST, port), _handler(live))
+        server = ThreadingHTTPServer((HOST, port), _handler(live, token))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UsageError(f"--port {port} cannot be used: {reason}; give another, or none for any free one") from None
@@ -120,7 +127,7 @@ def serving(live: Live, port: int = 0) -> Iterator[str]:
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
     try:
-        yield f"http://{HOST}:{server.server_port}/"
+        yield f"http://{HOST}:{server.server_port}/" + (f"?token={token}" if token else "")
         live.ended = True
         if time.monotonic() - live.asked < LINGER:
             live.seen.wait(LINGER)
@@ -130,12 +137,14 @@ def serving(live: Live, port: int = 0) -> Iterator[str]:
         thread.join()
 
 
-def serve(folders: Sequence[Path], port: int, say: Callable[[str], None], pause: float = 0.5) -> None:
+def serve(
+    folders: Sequence[Path], port: int, say: Callable[[str], None], pause: float = 0.5, *, with_token: bool = False
+) -> None:
     """Serve until Ctrl-C or, where a run is going on in one of `folders`, until none is any more."""
     live = Live(folders)
     live.state()  # raises now if a folder is damaged
     try:
-        with serving(live, port) as address:
+        with serving(live, port, secrets.token_urlsafe() if with_token else "") as address:
             going = any(map(runs.in_use, folders))
             say(f"{address} until {'the run ends, or ' if going else ''}Ctrl-C")
             while True:
@@ -148,19 +157,32 @@ def serve(folders: Sequence[Path], port: int, say: Callable[[str], None], pause:
     say("no longer served; `lth report` writes the same page into a file")
 
 
-def _handler(live: Live) -> type[BaseHTTPRequestHandler]:
+def _handler(live: Live, token: str) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
+        timeout = IDLE
+
         def do_GET(self) -> None:
-            asked = urlsplit(self.path)
+            with suppress(OSError):  # a browser that has left, reloads, or takes nothing any more
+                self.answer()
+
+        def answer(self) -> None:
+            try:
+                asked = urlsplit(self.path)
+                query = parse_qs(asked.query, max_num_fields=8)
+            except ValueError:  # such as http://[
+                self.send_error(400)
+                return
             port = self.connection.getsockname()[1]
             if self.headers.get("Host") not in (f"{HOST}:{port}", f"localhost:{port}"):
                 self.send_error(403)
                 return
-            seen = parse_qs(asked.query).get("seen", [""])[0]
+            if token and not _knows(token, query, port, self.headers.get("Cookie", "")):
+                self.send_error(401, "Open the address that lth printed: it has the token")
+                return
             answers: dict[str, tuple[str, Callable[[], str]]] = {
                 "/": ("text/html", lambda: live.html(whole=True)),
                 "/main.html": ("text/html", lambda: live.html(whole=False)),
-                "/state.json": ("application/json", lambda: json.dumps(live.state(seen))),
+                "/state.json": ("application/json", lambda: json.dumps(live.state(query.get("seen", [""])[0]))),
             }
             if asked.path not in answers:
                 self.send_error(404)
@@ -176,11 +198,27 @@ def _handler(live: Live) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(content)))
             self.send_header("Cache-Control", "no-store")
             self.send_header("X-Content-Type-Options", "nosniff")
-            with suppress(ConnectionError):  # a browser that has left or reloads
-                self.end_headers()
-                self.wfile.write(content)
+            if token:  # the page asks for its parts without it
+                self.send_header("Set-Cookie", f"{_cookie(port)}={token}; HttpOnly; SameSite=Strict; Path=/")
+                self.send_header("Referrer-Policy", "no-referrer")
+            self.end_headers()
+            self.wfile.write(content)
 
         def log_message(self, format: str, *args: object) -> None:
             pass
 
     return Handler
+
+
+def _knows(token: str, query: dict[str, list[str]], port: int, cookies: str) -> bool:
+    """Whether a request has the token, in its address or in the cookie that the page was sent with."""
+    try:
+        cookie = SimpleCookie(cookies).get(_cookie(port))
+    except CookieError:
+        cookie = None
+    given = [*query.get("token", []), *([cookie.value] if cookie else [])]
+    return any(secrets.compare_digest(one.encode(), token.encode()) for one in given)
+
+
+def _cookie(port: int) -> str:
+    return f"lth-{port}"  # a host's cookies are those of all its ports

@@ -39,10 +39,10 @@ def make_folders(folder: Path) -> None:
         sync_folder(path.parent)
 
 
-def read(path: Path) -> bytes:
-    """A file's bytes. Raises OSError also for a link, which is not followed, and for a pipe, which would wait."""
+def read(path: Path, most: int = -1) -> bytes:
+    """A file's bytes, `most` at most. Raises OSError also for a link, which is not followed, and for a pipe."""
     with open_plain(path, "rb") as handle:
-        return handle.read()
+        return handle.read(most)
 
 
 def read_if_there(path: Path) -> bytes | None:

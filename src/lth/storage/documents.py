@@ -11,11 +11,15 @@ from lth.errors import Damaged, UsageError
 from lth.storage import checksums
 from lth.storage.atomic import read, write_file
 
+MOST_BYTES = 16 * 2**20  # of a JSON file: a summary has some kilobytes
+
 
 def read_json(path: Path, instead: str = "copy it again, or give another --out") -> dict[str, Any] | None:
     """The object in a JSON file, its seal checked; None where there is no file."""
     try:
-        content = read(path)
+        content = read(path, MOST_BYTES + 1)
+        if len(content) > MOST_BYTES:
+            raise ValueError(f"it has more than the {MOST_BYTES:,} bytes that are read of such a file")
         value = json.loads(content.decode())
     except FileNotFoundError:
         return None

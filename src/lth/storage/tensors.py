@@ -8,7 +8,7 @@ shape is in the metadata. A small one stays as any other tool reads it.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from math import prod
 from pathlib import Path
 from typing import Any
@@ -19,7 +19,8 @@ import torch
 from safetensors import SafetensorError
 from torch import Tensor
 
-from lth.errors import Damaged
+from lth.config.names import printable, shown
+from lth.errors import Damaged, UsageError
 from lth.storage import checksums, layout, outcomes
 
 LARGE = 2**20  # elements
@@ -50,7 +51,10 @@ def save_tensors(tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> bytes:
             written |= {name: tensor[there], SURVIVORS + name: pack(there)}
             shapes[name] = list(tensor.shape)
     text = json.dumps(facts | {checksums.KEY: checksums.BLANK} | ({SHAPES: shapes} if shapes else {}), sort_keys=True)
-    content = safetensors.torch.save(written, {"lth": text})
+    try:
+        content = safetensors.torch.save(written, {"lth": text})
+    except KeyError as error:
+        raise UsageError(f"a tensor is of type {error.args[0]}, of which safetensors files hold none") from None
     return checksums.sealed(content, checksums.head_of(content))
 
 
@@ -97,8 +101,12 @@ def load_tensors(content: bytes) -> dict[str, Tensor]:
         tensors = dict(sorted(safetensors.torch.load(content).items()))
     except SafetensorError as error:
         raise ValueError(str(error)) from None
+    except KeyError as error:  # a type of which torch has no tensors
+        raise ValueError(f"it has a tensor of type {error.args[0]}, which is not read") from None
     if fault := checksums.tensors_fault(content):
         raise ValueError(fault)
+    for name, tensor in tensors.items():
+        _check(name, tensor)
     if thinned := [name for name in tensors if name.startswith(SURVIVORS)]:
         shapes = _metadata(content).get(SHAPES)
         shapes = shapes if isinstance(shapes, dict) else {}
@@ -106,6 +114,13 @@ def load_tensors(content: bytes) -> dict[str, Tensor]:
             own = name.removeprefix(SURVIVORS)
             tensors[own] = _whole(own, tensors.get(own), tensors.pop(name), shapes.get(own))
     return tensors
+
+
+def _check(name: str, tensor: Tensor) -> None:
+    if printable(name) != name:
+        raise ValueError(f"a tensor's name has control characters: {shown(name)}")
+    if tensor.dtype == torch.bool and (tensor.view(torch.uint8) > 1).any():
+        raise ValueError(f"{name} has booleans that are neither 0 nor 1")
 
 
 def _whole(name: str, values: Tensor | None, packed: Tensor, shape: Any) -> Tensor:
@@ -133,7 +148,19 @@ def _metadata(content: bytes) -> dict[str, Any]:
         raise ValueError("it has no metadata of lth") from None
     if not isinstance(value, dict):
         raise ValueError("its metadata is no object")
+    if (steered := next((text for text in _texts(value) if printable(text) != text), None)) is not None:
+        raise ValueError(f"its metadata has control characters: {shown(steered)}")
     return value
+
+
+def _texts(value: Any) -> Iterator[str]:
+    """All texts and keys in what JSON can hold."""
+    values = [value]
+    for one in values:
+        if isinstance(one, str):
+            yield one
+        elif isinstance(one, dict | list):
+            values += [*one, *one.values()] if isinstance(one, dict) else one
 
 
 def pack(layer: Tensor) -> Tensor:

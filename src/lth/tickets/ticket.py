@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from lth.config import shown
 from lth.data.classes import format_names
 from lth.errors import Damaged, UsageError
 from lth.models import format_not_counted, load
@@ -25,6 +26,34 @@ from lth.tickets.misfit import check_fits, tied_in
 FORMAT = 2
 FORMATS = (1, FORMAT)  # 1 had no checksum
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
+MOST_HEADER = 16 * 2**20  # bytes of a ticket file's header: some 100,000 tensors
+SIZE = 2**31  # of a dimension or a number of classes, at most
+
+
+def _is_whole(value: Any) -> bool:
+    return type(value) is int and 0 <= value < 2**63
+
+
+def _is_shape(value: Any) -> bool:
+    return isinstance(value, list) and bool(value) and all(type(n) is int and 0 < n < SIZE for n in value)
+
+
+def _are_seeds(value: Any) -> bool:
+    return isinstance(value, dict) and all(map(_is_whole, value.values()))
+
+
+ORIGIN: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what a file's metadata may say, and what each has to be
+    "settings": ("a table", lambda value: isinstance(value, dict)),
+    "model": ("a table", lambda value: isinstance(value, dict)),
+    "versions": ("a table", lambda value: isinstance(value, dict)),
+    "seeds": ("a table of whole numbers", _are_seeds),
+    "inputs": ("a list of sizes, such as [1, 28, 28]", _is_shape),
+    "classes": ("a number of classes", lambda value: _is_whole(value) and 0 < value < SIZE),
+    "trial": ("a whole number", _is_whole),
+    "level": ("a whole number", _is_whole),
+    "branch": ("a text", lambda value: isinstance(value, str)),
+    "experiment": ("a text", lambda value: isinstance(value, str)),
+}
 
 
 @dataclass(frozen=True, repr=False)
@@ -129,6 +158,8 @@ def _faults(ticket: Ticket) -> Iterator[str]:
 
 def from_bytes(content: bytes) -> Ticket:
     """The inverse of `to_bytes`. Raises ValueError saying what is wrong."""
+    if (head := checksums.head_of(content)) > MOST_HEADER + 8:
+        raise ValueError(f"its header has {head:,} bytes, more than the {MOST_HEADER:,} that are read of a ticket")
     tensors = load_tensors(content)
     start = {k.removeprefix("start/"): v for k, v in tensors.items() if k.startswith("start/")}
     packed = {k.removeprefix("mask/"): v for k, v in tensors.items() if k.startswith("mask/")}
@@ -142,16 +173,30 @@ def from_bytes(content: bytes) -> Ticket:
 
 
 def _check_origin(origin: Mapping[str, Any], mask: Mask) -> None:
-    if origin.get("format") not in FORMATS:
-        raise ValueError(f"its format is {origin.get('format')!r}, not {FORMAT}")
-    if origin["format"] > 1 and checksums.KEY not in origin:
+    form, counts = origin.get("format"), origin.get("counts")
+    if type(form) is not int or form not in FORMATS:
+        raise ValueError(f"its format is {shown(form)}, not {FORMAT}")
+    if form > 1 and checksums.KEY not in origin:
         raise ValueError(checksums.BROKEN)
-    if origin.get("counts") != masks.alive(mask):
+    whole = isinstance(counts, dict) and all(type(count) is int for count in counts.values())
+    if not whole or counts != masks.alive(mask):
         raise ValueError("its masks do not have the counts that it states")
+    for key, (what, fits) in ORIGIN.items():
+        if origin.get(key) is not None and not fits(origin[key]):
+            raise ValueError(f"its {key} is {shown(origin[key])}, expected {what}")
+    _check_tables(origin.get("settings") or {})
+
+
+def _check_tables(settings: Mapping[str, Any]) -> None:
+    for key in ("data", "model", "recipe", "prune"):
+        if not isinstance(settings.get(key, {}), dict):
+            raise ValueError(f"its settings.{key} is {shown(settings[key])}, expected a table")
 
 
 def _check_start(start: Mapping[str, Tensor], mask: Mask) -> None:
     for name, layer in mask.items():
+        if not layer.numel():
+            raise ValueError(f"start/{name} has no weights: its shape is {tuple(layer.shape)}")
         if start[name].dtype not in FLOATS:
             raise ValueError(f"start/{name} is of type {start[name].dtype}, expected one of {FLOATS}")
         if torch.any(start[name][~layer] != 0):
@@ -208,7 +253,8 @@ def _format_left_out(ticket: Ticket) -> list[str]:
 
 
 def _facts(ticket: Ticket) -> dict[str, str]:
-    origin, settings = ticket.origin, ticket.origin.get("settings", {})
+    origin = {key: value for key, value in ticket.origin.items() if value is not None}
+    settings = origin.get("settings", {})
     weights, total = sum(masks.alive(ticket.mask).values()), masks.size(ticket.mask)
     seeds, names = origin.get("seeds", {}), class_names(ticket)
     return {

@@ -97,7 +97,22 @@ class Float32:
         for name, tensor in state.items():
             index, key = name.split("/")
             entries.setdefault(int(index), {})[key] = tensor
+        self._check(entries)
         self._load(entries)
+
+    def _check(self, entries: Mapping[int, Mapping[str, Tensor]]) -> None:
+        """Raise ValueError where a stored state is not this optimizer's: torch would take any, and read beyond it."""
+        parameters, moments = list(self.parameters.values()), {*optimizer_named(self.recipe.optimizer).moments}
+        counts = {"step"} if "exp_avg" in moments else set()
+        for index, entry in entries.items():
+            if not 0 <= index < len(parameters) or entry.keys() - {"step"} != moments or not counts <= entry.keys():
+                raise ValueError(f"the optimizer's state of parameter {index} is another optimizer's")
+            like = parameters[index]
+            if any(entry[key].shape != like.shape or entry[key].dtype != like.dtype for key in moments):
+                raise ValueError(f"the optimizer's state of parameter {index} is of another shape or type")
+            step = entry.get("step")
+            if step is not None and (step.numel() != 1 or not 0 <= float(step) < 2**53):
+                raise ValueError(f"the optimizer's count of parameter {index} is no number of updates")
 
     def moments(self) -> dict[str, Tensor]:
         entries, names = self.optimizer.state_dict()["state"], list(self.parameters)

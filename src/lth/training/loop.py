@@ -11,7 +11,7 @@ from typing import Any, Protocol
 from torch import Tensor
 
 from lth.config import Recipe
-from lth.errors import LthError
+from lth.errors import LthError, UsageError
 from lth.plan import evaluations
 from lth.pruning.masks import Weights
 
@@ -19,6 +19,7 @@ SLICE_SECONDS = 0.4  # about how long an engine works between two looks at the w
 CHECKPOINT_SECONDS = 5.0
 CHECKPOINT_COST = 50  # times what a checkpoint took is worked before the next: large networks' take seconds
 OPTIMIZER = "optimizer/"  # before the names of the optimizer's tensors in a kept state
+LARGEST_LOSS = 1e34  # of a training that has not diverged: above, the sum over a batch may overflow float32, or not
 CHECKPOINT_PAUSE = 1200.0  # seconds of work before the next at most: a machine may have slept while one was written
 
 
@@ -74,6 +75,10 @@ class Hooks:
     save_every: float | None = None  # at least these seconds between checkpoints; None: CHECKPOINT_SECONDS
 
 
+class Unusable(LthError):
+    """A checkpoint is none of this training."""
+
+
 class Stopped(LthError):
     """The training was asked to stop; its checkpoint is written."""
 
@@ -100,11 +105,11 @@ def train(
 
     The early-stop iteration is found afterwards, over all evaluations; the weights of lowest validation loss are kept
     on the way, and the accuracies at early stop come from them. The state is kept at each iteration of `keep`, with the
-    optimizer's tensors if `moments`.
+    optimizer's tensors if `moments`. Raises Unusable, with the engine in any state, for a checkpoint of something else.
     """
     if begin >= recipe.iterations:
         raise ValueError(f"a training that begins at iteration {begin} cannot end at {recipe.iterations}")
-    session = Session(engine, hooks or Hooks())
+    session = Session(engine, hooks or Hooks(), recipe.iterations)
     progress, tested = session.progress, dict(evaluations(recipe, begin))
     for iteration in session.ahead({*keep, *tested}):
         session.advance(iteration)
@@ -133,12 +138,12 @@ def parts_of(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, 
 class Session:
     """A stretch of work on one training: slices of the engine's work, with looks at the world between them."""
 
-    def __init__(self, engine: Engine, hooks: Hooks) -> None:
+    def __init__(self, engine: Engine, hooks: Hooks, last: int) -> None:
         self.engine, self.hooks = engine, hooks
         loaded = hooks.load()
         self.progress, self.resumed = loaded or Checkpoint(), loaded is not None
-        if self.progress.iteration:
-            engine.restore(self.progress.state, self.progress.iteration)
+        if self.resumed:
+            restore(engine, self.progress, last)
         self.saved = time.monotonic()
         self.began = self.saved - self.progress.seconds
         self.least = self.pause = hooks.save_every or CHECKPOINT_SECONDS  # between checkpoints, and until the next
@@ -158,7 +163,7 @@ class Session:
         """Add a row to the curve, and keep the weights where their validation loss is the lowest so far."""
         progress = self.progress
         row = evaluate(self.engine, self.engine.iteration, with_test)
-        if row.val_loss < lowest(progress.curve):
+        if bounded(row.val_loss) and row.val_loss < lowest(progress.curve):
             progress.best = self.engine.weights()
         progress.curve.append(row)
         return row
@@ -189,6 +194,28 @@ class Session:
             self.slice = max(1, int(self.slice * min(fits, 4.0)))
 
 
+def restore(engine: Engine, progress: Checkpoint, last: int) -> None:
+    """Bring an engine to a checkpoint. Raises Unusable where that is none of its training, which ends at `last`."""
+    iterations = [engine.iteration, *(row.iteration for row in progress.curve), progress.iteration, last]
+    if iterations != sorted(iterations) or (progress.iteration > engine.iteration and not progress.curve):
+        raise Unusable(f"its iteration, {progress.iteration}, and its curve do not belong together")
+    if progress.best and _shapes(progress.best) != _shapes(engine.weights()):
+        raise Unusable("its best weights are of another network")
+    own, given = _shapes(engine.state()), _shapes(progress.state)
+    if wrong := [name for name in own if given.get(name, own[name]) != own[name]]:
+        raise Unusable(f"its {wrong[0]} is of another shape or type")
+    try:
+        if progress.iteration:
+            engine.restore(progress.state, progress.iteration)
+    except (ValueError, KeyError, IndexError, TypeError, RuntimeError, AttributeError, UsageError) as error:
+        reason, _, _ = str(error).partition("\n")
+        raise Unusable(f"its state does not fit: {reason}") from error
+
+
+def _shapes(weights: Weights) -> dict[str, Any]:
+    return {name: (tensor.shape, tensor.dtype) for name, tensor in weights.items()}
+
+
 def evaluate(engine: Engine, iteration: int, with_test: bool) -> Evaluation:
     val_loss, val_accuracy = engine.evaluate("validation")
     test_loss, test_accuracy = engine.evaluate("test") if with_test else (None, None)
@@ -201,12 +228,17 @@ def finite(row: Evaluation) -> bool:
     A test set that is not there has no accuracy either; one with a loss that is no number still has one.
     """
     tested = row.test_loss is not None and not (row.test_accuracy is not None and math.isnan(row.test_accuracy))
-    return math.isfinite(row.val_loss) and (not tested or math.isfinite(row.test_loss or 0.0))
+    return bounded(row.val_loss) and (not tested or bounded(row.test_loss or 0.0))
+
+
+def bounded(loss: float) -> bool:
+    """Whether a loss is a number that every engine computes alike."""
+    return abs(loss) <= LARGEST_LOSS
 
 
 def lowest(curve: list[Evaluation]) -> float:
     """The lowest validation loss so far; infinite before the first."""
-    return min((row.val_loss for row in curve if math.isfinite(row.val_loss)), default=math.inf)
+    return min((row.val_loss for row in curve if bounded(row.val_loss)), default=math.inf)
 
 
 def summarise(engine: Engine, recipe: Recipe, progress: Checkpoint) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from __future__ import annotations
 import os
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -39,6 +39,7 @@ class Job:
     data_root: Path | None
     count: int  # trainings side by side, at most
     say: Callable[[str], None]
+    code: dict[str, bytes] = field(default_factory=dict)  # the user's approved files: workers run these bytes
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from typing import Any
 import torch
 
 from lth.config import Experiment
+from lth.config.userfile import accept
 from lth.data import load
 from lth.errors import LthError
 from lth.execution.executors import Executor, Job, Workers, terminated
@@ -109,8 +110,8 @@ class Place:
 
     def new_pool(self) -> ProcessPoolExecutor:
         job = self.job
-        shared = (job.experiment, job.resources, job.folder, job.data_root, self.number, self.stop, self.iteration)
-        return ProcessPoolExecutor(1, SPAWN, _set_up_process, (os.getpid(), *shared))
+        shared = (job.experiment, job.code, job.resources, job.folder, job.data_root, self.number, self.stop)
+        return ProcessPoolExecutor(1, SPAWN, _set_up_process, (os.getpid(), *shared, self.iteration))
 
     def attempt(self, training: Training) -> dict[str, Any]:
         """Carry a training out. Raises BrokenProcessPool where its process died, UsageError where it refused."""
@@ -213,6 +214,7 @@ _worker: dict[str, Any] = {}  # what _set_up_process made for the tasks of this 
 def _set_up_process(
     parent: int,
     experiment: Experiment,
+    code: dict[str, bytes],
     resources: Resources,
     folder: Path,
     data_root: Path | None,
@@ -220,6 +222,7 @@ def _set_up_process(
     stop: Any,
     iteration: Any,
 ) -> None:
+    accept(code)
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     if resources.device == "cuda":
         torch.cuda.set_device(number % torch.cuda.device_count())

@@ -27,7 +27,8 @@ import numpy as np
 import torch
 
 from lth import native
-from lth.config import Experiment
+from lth.config import Experiment, approved_code
+from lth.config.userfile import accept
 from lth.data import Splits
 from lth.errors import LthError, UsageError
 from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
@@ -59,6 +60,7 @@ class Shared:
 
     token: str
     experiment: Experiment
+    code: dict[str, bytes]  # the user's approved files
     resources: Resources
     folder: Path
     shape: tuple[int, ...]
@@ -155,7 +157,7 @@ def choose(
         raise UsageError("--device cuda: the Ray cluster has no GPU; give --device cpu")
     gpu = bool(cluster.get("GPU")) and device != "cpu" and engine != "native"
     task = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=LOSSES)(_choose_there)
-    return _result(task.remote(_versions(), experiment, shape, classes, engine, device))
+    return _result(task.remote(_versions(), approved_code(experiment), experiment, shape, classes, engine, device))
 
 
 def _result(reference: Any) -> Any:
@@ -320,7 +322,15 @@ def _shared(job: Job) -> Shared:
     arrays = {field.name: getattr(splits, field.name).numpy() for field in fields(splits)}
     shape = job.data.train_x.shape[1:]
     return Shared(
-        uuid4().hex, job.experiment, job.resources, job.folder, shape, job.data.classes, arrays, CHECKPOINT_SECONDS
+        uuid4().hex,
+        job.experiment,
+        job.code,
+        job.resources,
+        job.folder,
+        shape,
+        job.data.classes,
+        arrays,
+        CHECKPOINT_SECONDS,
     )
 
 
@@ -400,6 +410,7 @@ def _perform_there(
 def _setup(shared: Shared) -> Setup:
     """Set up once per process, on the very memory of the object store."""
     if shared.token not in _setups:
+        accept(shared.code)
         if shared.resources.engine == "native" and (lacking := native.why_not()):
             raise LthError(f"on a node of the cluster, {lacking}")
         with warnings.catch_warnings():
@@ -417,9 +428,10 @@ def _versions() -> dict[str, str]:
     return {name: version(name) for name in ("lth", "torch", "numpy")}
 
 
-def _choose_there(expected: dict[str, str], *asked: Any) -> tuple[Resources, str]:
+def _choose_there(expected: dict[str, str], code: dict[str, bytes], *asked: Any) -> tuple[Resources, str]:
     if differing := [
         f"{name} {found}, not {expected[name]}" for name, found in _versions().items() if found != expected[name]
     ]:
         raise UsageError(f"a node of the cluster has {', '.join(differing)}; install the same versions everywhere")
+    accept(code)
     return choose_here(*asked)

@@ -21,6 +21,7 @@ from typing import Any
 from uuid import uuid4
 
 from lth.config import Experiment
+from lth.config.userfile import accept
 from lth.data import load
 from lth.errors import LthError, UsageError
 from lth.execution.executors import Executor, Job, Workers
@@ -100,7 +101,8 @@ class Driver:
         """See `Workers.do`."""
         keep_start(training.trial, self.setup)
         root = self.job.data_root.resolve() if self.job.data_root else None
-        task = Task(self.job.experiment, self.job.resources, self.job.folder.resolve(), root, self.session, training)
+        job = self.job
+        task = Task(job.experiment, job.code, job.resources, job.folder.resolve(), root, self.session, training)
         for loss in range(1, LOSSES + 1):
             if self.stopped():
                 break
@@ -181,6 +183,7 @@ class Task:
     """What a job does."""
 
     experiment: Experiment
+    code: dict[str, bytes]  # the user's approved files
     resources: Resources
     folder: Path
     data_root: Path | None
@@ -204,6 +207,7 @@ class Task:
         try:
             if stop.exists() or not self.session.exists():
                 return False
+            accept(self.code)
             data = load(self.experiment.data.name, self.data_root, say=print)
             setup = set_up(self.experiment, self.resources, self.folder, data)
             carry_out(self.training, setup, Hooks(report=report, stopped=stop.exists))

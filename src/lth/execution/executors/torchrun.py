@@ -24,6 +24,7 @@ import torch
 import torch.distributed as dist
 
 from lth.config import Experiment
+from lth.config.userfile import accept
 from lth.errors import UsageError
 from lth.execution.executors import Executor, Job, Workers
 from lth.execution.executors.local import drain, queue
@@ -56,7 +57,9 @@ def follow() -> None:
     setup: Setup | None = None
     while (said := hear())[0] != "over":
         if said[0] == "set up":
-            setup = setup_of(*said[1:])
+            _, code, *shared = said
+            accept(code)
+            setup = setup_of(*shared)
         elif said[0] == "train":
             assert setup is not None
             _, training, stored = said
@@ -108,7 +111,7 @@ def workers(job: Job) -> Iterator[Workers]:
         raise UsageError(f"--workers {job.count}: torchrun's processes share one training at a time; leave it out")
     splits = splits_of(job.experiment, job.data)
     shared = (job.experiment, job.resources, job.folder, job.data.train_x.shape[1:], job.data.classes, splits)
-    tell("set up", *shared)
+    tell("set up", job.code, *shared)
     setup = setup_of(*shared)
     stop, news = threading.Event(), queue.SimpleQueue()
 

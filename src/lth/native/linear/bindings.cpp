@@ -15,6 +15,8 @@ namespace py = pybind11;
 
 namespace {
 
+constexpr int64_t most_iterations = int64_t(1) << 62;
+
 using lth::Array;
 using lth::Dataset;
 using lth::Layer;
@@ -32,7 +34,7 @@ public:
                     dropout_key}) {
         if (!(dropout >= 0 && dropout < 1)) refuse("dropout must be in [0, 1)");
         if (!(clip >= 0)) refuse("clip must not be negative");
-        network_.iteration = iteration;
+        network_.iteration = counted("iteration", iteration);
         for (size_t l = 0; l < weights.size(); ++l) {
             Layer& layer = *network_.layers[l];
             std::vector<float> alive;
@@ -105,16 +107,16 @@ public:
         each([&](const std::string& name, const Layer& layer, const lth::Aligned<float>&, bool bias) {
             found(state, name, bias ? layer.outputs : layer.weight_count());
         });
-        const auto iteration = py::cast<Array<int64_t>>(state["iteration"]);
-        const char* const count = state.contains("updates") ? "updates" : "iteration";  // version 0.1 knew but one
-        const auto updates = py::cast<Array<int64_t>>(state[count]);
+        const int64_t iteration = counted(state, "iteration");
+        // version 0.1 knew but one
+        const int64_t updates = state.contains("updates") ? counted(state, "updates") : iteration;
         each([&](const std::string& name, Layer& layer, lth::Aligned<float>& values, bool bias) {
             const Array<float> saved = found(state, name, bias ? layer.outputs : layer.weight_count());
             bias ? void(std::copy_n(saved.data(), saved.size(), values.data())) : layer.write(saved.data(), values);
             layer.refresh();
         });
-        network_.iteration = *iteration.data();
-        network_.updates = *updates.data();
+        network_.iteration = iteration;
+        network_.updates = updates;
     }
 
     int64_t iteration() const { return network_.iteration; }
@@ -141,6 +143,13 @@ private:
             };
             if (!fits(masks[l]) || !fits(weights[l]) || biases[l].ndim() != 1 || biases[l].size() != sizes[l + 1]) {
                 refuse("layer " + std::to_string(l) + ": mask and weight must be [out, in] and bias [out]");
+            }
+        }
+        // A file's booleans are whatever its bytes are, and C++ knows no bool that is neither 0 nor 1.
+        for (const auto& mask : masks) {
+            const auto* const bytes = static_cast<const unsigned char*>(static_cast<const py::array&>(mask).data());
+            if (std::any_of(bytes, bytes + mask.size(), [](unsigned char byte) { return byte > 1; })) {
+                refuse("a mask has a value that is neither true nor false");
             }
         }
         return sizes;
@@ -174,9 +183,26 @@ private:
         return out;
     }
 
+    // Iterations are counted up: far from where they would overflow.
+    static int64_t counted(const std::string& name, int64_t count) {
+        if (count < 0 || count > most_iterations) {
+            refuse("\"" + name + "\" is " + std::to_string(count) + ", expected 0 to " + std::to_string(most_iterations));
+        }
+        return count;
+    }
+
+    static int64_t counted(const py::dict& state, const std::string& name) {
+        if (!state.contains(name.c_str())) refuse("the state has no \"" + name + "\"");
+        const auto value = py::cast<py::array>(state[name.c_str()]);
+        if (value.dtype().kind() != 'i' || value.size() != 1) refuse("\"" + name + "\" must be one whole number");
+        return counted(name, *py::cast<Array<int64_t>>(value).data());
+    }
+
     static Array<float> found(const py::dict& state, const std::string& name, int64_t size) {
         if (!state.contains(name.c_str())) refuse("the state has no \"" + name + "\"");
-        auto values = py::cast<Array<float>>(state[name.c_str()]);
+        const auto given = py::cast<py::array>(state[name.c_str()]);
+        if (!py::isinstance<py::array_t<float>>(given)) refuse("\"" + name + "\" must be float32");
+        auto values = py::cast<Array<float>>(given);
         if (values.size() != size) {
             refuse("\"" + name + "\" has " + std::to_string(values.size()) + " numbers, not " + std::to_string(size));
         }
