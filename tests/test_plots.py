@@ -243,7 +243,7 @@ def test_resetting_beside_continued_training(tmp_path: Path) -> None:
     caption = " ".join(drawn["early-stop-iteration"].get_supxlabel().split())
     assert caption == (
         "lenet: mean (min-max) of 3 trials, 50,000 iterations "
-        "lenet-continued: mean (min-max) of 2 trials, 50,000 iterations"
+        "lenet-continued: mean (min-max) of 2 trials, 50,000 iterations cross: early stop not reached"
     )
     alone = plots.figures([tables.load(folder)])["early-stop-iteration"]
     assert list(bars(alone.axes[0])) == ["ticket", "continued"]

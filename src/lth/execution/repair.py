@@ -211,10 +211,9 @@ def tables_at_fault(folder: Path, experiment: Experiment, faults: Mapping[str, s
 
 def stale_tables(folder: Path, experiment: Experiment) -> dict[str, bytes]:
     """The tables whose files are not what the trainings make, with what they should be."""
-    made = {name: text.encode() for name, text in tables.texts(experiment, trainings.finished(folder)).items()}
-    return {
-        n: content for n, content in made.items() if not (folder / n).exists() or (folder / n).read_bytes() != content
-    }
+    made = tables.texts(experiment, trainings.finished(folder))
+    stale = lambda path, text: not path.exists() or not tables.is_of(path.read_bytes(), text)
+    return {name: text.encode() for name, text in made.items() if stale(folder / name, text)}
 
 
 def store_tables(folder: Path, made: Mapping[str, bytes]) -> None:

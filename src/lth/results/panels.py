@@ -29,6 +29,24 @@ def draw_bars(axes: Axes, series: Iterable[Series]) -> None:
         axes.errorbar(s.x, s.mean, bars, label=s.label, **look)
 
 
+def draw_marks(axes: Axes, series: Iterable[Series]) -> None:
+    """Put a ring around the winning level of each curve, and a cross where an early stop was not reached."""
+    for s in series:
+        look = {"linestyle": "", "color": s.look.get("color", "black"), "zorder": 4}
+        if s.winning is not None:
+            at = slice(s.winning, s.winning + 1)
+            axes.plot(s.x[at], s.mean[at], marker="o", markersize=12, markerfacecolor="none", **look)
+        if s.late:
+            axes.plot(s.x[[*s.late]], s.mean[[*s.late]], marker="x", markersize=9, **look)
+
+
+def marked(series: Iterable[Series]) -> str:
+    """The line of a caption that explains these marks; empty where there are none."""
+    series = list(series)
+    ring = ["ring: winning level"] if any(s.winning is not None for s in series) else []
+    return "; ".join(ring + (["cross: early stop not reached"] if any(s.late for s in series) else []))
+
+
 def draw_bands(axes: Axes, series: Sequence[Series]) -> None:
     """Draw curves on a light band from minimum to maximum, with few markers, at other places for each curve."""
     for i, s in enumerate(series):

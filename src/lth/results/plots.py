@@ -16,13 +16,16 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
+from lth.results import verdict
 from lth.results.captions import caption_of, run_names
 from lth.results.panels import (
     FONTS,
     PANEL,
     draw_bands,
     draw_bars,
+    draw_marks,
     focus,
+    marked,
     percent_axis,
     save,
     write_caption,
@@ -31,7 +34,7 @@ from lth.results.panels import (
 )
 from lth.results.records import Records
 from lth.results.series import Series, iteration_series, overlaid, pick_levels
-from lth.results.statistics import aggregate, winning_level
+from lth.results.statistics import aggregate
 from lth.storage.atomic import failures_named
 
 Behind = Callable[[Sequence[Records], str], Sequence[Series]]  # runs, a column of summary.csv -> series behind theirs
@@ -84,12 +87,14 @@ def by_density_figure(runs: Sequence[Records], values: Sequence[str], behind: Be
     labels = list(dict.fromkeys(s.label for s in itertools.chain(*panels.values(), *further.values())))
     width = PANEL[0] * len(panels)
     columns = max(1, min(len(labels), int(width / (0.75 + 0.075 * max(map(len, labels))))))
-    caption = caption_of(runs, width)
+    marks = marked(itertools.chain(*panels.values()))
+    caption = "\n".join(filter(None, [caption_of(runs, width), marks]))
     height = PANEL[1] + 0.22 * -(-len(labels) // columns) + 0.16 * caption.count("\n")
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1))
     for axes, (value, series) in zip(figure.subplots(1, len(panels), squeeze=False).flat, panels.items(), strict=True):
         draw_bands(axes, further[value])
         draw_bars(axes, series)
+        draw_marks(axes, series)
         y_axis(axes, value)
         if not value.endswith("iteration"):
             focus(axes, series)
@@ -111,7 +116,7 @@ def by_iteration_figure(runs: Sequence[Records], value: str) -> Figure | None:
     panels, until = {}, 0.0
     for run, name in zip(runs, run_names(runs), strict=True):
         tickets = run.curves.loc[(run.curves["branch"] == "ticket") & np.isfinite(run.curves[value]), "level"]
-        levels = pick_levels([int(level) for level in set(tickets)], winning_level(run.summary))
+        levels = pick_levels([int(level) for level in set(tickets)], verdict.of(run).winning)
         if series := iteration_series(run, value, levels):
             panels[name], until = series, max(until, _reach(run, levels))
     if not panels:
@@ -119,7 +124,8 @@ def by_iteration_figure(runs: Sequence[Records], value: str) -> Figure | None:
     columns = min(3, len(panels))
     rows = -(-len(panels) // columns)
     width = (PANEL[0] + 1.2) * columns
-    caption = caption_of(runs, width)
+    star = any(s.label.endswith("*") for series in panels.values() for s in series)
+    caption = caption_of(runs, width) + "\n*: winning level" * star
     height = (PANEL[1] + 0.2) * rows + 0.16 * caption.count("\n")
     figure = Figure(figsize=(width, height), layout=ConstrainedLayoutEngine(w_pad=0.1))
     grid = figure.subplots(rows, columns, squeeze=False)

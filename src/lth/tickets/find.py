@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 from collections.abc import Callable, Mapping
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -16,6 +16,7 @@ from lth.data.parts import Part, parts
 from lth.errors import UsageError
 from lth.models import unwrapped
 from lth.randomness import global_draws
+from lth.results.early_stops import judged_at_the_end
 from lth.tickets.imp import Tickets, imp
 from lth.training.batches import check_last, leaves_one
 from lth.training.loop import Outcome, train
@@ -46,7 +47,8 @@ def find_tickets(
     outputs of a part at once, is a number, higher is better: the accuracy for whole targets if no loss is given, else
     minus the loss. `rate`, `levels`, `rates`, `scope` and `say` are those of `lth.imp`.
 
-    The score of a ticket is the metric at early stop, on the test part where there is one, else on validation. The
+    The score of a ticket is the metric at early stop, or after the last iteration where the learning rate falls in the
+    second half of the training; on the test part where there is one, else on validation. The
     model is trained in place, where it is, in its own precision unless the recipe says bfloat16, and keeps the last
     level's weights. Raises UsageError before any training where something does not fit.
     """
@@ -61,7 +63,9 @@ def find_tickets(
     measures = loss or default_loss(targets), accuracy if by_default else metric
     inner, modes = unwrapped(model), [(module, module.training) for module in model.modules()]
     try:
-        return imp(inner, trainer(recipe, data_parts, measures, seed), rate, levels, rates=rates, scope=scope, say=say)
+        train_level = trainer(recipe, data_parts, measures, seed)
+        tickets = imp(inner, train_level, rate, levels, rates=rates, scope=scope, say=say)
+        return replace(tickets, at_the_end=judged_at_the_end(recipe))
     finally:
         for module, mode in modes:
             module.training = mode
@@ -77,7 +81,10 @@ def trainer(
         engine = ModuleEngine(model, recipe, data_parts, *measures, (seed, "find_tickets", next(levels)))
         outcome = train(engine, recipe)
         engine.set_weights(outcome.trained)  # the weights after the last update are pruned
-        return columns_of(outcome, "test" in data_parts, name_of(measures[1]))
+        part = "test" if "test" in data_parts else "val"
+        metric = name_of(measures[1])
+        score = f"final_{part}_{metric}" if judged_at_the_end(recipe) else f"{part}_{metric}_at_early_stop"
+        return columns_of(outcome, score, metric)
 
     return train_level
 
@@ -105,12 +112,11 @@ def check(recipe: Recipe, train_part: Part, model: nn.Module) -> Tensor:
     return y
 
 
-def columns_of(outcome: Outcome, with_test: bool, metric: str) -> dict[str, Any]:
-    """The row of a level: the columns of summary.csv, the score, and the curve."""
+def columns_of(outcome: Outcome, score: str, metric: str) -> dict[str, Any]:
+    """The row of a level: the columns of summary.csv, the score, which is the column of that name, and the curve."""
     summary = {k.replace("accuracy", metric): v for k, v in outcome.summary.items() if v != "done"}
-    score = summary.get(f"{'test' if with_test else 'val'}_{metric}_at_early_stop", float("nan"))
     curve = [{k.replace("accuracy", metric): v for k, v in asdict(row).items()} for row in outcome.curve]
-    return summary | {"score": score, "curve": curve}
+    return summary | {"score": summary.get(score, float("nan")), "curve": curve}
 
 
 def name_of(metric: Measure | None) -> str:
