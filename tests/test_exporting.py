@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -14,6 +15,7 @@ import lth
 from lth import models
 from lth.config import Model
 from lth.errors import UsageError
+from lth.results import tables, verdict
 from lth.storage.tensors import load_tensors
 from lth.tickets import export
 from lth.tickets.ticket import Ticket
@@ -126,11 +128,12 @@ def test_an_onnx_convolutional_network_with_batch_norm() -> None:
 
 
 def test_without_a_level_it_is_the_winning_one(run: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.results.statistics.winning_level", lambda summary: 1)
+    found = verdict.of(tables.load(run))
+    monkeypatch.setattr("lth.results.verdict.of", lambda records: replace(found, winning=1))
     lth.export(run, 1, None, tmp_path / "t.safetensors")
     assert Ticket.load(tmp_path / "t.safetensors").origin["level"] == 1
-    monkeypatch.setattr("lth.results.statistics.winning_level", lambda summary: None)
-    with pytest.raises(UsageError, match="has no winning level: give --level"):
+    monkeypatch.setattr("lth.results.verdict.of", lambda records: replace(found, winning=None))
+    with pytest.raises(UsageError, match="no winning level, as the early stop was not reached at some level: give --l"):
         lth.export(run, 1, None, tmp_path / "t.safetensors")
 
 

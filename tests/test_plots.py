@@ -252,7 +252,8 @@ def test_resetting_beside_continued_training(tmp_path: Path) -> None:
     assert caption == (
         "lenet: mean (min-max) of 3 trials, 50,000 iterations. "
         "lenet-continued: mean (min-max) of 2 trials, 50,000 iterations. "
-        "Error bars: minimum and maximum. Wide, pale lines: the paper's curves."
+        "Error bars: minimum and maximum. Wide, pale lines: the paper's curves. "
+        "Cross: an early stop that was not reached."
     )
     alone = plots.figures([tables.load(folder)])["early-stop-iteration"]
     assert list(bars(alone.axes[0])) == ["ticket", "continued"]

@@ -32,6 +32,7 @@ from lth.papers.scores import Score
 from lth.papers.setups import Setup, experiment, setup
 from lth.papers.statements import Count
 from lth.results import records
+from lth.results.intervals import student
 from lth.results.records import Records, summary_columns
 from test_paper import ladder
 
@@ -134,7 +135,7 @@ def test_a_lenet_run_has_all_that_the_paper_says_of_it() -> None:
     ]
     first = card.scores[0]
     assert first.figure == "19.5% earlier; earliest at 13.5%: 32.3% earlier (figure 4)"
-    assert first.run == "19.5% earlier ± 0.0 (19.5 to 19.5, n = 3)"
+    assert first.run == "19.5% earlier [19.5, 19.5] (19.5 to 19.5, n = 3)"
     drawn = [(entry.curve.role, entry.curve.column) for entry in card.curves]
     assert drawn[:9] == [(role, column) for column in (ES, TEST, LAST) for role in ("ticket", "random-mask", "reinit")]
 
@@ -302,7 +303,7 @@ def test_a_mean_over_levels_is_of_trials_that_have_all_of_them() -> None:
 def test_students_t() -> None:
     """Against the integral of its density, by Simpson's rule."""
     for freedom in (1, 2, 4, 9, 29, 30, 31, 60, 400):
-        t = intervals.student(freedom)
+        t = student(freedom)
         constant = math.exp(math.lgamma((freedom + 1) / 2) - math.lgamma(freedom / 2)) / math.sqrt(freedom * math.pi)
         x = np.linspace(0, t, 20_001)
         y = constant * (1 + x**2 / freedom) ** (-(freedom + 1) / 2)
@@ -317,9 +318,12 @@ def test_differences_are_paired_and_quotients_are_of_means() -> None:
     assert points.half == pytest.approx(4.3027 * math.sqrt(7) / math.sqrt(3), rel=1e-4)
     times = intervals.over_trials("times", a, b)
     assert (times.mean, times.min, times.max) == (2.5, 2.0, 3.0)
-    assert times.half == pytest.approx(4.3027 * np.std([-0.25, -0.5, 0.75], ddof=1) / math.sqrt(3), rel=1e-4)
-    earlier = intervals.over_trials("earlier", a, b)
-    assert (earlier.mean, earlier.half) == pytest.approx((-1.5, times.half))
+    assert times.high == math.inf  # by three such trials the mean of b may be 0
+    assert wording.format_measured("times", times) == f"2.50 times [{times.low:.2f}, inf] (2.00 to 3.00, n = 3)"
+    times, earlier = (intervals.over_trials(kind, 10 + a, 10 + b) for kind in ("times", "earlier"))
+    assert times.low < times.mean < times.high < math.inf
+    assert (earlier.mean, earlier.low, earlier.high) == (1 - times.mean, 1 - times.high, 1 - times.low)
+    assert earlier.min == pytest.approx(1 - 19 / 13)
     alone = intervals.over_trials("accuracy", np.array([0.5]))
     assert alone.n == 1 and math.isnan(alone.low) and wording.format_measured("accuracy", alone) == "50.00% (n = 1)"
 
@@ -545,7 +549,7 @@ def test_own_statements_at_the_winning_level() -> None:
     values |= {(2, "ticket"): {ES: 9000.0, TEST: 0.96}, (1, "reinit-1"): {ES: 8000.0, TEST: 0.95}}
     spread = lambda trial, level, label, column: (0.02 if label == "reinit-1" and column == TEST else 0) * (trial - 2)
     card = cards.card(make(Setup("lenet"), values, spread=spread))
-    assert card.winning.startswith("Winning level: 1, with 80% of the weights")
+    assert card.winning.startswith("Winning level: 80.0% of the weights, resolved by 3 trials.")
     own = {(s.a, s.b, s.column): s for s in card.statements}
     assert {s.level for s in card.statements} == {1}
     better, sooner = own["ticket", "dense", TEST], own["ticket", "dense", ES]
@@ -563,7 +567,7 @@ def test_the_trials_of_a_winning_level_are_those_that_were_compared() -> None:
     lost = (run.summary["level"] == 1) & (run.summary["trial"] > 2)
     run.summary.loc[lost, "status"] = "diverged"
     card = cards.card(run)
-    assert card.winning.endswith("(mean (min-max) of 2 trials).")
+    assert card.winning.startswith("Winning level: 80.0% of the weights, resolved by 2 trials.")
     assert "Left out: 3 trainings that diverged, of which no number is." in card.notes
 
 
@@ -592,7 +596,7 @@ def test_a_mask_that_gains_by_new_weights_contradicts_the_paper() -> None:
 def test_one_trial_tells_no_difference() -> None:
     values = {(0, "ticket"): {ES: 5000.0, TEST: 0.97}, (1, "ticket"): {ES: 6000.0, TEST: 0.98}}
     card = cards.card(make(Setup("lenet"), values, 1))
-    assert card.winning.startswith("No level is, on average, both as early")
+    assert card.winning.startswith("One trial: no claim. No level wins in it.")
     assert {s.verdict for s in card.statements} == {"one trial: no interval"} and not card.counts
     assert {s.level for s in card.statements} == {1}
 

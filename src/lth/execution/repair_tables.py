@@ -153,12 +153,13 @@ def tables_at_fault(folder: Path, experiment: Experiment, faulty: Mapping[str, s
 
 def stale_tables(folder: Path, experiment: Experiment) -> dict[str, bytes]:
     """The tables whose files are not what the trainings make, with what they should be."""
-    made = {name: text.encode() for name, text in tables.texts(experiment, trainings.finished(folder)).items()}
-    return {n: content for n, content in made.items() if _differs(folder, n, content)}
+    made = tables.texts(experiment, trainings.finished(folder))
+    return {name: text.encode() for name, text in made.items() if _differs(folder, name, text)}
 
 
-def _differs(folder: Path, name: str, content: bytes) -> bool:
-    return not (folder / name).exists() or atomic.read(folder / name) != content or name in faults(folder)
+def _differs(folder: Path, name: str, text: str) -> bool:
+    there = (folder / name).exists()
+    return not there or not tables.is_of(atomic.read(folder / name), text) or name in faults(folder)
 
 
 def store_tables(folder: Path, made: Mapping[str, bytes]) -> None:

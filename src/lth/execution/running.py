@@ -24,7 +24,7 @@ from lth.execution.prepare import Prepared, Wanted, check_disk, prepare, survey
 from lth.execution.progress import Display
 from lth.execution.schedule import execute
 from lth.plan import trainings
-from lth.results import tables, terminal
+from lth.results import sentences, tables, terminal, verdict
 from lth.storage import atomic, documents, integrity, layout, outcomes, runs
 
 if TYPE_CHECKING:
@@ -205,5 +205,7 @@ def show_results(folder: Path, console: Console) -> None:
     if len(records.summary):
         for table in terminal.render_tables(records, console):
             console.print(table)
+        if advice := sentences.advice(verdict.of(records), records.experiment):
+            console.print(advice, highlight=False, markup=False, soft_wrap=True)
         for path in publish.publish([records], folder / layout.FIGURES, folder / layout.REPORT):
             console.print(str(path), highlight=False, soft_wrap=True)

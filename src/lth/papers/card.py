@@ -17,7 +17,8 @@ from lth.results.captions import format_diverged
 from lth.results.records import Records
 
 METHOD = (
-    "Mean over trials ± half of its 95% interval (Student's t); in brackets the least and the greatest of n trials. "
+    "Mean over trials ± half of its 95% interval (Student's t), or a quotient [and its 95% interval, by Fieller's "
+    "theorem]; in round brackets the least and the greatest of n trials. "
     "Trainings of one branch in one trial are averaged first; differences and quotients are paired within trials, a "
     "quotient being that of the means. Two networks differ beyond the spread of trials where the interval leaves out "
     "that they do not."

@@ -14,7 +14,7 @@ from lth.papers.statements import Statement
 
 
 def as_json(card: Card) -> dict[str, Any]:
-    """The card as plain lists and dicts; NaN is written as null."""
+    """The card as plain lists and dicts; NaN and infinity are written as null."""
     return {
         "run": card.name,
         "about": card.about,
@@ -56,7 +56,8 @@ def _claim(score: Score) -> dict[str, Any]:
 def _measured(measured: Measured | None) -> dict[str, Any]:
     if measured is None:
         return {"mean": None, "min": None, "max": None, "n": 0, "interval": None}
-    interval = None if math.isnan(measured.low) else [measured.low, measured.high]
+    ends = [end if math.isfinite(end) else None for end in (measured.low, measured.high)]
+    interval = None if math.isnan(measured.low) else ends
     return {"mean": measured.mean, "min": measured.min, "max": measured.max, "n": measured.n, "interval": interval}
 
 

@@ -12,9 +12,9 @@ from lth.papers.claims import ES, TEST, Kind
 from lth.papers.intervals import Measured, over_trials
 from lth.papers.judging import ROUNDING
 from lth.papers.trials import Trials, by_trial, cut_off
-from lth.results.captions import format_trials
+from lth.results import sentences, verdict
 from lth.results.records import Records
-from lth.results.statistics import aggregate, beside_dense, branch_order, winning_level
+from lth.results.statistics import aggregate, branch_order
 
 Bound = Literal["", "at least", "at most"]
 
@@ -63,18 +63,11 @@ class Count:
 
 
 def winning(run: Records) -> str:
-    """The winning level in words."""
-    level = winning_level(run.summary)
+    """The verdict on the run by itself, in sentences."""
     if not len(run.summary):
         return "Nothing is trained yet."
-    if level is None:
-        return "No level is, on average, both as early and as accurate as level 0."
-    rows = beside_dense(run.summary)[level]
-    percent = 100 * float(np.mean([density for density, _, _ in rows]))
-    return (
-        f"Winning level: {level}, with {percent:.3g}% of the weights: the smallest density at which tickets are, on "
-        f"average, neither later nor less accurate than level 0 ({format_trials([len(rows)])})."
-    )
+    found = verdict.of(run)
+    return " ".join([sentences.headline(found), *sentences.remarks(found), *sentences.method(found)])
 
 
 def statements(run: Trials) -> Iterator[Statement]:
@@ -90,7 +83,7 @@ def statements(run: Trials) -> Iterator[Statement]:
 
 def _level(run: Trials) -> int | None:
     """The winning level; without one, the level of the most accurate tickets."""
-    level = winning_level(run.table)
+    level = verdict.judge(run.table, run.experiment.recipe).winning
     tickets = run.table.loc[(run.table["family"] == "ticket") & (run.table["level"] > 0)]
     if level is not None or not tickets[TEST].notna().any():
         return level

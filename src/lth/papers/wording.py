@@ -24,9 +24,15 @@ def format_number(kind: Kind, value: float) -> str:
 
 
 def format_measured(kind: Kind, measured: Measured) -> str:
-    """`2.16 times ± 0.40 (1.80 to 2.61, n = 5)`: the mean, half of its interval, and the extremes over trials."""
+    """`+0.41 points ± 0.12 (+0.30 to +0.52, n = 5)`: the mean, half of its interval, and the extremes over trials.
+
+    Of a quotient the ends of the interval: `2.16 times [1.85, 2.66] (1.80 to 2.61, n = 5)`.
+    """
     low, high = (format_number(kind, value) for value in (measured.min, measured.max))
     if measured.n == 1:
         return f"{format_value(kind, measured.mean)} (n = 1)"
-    half = f"{measured.half:.2f}" if kind == "times" else f"{100 * measured.half:.{1 if kind == 'earlier' else 2}f}"
-    return f"{format_value(kind, measured.mean)} ± {half} ({low} to {high}, n = {measured.n})"
+    trials = f"({low} to {high}, n = {measured.n})"
+    if kind in ("times", "earlier"):  # not symmetric
+        ends = (format_number(kind, end) for end in (measured.low, measured.high))
+        return f"{format_value(kind, measured.mean)} [{', '.join(ends)}] {trials}"
+    return f"{format_value(kind, measured.mean)} ± {100 * measured.half:.2f} {trials}"

@@ -13,11 +13,13 @@ from typing import Any
 import numpy as np
 import pandas as pd
 
+from lth.results import verdict
 from lth.results.captions import quantity_label, run_names
+from lth.results.early_stops import unreached_at
 from lth.results.looks import FAMILIES
 from lth.results.records import PLACE, Records
 from lth.results.series import pick_levels
-from lth.results.statistics import aggregate, branch_order, family, winning_level
+from lth.results.statistics import aggregate, branch_order, family
 
 MOST_POINTS = 120  # of a curve by iteration
 BY_ITERATION = ("val_loss", "test_loss", "val_accuracy", "test_accuracy")
@@ -46,6 +48,8 @@ class Line:
     weights: list[int] = field(default_factory=list)
     run: int = 0
     family: str = ""
+    winning: int | None = None  # the winning level, on the curve of the tickets
+    late: list[int] = field(default_factory=list)  # the levels at which an early stop was not reached
 
 
 @dataclass(frozen=True)
@@ -126,8 +130,11 @@ def overlaid(runs: Sequence[Records], summaries: Sequence[pd.DataFrame], quantit
         if quantity not in summary:
             continue
         table = aggregate(summary, quantity)
+        winning = verdict.of(runs[i]).winning
+        unreached = unreached_at(summary) if "early_stop" in quantity else {}
         for branch in dict.fromkeys(table["family"]):
             rows = table.loc[(table["family"] == branch) & (table["density"] > 0)]
+            late = [level for level in rows["level"].tolist() if branch in unreached.get(level, ())]
             columns = {c: rows[c].tolist() for c in ("mean", "min", "max", "n", "level", "weights")}
             lines.append(
                 Line(
@@ -141,6 +148,8 @@ def overlaid(runs: Sequence[Records], summaries: Sequence[pd.DataFrame], quantit
                     weights=[round(w) for w in columns["weights"]],
                     run=i,
                     family=branch,
+                    winning=winning if branch == "ticket" else None,
+                    late=late,
                 )
             )
     return lines
@@ -194,8 +203,9 @@ def data_by_iteration(runs: Sequence[Records]) -> list[dict[str, Any]]:
         curves = run.curves.merge(lost, "left", list(PLACE))
         curves = curves.loc[curves["lost"].isna()]
         families = curves["branch"].map({b: family(b) for b in curves["branch"].unique()})
+        winning = verdict.of(run).winning
         for name in sorted(families.unique(), key=branch_order):
-            parts += _curves(i, str(name), curves.loc[families == name], winning_level(run.summary))
+            parts += _curves(i, str(name), curves.loc[families == name], winning)
     return parts
 
 
@@ -223,6 +233,7 @@ def _curves(run: int, branch: str, curves: pd.DataFrame, winning: int | None) ->
             "iterations": shown,
             "levels": levels,
             "percents": [100 * float(densities[level]) for level in levels],
+            "winning": winning,
             "shown": pick_levels(levels, winning, most=6),
             "quantities": quantities,
         }

@@ -6,8 +6,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from lth.measures.ticket_anatomy import Anatomy
+from lth.results import verdict
 from lth.results.records import Records
-from lth.results.statistics import winning_level
 
 Tickets = Mapping[tuple[int, int], Anatomy]  # by trial and level
 
@@ -15,7 +15,7 @@ Tickets = Mapping[tuple[int, int], Anatomy]  # by trial and level
 def data(runs: Sequence[Records], tickets: Sequence[Tickets]) -> list[dict[str, Any]]:
     """The trials of each run that have an anatomy, as the script reads them."""
     return [
-        {"run": i, "winning": winning_level(run.summary), "trials": trials}
+        {"run": i, "winning": verdict.of(run).winning, "trials": trials}
         for i, (run, anatomies) in enumerate(zip(runs, tickets, strict=True))
         if (trials := trials_of(anatomies))
     ]

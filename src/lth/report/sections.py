@@ -91,8 +91,8 @@ def density_part(drawn: Sequence[tuple[Chart, Mapping[str, Sequence[Line]]]], ru
     cards = "\n".join(density_card(chart, lines) for chart, lines in drawn)
     return f"""<section id="density" data-part aria-labelledby="density-title">
 <h2 id="density-title">As the network gets sparser</h2>
-<p class="quiet">Each point is the mean of the trainings at one level, its bar their minimum and maximum. Press a name
-to take its curve away.</p>
+<p class="quiet">Each point is the mean of the trainings at one level, its bar their minimum and maximum. A ring is
+the winning level, a cross an early stop that was not reached. Press a name to take its curve away.</p>
 <div class="controls"><div class="controls" id="series" role="group" aria-label="Series"></div>
 <label><input type="checkbox" data-log checked> logarithmic density</label></div>
 <div class="grid">{cards}</div></section>"""
@@ -115,8 +115,9 @@ def density_table(quantity: str, lines: Sequence[Line], hidden: bool) -> str:
     write = FORMATS[charts.kind(quantity)]
     rows = "".join(
         f'<tr><th scope="row">{escape(line.label)}</th>'
-        f"<td>{level}</td><td>{format_percent(percent)}</td><td>{weights:,}</td>"
-        f"<td>{write(mean)}</td><td>{write(low)}</td><td>{write(high)}</td><td>{n}</td></tr>"
+        f"<td>{level}{' *' * (level == line.winning)}</td><td>{format_percent(percent)}</td><td>{weights:,}</td>"
+        f"<td>{write(mean)}{' +' * (level in line.late)}</td>"
+        f"<td>{write(low)}</td><td>{write(high)}</td><td>{n}</td></tr>"
         for line in lines
         for level, percent, weights, mean, low, high, n in zip(
             line.level, line.percent, line.weights, line.mean, line.low, line.high, line.n, strict=True
@@ -124,9 +125,15 @@ def density_table(quantity: str, lines: Sequence[Line], hidden: bool) -> str:
     )
     heads = heads_row(("series", "level", "% of weights", "weights", "mean", "min", "max", "n"))
     attributes = f'data-quantity="{escape(quantity)}"{" hidden" * hidden}'
-    return (
-        f"<table {attributes}><caption>{escape(charts.label(quantity))}</caption>{heads}<tbody>{rows}</tbody></table>"
-    )
+    caption = escape(charts.label(quantity)) + _marks(lines)
+    return f"<table {attributes}><caption>{caption}</caption>{heads}<tbody>{rows}</tbody></table>"
+
+
+def _marks(lines: Sequence[Line]) -> str:
+    """What the marks of a table mean, behind its caption."""
+    star = ["* winning level"] if any(line.winning in line.level for line in lines) else []
+    late = ["+ early stop not reached"] if any(line.late for line in lines) else []
+    return "".join(f"; {mark}" for mark in star + late)
 
 
 def iteration_part(names: Sequence[str], curves: Sequence[Mapping[str, Any]]) -> str:
@@ -140,7 +147,8 @@ def iteration_part(names: Sequence[str], curves: Sequence[Mapping[str, Any]]) ->
 <figure class="card" id="chart-iterations" data-part aria-labelledby="iterations-title">
 <div class="controls">{select("curves", "curves of", entries)}{select("quantity", "", [("", "")])}
 <label><input type="checkbox" data-log> log</label></div>
-<p class="quiet small">Means over trials, on a band from minimum to maximum. One curve per level, by percent.</p>
+<p class="quiet small">Means over trials, on a band from minimum to maximum. One curve per level, by percent;
+the winning one has a star.</p>
 <div class="controls" id="levels" role="group" aria-label="Levels"></div>
 <div class="plot tall"></div><p class="note quiet small"></p>
 {details("table-iterations")}</figure></section>"""

@@ -37,6 +37,24 @@ def bars_every(points: Sequence[int]) -> int:
     return next(n for n in itertools.count(1) if sum(-(-count // n) for count in points) <= max(MOST_BARS, len(points)))
 
 
+def draw_marks(axes: Axes, series: Iterable[Series]) -> None:
+    """Put a ring around the winning level of each curve, and a cross where an early stop was not reached."""
+    for s in series:
+        look = {"linestyle": "", "color": s.look.get("color", "black"), "zorder": 4}
+        if s.winning is not None:
+            at = slice(s.winning, s.winning + 1)
+            axes.plot(s.x[at], s.mean[at], marker="o", markersize=12, markerfacecolor="none", **look)
+        if s.late:
+            axes.plot(s.x[[*s.late]], s.mean[[*s.late]], marker="x", markersize=9, **look)
+
+
+def marked(series: Iterable[Series]) -> str:
+    """The sentences of a caption that explain these marks; empty where there are none."""
+    series = list(series)
+    ring = ["Ring: the winning level."] if any(s.winning is not None for s in series) else []
+    return " ".join(ring + (["Cross: an early stop that was not reached."] if any(s.late for s in series) else []))
+
+
 def draw_bands(axes: Axes, series: Sequence[Series]) -> None:
     """Draw curves on a light band from minimum to maximum, with few markers, at other places for each curve."""
     for i, s in enumerate(series):

@@ -6,6 +6,7 @@ hands in, such as lth.papers.behind.series: results do not know of papers.
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -13,13 +14,14 @@ from pathlib import Path
 import numpy as np
 from matplotlib.figure import Figure
 
+from lth.results import verdict
 from lth.results.captions import caption_of, explain, run_names
 from lth.results.looks import level_look
-from lth.results.panels import draw_bands, draw_bars, focus, percent_axis, y_axis, zoom
+from lth.results.panels import draw_bands, draw_bars, draw_marks, focus, marked, percent_axis, y_axis, zoom
 from lth.results.records import Records
 from lth.results.series import Series, iteration_series, overlaid, pick_levels
 from lth.results.sheets import finish, fonts, save, sheet
-from lth.results.statistics import aggregate, winning_level
+from lth.results.statistics import aggregate
 from lth.storage.atomic import failures_named
 
 Behind = Callable[[Sequence[Records], str], Sequence[Series]]  # runs, a column of summary.csv -> series behind theirs
@@ -84,10 +86,12 @@ def by_density_figure(
         paper = paper or ("the paper's curves" if further else "")
         draw_bands(axes, further)
         every.append(draw_bars(axes, series))
+        draw_marks(axes, series)
         lowest.append(None if value.endswith("iteration") else focus(axes, series))
         y_axis(axes, value)
         percent_axis(axes, np.concatenate([s.x for s in series]))
-    finish(figure, f"{caption_of(runs)}\n{explain(every, lowest, paper)}", width)
+    explained = f"{explain(every, lowest, paper)} {marked(itertools.chain(*panels.values()))}".strip()
+    finish(figure, f"{caption_of(runs)}\n{explained}", width)
     return figure
 
 
@@ -96,19 +100,21 @@ def by_iteration_figure(runs: Sequence[Records], value: str, width: float | None
     panels, until = {}, 0.0
     for run, name in zip(runs, run_names(runs), strict=True):
         tickets = run.curves.loc[(run.curves["branch"] == "ticket") & np.isfinite(run.curves[value]), "level"]
-        levels = pick_levels([int(level) for level in set(tickets)], winning_level(run.summary))
+        levels = pick_levels([int(level) for level in set(tickets)], verdict.of(run).winning)
         if series := iteration_series(run, value, levels):
             panels[name], until = series, max(until, _reach(run, levels))
     if not panels:
         return None
-    labels = sorted({s.label for series in panels.values() for s in series}, key=float, reverse=True)
+    percent = lambda label: float(label.removesuffix(" *"))
+    labels = sorted({s.label for series in panels.values() for s in series}, key=percent, reverse=True)
     figure, grid = sheet(len(panels), width)
     for axes, (name, series) in zip(grid, panels.items(), strict=True):
         draw_bands(axes, [replace(s, look=level_look(labels.index(s.label), len(labels))) for s in series])
         y_axis(axes, value, name if len(panels) > 1 else "")
         zoom(axes, [s for shown in panels.values() for s in shown], until)  # the same frame for all
     bands = "Bands: minimum and maximum." if any(len({*run.summary["trial"]}) > 1 for run in runs) else ""
-    finish(figure, f"{caption_of(runs)} {bands}".strip(), width, legend_title="percent of weights remaining")
+    star = " *: the winning level." if any(label.endswith("*") for label in labels) else ""
+    finish(figure, f"{caption_of(runs)} {bands}{star}".strip(), width, legend_title="percent of weights remaining")
     return figure
 
 

@@ -13,10 +13,12 @@ if TYPE_CHECKING:
 
 PLACE = ("trial", "level", "branch")
 TEXTS = ("branch", "status", "engine", "precision")
+REACHED = "early_stop_reached"  # computed from a training's evaluations; tables of version 0.1 do not have it
 EVALUATION = ("iteration", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 CURVES = (*PLACE, "density", *EVALUATION)
 RESULTS = (
-    *("density", "weights", "status", "early_stop_iteration", "val_loss_at_early_stop", "val_accuracy_at_early_stop"),
+    *("density", "weights", "status", "early_stop_iteration", REACHED),
+    *("val_loss_at_early_stop", "val_accuracy_at_early_stop"),
     *("test_accuracy_at_early_stop", "train_accuracy_at_early_stop"),
     *("final_test_accuracy", "final_train_accuracy", "final_val_accuracy"),
 )

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lth.results import verdict
 from lth.results.captions import format_percent, run_names
+from lth.results.early_stops import unreached_at
 from lth.results.looks import family_look, level_look, run_look
 from lth.results.records import PLACE, Records
 from lth.results.statistics import aggregate, family
@@ -19,7 +21,10 @@ MOST_CURVES = 8  # of levels in one panel
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A curve: mean, minimum and maximum of one quantity at each x; `look` is passed to matplotlib."""
+    """A curve: mean, minimum and maximum of one quantity at each x; `look` is passed to matplotlib.
+
+    `winning` is the place of the winning level on the curve, and `late` are those where an early stop was not reached.
+    """
 
     label: str
     x: np.ndarray
@@ -27,6 +32,8 @@ class Series:
     low: np.ndarray
     high: np.ndarray
     look: Mapping[str, Any] = field(default_factory=dict)
+    winning: int | None = None
+    late: tuple[int, ...] = ()
 
 
 def density_series(
@@ -35,11 +42,19 @@ def density_series(
     """One series for the tickets and one per branch: the column `value` over the percent of weights remaining."""
     table = aggregate(run.summary, value)
     table = table.loc[table["density"] > 0].assign(x=100 * table["density"])
-    return [
-        _series(prefix + _label(run, name), table.loc[table["family"] == name], looks(name))
-        for name in dict.fromkeys(table["family"])
-        if comparable(run, name, value)
-    ]
+    winning, unreached = verdict.of(run).winning, unreached_at(run.summary) if "early_stop" in value else {}
+    series = []
+    for name in dict.fromkeys(table["family"]):
+        if not comparable(run, name, value):
+            continue
+        rows = table.loc[table["family"] == name]
+        levels = [int(level) for level in rows["level"]]
+        marks = {
+            "winning": levels.index(winning) if name == "ticket" and winning in levels else None,
+            "late": tuple(i for i, level in enumerate(levels) if name in unreached.get(level, ())),
+        }
+        series.append(replace(_series(prefix + _label(run, name), rows, looks(name)), **marks))
+    return series
 
 
 def comparable(run: Records, branch: str, value: str) -> bool:
@@ -49,7 +64,11 @@ def comparable(run: Records, branch: str, value: str) -> bool:
 
 
 def iteration_series(run: Records, value: str, levels: Sequence[int], branch: str = "ticket") -> list[Series]:
-    """One series per level: the column `value` of curves.csv by iteration, diverged trainings left out."""
+    """One series per level: the column `value` of curves.csv by iteration, diverged trainings left out.
+
+    The label of the winning level ends with a star.
+    """
+    winning = verdict.of(run).winning
     curves = run.curves.loc[run.curves["level"].isin(levels) & np.isfinite(run.curves[value])]
     curves = curves.loc[curves["branch"].isin([name for name in set(curves["branch"]) if family(name) == branch])]
     diverged = run.summary.loc[run.summary["status"] == "diverged", list(PLACE)]
@@ -61,7 +80,7 @@ def iteration_series(run: Records, value: str, levels: Sequence[int], branch: st
         rows = curves.loc[curves["level"] == level]
         if len(rows):
             table = rows.groupby("iteration")[value].agg(["mean", "min", "max"]).rename_axis("x").reset_index()
-            label = format_percent(100 * float(np.mean(rows["density"])))
+            label = format_percent(100 * float(np.mean(rows["density"]))) + " *" * (level == winning)
             series.append(_series(label, table, level_look(i, len(levels))))
     return series
 

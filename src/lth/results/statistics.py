@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING
 
 from lth import config
 from lth.errors import UsageError
+from lth.results.intervals import ROUNDING
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -55,50 +56,31 @@ def _sorting(column: pd.Series) -> pd.Series:
 
 
 Comparison = tuple[float, float]  # of a ticket with level 0: how much later, and how much better
-ROUNDING = 1e-9  # sums of fractions such as 0.9793 differ in their last bits
+Rows = Iterable[tuple[int, float, Sequence[Comparison]]]  # level, density, comparisons with level 0
 
 
-def winning_index(rows: Iterable[tuple[int, float, Sequence[Comparison]]]) -> int | None:
+def winning_index(rows: Rows) -> int | None:
     """The winning level among rows of (level, density, comparisons with level 0); None if no level wins.
 
     The winning level is the level of smallest density at which tickets, on average, train no later and no worse than
     level 0. A comparison is one ticket minus level 0 of the same trial: the difference of their early-stop iterations,
-    and of their accuracies (or of any score, higher is better). Level 0 itself is not among the rows. Two levels of
-    equal density: the lower one wins.
+    and of their accuracies (or of any score, higher is better). A level with an unknown comparison (nan), such as an
+    early stop that was not reached, does not win. Level 0 itself is not among the rows. Two levels of equal density:
+    the lower one wins.
     """
-    wins = [(density, level) for level, density, comparisons in rows if _no_later_and_no_worse(comparisons)]
-    return min(wins)[1] if wins else None
+    return _sparsest(rows, lambda later, better: later <= 0 and better >= -ROUNDING)
 
 
-def _no_later_and_no_worse(comparisons: Sequence[Comparison]) -> bool:
-    later, better = map(math.fsum, zip(*comparisons, strict=True))
-    return later <= 0 and better >= -ROUNDING
+def matching_index(rows: Rows, tolerance: float) -> int | None:
+    """The level of smallest density whose tickets are, on average, at most `tolerance` worse than level 0's."""
+    return _sparsest(rows, lambda later, better: better >= -tolerance - ROUNDING)
 
 
-def winning_level(summary: pd.DataFrame) -> int | None:
-    """The winning level of a run, by `winning_index`; None if no level wins.
-
-    A level is compared with level 0 over the trials that have both, neither of them diverged.
-    """
-    levels = beside_dense(summary)
-    densities = {level: math.fsum(row[0] for row in rows) / len(rows) for level, rows in levels.items()}
-    return winning_index((level, densities[level], [row[1:] for row in rows]) for level, rows in levels.items())
-
-
-def beside_dense(summary: pd.DataFrame) -> dict[int, list[tuple[float, float, float]]]:
-    """By level above 0, of each ticket: its density, and how much later and more accurate at early stop than level 0.
-
-    A level is compared with level 0 over those trials that have both of them, neither diverged.
-    """
-    columns = ["trial", "level", "density", "early_stop_iteration", "test_accuracy_at_early_stop"]
-    tickets = summary.loc[(summary["branch"] == "ticket") & (summary["status"] != "diverged"), columns]
-    rows = [row for row in tickets.itertuples(index=False, name=None) if not any(map(math.isnan, row))]
-    dense = {trial: (when, accuracy) for trial, level, _, when, accuracy in rows if level == 0}
-    levels: dict[int, list[tuple[float, float, float]]] = {}
-    for trial, level, density, when, accuracy in rows:
-        if level > 0 and trial in dense:
-            levels.setdefault(level, []).append((density, when - dense[trial][0], accuracy - dense[trial][1]))
-    return levels
+def _sparsest(rows: Rows, passes: Callable[[float, float], bool]) -> int | None:
+    totals = (
+        (density, level, [math.fsum(c) / len(c) for c in zip(*each, strict=True)]) for level, density, each in rows
+    )
+    return min(((density, level) for density, level, means in totals if passes(*means)), default=(0, None))[1]
 
 
 def at_chance(records: Records) -> list[int]:

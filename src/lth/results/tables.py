@@ -21,13 +21,15 @@ import pandas as pd
 from lth.config import Experiment
 from lth.errors import Damaged, UsageError
 from lth.plan import digests, training_id
-from lth.results.records import CURVES, PLACE, TEXTS, Place, Records, summary_columns
+from lth.results.early_stops import is_reached, with_reached
+from lth.results.records import CURVES, PLACE, REACHED, TEXTS, Place, Records, summary_columns
 from lth.results.trainings import each_training, evaluations_of, finished, row_of
 from lth.storage import atomic, layout, manifest, runs
 
 # Before 3.1, pandas reads floats to the last bit only when told to; since then always, and the option is deprecated.
 PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
 EXACT: dict[str, Any] = {} if PANDAS >= (3, 1) else {"float_precision": "round_trip"}
+TYPES: dict[Any, Any] = dict.fromkeys(TEXTS, str) | {REACHED: "boolean"}  # of columns that hold no numbers
 WHOLE_COPY = "copy the folder again, whole"
 TABLES = (layout.CURVES_TABLE, layout.SUMMARY_TABLE)
 log = logging.getLogger(__name__)
@@ -61,10 +63,20 @@ def _write_tables(
     curves.write(",".join(CURVES) + "\n")
     for place, path in trainings:
         row = row_of(path, place, digest_of(training_id(*place)))
+        prefix = "{},{},{},{},".format(*place, row.get("density", ""))
+        evaluations = evaluations_of(path / layout.CURVE, prefix, row)
+        row[REACHED] = _reached(row.get("early_stop_iteration"), evaluations, len(prefix))
         writer.writerow([row.get(name, "") for name in columns])
-        curves.write(evaluations_of(path / layout.CURVE, "{},{},{},{},".format(*place, row.get("density", "")), row))
+        curves.write(evaluations)
         count += 1
     return count
+
+
+def _reached(early_stop: str | None, evaluations: str, prefix: int) -> bool | None:
+    """The column `early_stop_reached` of a training; `prefix` characters stand before the iteration in each line."""
+    if early_stop is None:
+        return None
+    return is_reached([float(line[prefix:].partition(",")[0]) for line in evaluations.splitlines()], float(early_stop))
 
 
 def texts(experiment: Experiment, trainings: Mapping[Place, Path]) -> dict[str, str]:
@@ -114,7 +126,7 @@ def load(folder: str | Path) -> Records:
         raise _damaged_table(paths[0], "its rows are of other trainings than the folder holds")
     manifest.warn_of_unsealed(folder, [path.name for path in paths])
     summary, curves = _table(paths[0], summary_columns(experiment), True), _table(_curves_path(folder), CURVES, True)
-    return Records(folder, experiment, summary, curves, runs.read_environment(folder, experiment))
+    return Records(folder, experiment, with_reached(summary, curves), curves, runs.read_environment(folder, experiment))
 
 
 def _make_missing(folder: Path, missing: Path, other: Path | None) -> None:
@@ -137,10 +149,25 @@ def refresh(folder: Path, experiment: Experiment, trainings: dict[Place, Path], 
         if not path.exists():
             continue
         there, fault = manifest.checked_table(folder, name)
-        if fault or there != content:
+        if fault or not is_of(there, text):
             if complete and there != content:
                 log.warning("%s was not what the trainings' own files make; it is made again", path)
             manifest.write_table(folder, name, content)
+
+
+def is_of(stored: bytes, made: str) -> bool:
+    """Whether the bytes of a table are what its trainings make, now or as version 0.1 made it, which stays as it is."""
+    return stored == made.encode() or stored == _without_reached(made).encode()
+
+
+def _without_reached(text: str) -> str:
+    """The text of a table as version 0.1 wrote it."""
+    rows = list(csv.reader(io.StringIO(text)))
+    if REACHED not in rows[0]:
+        return text
+    at, older = rows[0].index(REACHED), io.StringIO()
+    csv.writer(older, lineterminator="\n").writerows([*row[:at], *row[at + 1 :]] for row in rows)
+    return older.getvalue()
 
 
 def unbacked(folder: Path) -> set[str]:
@@ -194,21 +221,20 @@ def _parsed(path: Path, columns: Sequence[str], content: bytes) -> pd.DataFrame:
             content = gzip.decompress(content)
         elif not content.endswith(b"\n"):
             raise ValueError("it is cut off in its last line")
-        file = io.BytesIO(content)
-        table = pd.read_csv(file, dtype=dict.fromkeys(TEXTS, str), low_memory=False, **EXACT)
+        table = pd.read_csv(io.BytesIO(content), dtype=TYPES, low_memory=False, **EXACT)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise _damaged_table(path, error) from None
-    if missing := [name for name in columns if name not in table]:
+    if missing := [name for name in columns if name not in table and name != REACHED]:
         raise _damaged_table(path, f"it has no column {', '.join(missing)}")
     for name, column in table.items():
-        if name in columns and name not in TEXTS and len(table) and (fault := _fault(str(name), column)):
+        if name in columns and name not in TYPES and len(table) and (fault := _fault(str(name), column)):
             raise _damaged_table(path, f"column {name} {fault}")
     of_a_row = [*PLACE, *({"iteration"} & {*columns})]
     if (twice := table.duplicated(of_a_row)).any():
         place = ", ".join(f"{name} {value}" for name, value in table.loc[twice, of_a_row].iloc[0].items())
         raise _damaged_table(path, f"it has {place} twice")
     if not len(table):  # pandas cannot infer its types
-        table = table.astype({name: int if name in PLACE else float for name in columns if name not in TEXTS})
+        table = table.astype({name: int if name in PLACE else float for name in columns if name not in TYPES})
     return table.fillna({name: "" for name in TEXTS if name in columns})
 
 

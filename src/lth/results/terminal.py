@@ -13,10 +13,13 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from lth.results import sentences, verdict
 from lth.results.captions import format_at_chance, format_diverged, format_scale, format_trials
+from lth.results.early_stops import unreached_at
 from lth.results.records import Records
-from lth.results.statistics import aggregate, branch_order, winning_level
+from lth.results.statistics import aggregate, branch_order
 
+LATE = "+"  # after an early stop that was not reached: a longer training may stop later
 UNBOUNDED = 10_000  # columns: wider than any table
 
 
@@ -38,20 +41,32 @@ class Headline:
     accuracy: dict[str, Stat]  # branch -> test accuracy there
     n: int  # tickets that the means are over
     winning: bool
+    unreached: frozenset[str]  # branches of which an early stop was not reached
 
 
 def headline_table(records: Records) -> list[Headline]:
     """A row for each level that has a ticket, from level 0 down; branches only where they have results."""
     summary = records.summary
     early_stop, accuracy = (_stats(summary, what) for what in ("early_stop_iteration", "test_accuracy_at_early_stop"))
-    winning = winning_level(summary)
+    winning, unreached = verdict.of(records).winning, unreached_at(summary)
     rows = []
     for level, tickets in summary[summary["branch"] == "ticket"].groupby("level"):
         level = int(str(level))
         at = early_stop.get(level, {})
         n = at["ticket"].n if "ticket" in at else 0
         percent, weights = 100 * float(np.mean(tickets["density"])), round(float(np.mean(tickets["weights"])))
-        rows.append(Headline(level, percent, weights, at, accuracy.get(level, {}), n, level == winning))
+        rows.append(
+            Headline(
+                level,
+                percent,
+                weights,
+                at,
+                accuracy.get(level, {}),
+                n,
+                level == winning,
+                unreached.get(level, frozenset()),
+            )
+        )
     return rows
 
 
@@ -88,25 +103,29 @@ def _headline(rows: Sequence[Headline], branches: Sequence[str]) -> Table:
         percent = f"{row.percent:.1f}" if row.percent >= 1 else f"{row.percent:.2f}"
         cells: list[Text | str] = [f"{'* ' if row.winning else ''}{row.level}", percent, f"{row.weights:,}"]
         for name in branches:
-            cells.append(_cell(row.early_stop.get(name), 1, ",.0f", between))
+            mark = LATE if name in row.unreached else ""
+            cells.append(_cell(row.early_stop.get(name), 1, ",.0f", between, mark))
             cells.append(_cell(row.accuracy.get(name), 100, ".2f", between))
         table.add_row(*cells, style="bold" if row.winning else None)
     return table
 
 
-def _cell(stat: Stat | None, unit: float, form: str, between: str) -> Text | str:
+def _cell(stat: Stat | None, unit: float, form: str, between: str, mark: str = "") -> Text | str:
     if stat is None:
         return "-"
     mean, low, high = (format(unit * number, form) for number in stat[:3])
+    mean += mark
     return mean if stat.n == 1 else Text.assemble(mean, between, (f"{low}-{high}", "dim"))
 
 
 def _caption(records: Records, rows: Sequence[Headline]) -> str:
     """What the means are over, and which level wins."""
-    winner = next((row for row in rows if row.winning), None)
-    verdict = "no level is as early and as accurate as level 0"
-    if winner:
-        verdict = f"* winning level: {winner.percent:.3g}% of the weights, no later, no less accurate"
+    found = verdict.of(records)
+    marks = [f"{LATE} early stop not reached"] if any(row.unreached for row in rows) else []
+    marks += ["* winning level"] if found.winning is not None else []
+    said = [sentences.headline(found), *sentences.remarks(found)] if rows else []
     what = f"{records.experiment.name}: {format_trials([row.n for row in rows])}{format_scale(records.experiment)}"
     left_out = [f"left out: {text}" for text in format_diverged(records)]
-    return "\n".join([what, "accuracy on the test set at early stop", verdict, *left_out, *format_at_chance(records)])
+    return "\n".join(
+        [what, "accuracy on the test set at early stop", *marks, *left_out, *format_at_chance(records), *said]
+    )

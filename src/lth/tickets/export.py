@@ -19,7 +19,7 @@ from lth.data.classes import format_names
 from lth.errors import UsageError
 from lth.models import build
 from lth.plan import training_id
-from lth.results import statistics, tables
+from lth.results import tables, verdict
 from lth.storage import atomic, layout
 from lth.storage.links import refuse_links
 from lth.storage.tensors import read_tensors
@@ -153,10 +153,12 @@ def _check(to: Path, weights: str | None, compact: bool) -> None:
 
 
 def _winning(folder: Path) -> int:
-    level = statistics.winning_level(tables.load(folder).summary)
-    if level is None:
-        raise UsageError(f"{folder} has no winning level: give --level")
-    return level
+    found = verdict.of(tables.load(folder))
+    if found.winning is None:
+        unreached = any(level.unreached for level in found.levels)
+        reason = ", as the early stop was not reached at some level" if unreached else ""
+        raise UsageError(f"{folder} has no winning level{reason}: give --level")
+    return found.winning
 
 
 def _format_available(folder: Path) -> str:

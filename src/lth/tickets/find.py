@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -15,6 +15,7 @@ from lth.data.parts import Part, batch_of, parts
 from lth.errors import UsageError
 from lth.models import parameters, unwrapped
 from lth.randomness import global_draws
+from lth.results.early_stops import judged_at_the_end
 from lth.tickets.fitting import check_fit
 from lth.tickets.imp import Tickets, imp
 from lth.tickets.reset import resetter
@@ -52,7 +53,8 @@ def find_tickets(
     outputs of a part at once, is a number, higher is better: the accuracy for whole targets if no loss is given, else
     minus the loss. `rate`, `levels`, `rates`, `scope`, `count`, `leave_out` and `say` are those of `lth.imp`.
 
-    The score of a ticket is the metric at early stop, on the test part where there is one, else on validation. The
+    The score of a ticket is the metric at early stop, or after the last iteration where the learning rate falls in the
+    second half of the training; on the test part where there is one, else on validation. The
     model is trained in place, where it is, in its own precision unless the recipe says bfloat16, and keeps the last
     level's weights. Raises UsageError before any training where something does not fit.
     """
@@ -71,10 +73,11 @@ def find_tickets(
     check_fit(unwrapped(model), data_parts, measures[0], recipe)
     inner, modes = unwrapped(model), [(module, module.training) for module in model.modules()]
     try:
-        return imp(
+        tickets = imp(
             inner, trainer(recipe, data_parts, measures, seed), rate, levels,
             rates=rates, scope=scope, count=count, leave_out=leave_out, say=say,
         )  # fmt: skip
+        return replace(tickets, at_the_end=judged_at_the_end(recipe))
     finally:
         for module, mode in modes:
             module.training = mode
@@ -90,7 +93,10 @@ def trainer(
         engine = ModuleEngine(model, recipe, data_parts, *measures, (seed, "find_tickets", next(levels)))
         outcome = train(engine, recipe)
         engine.set_weights(outcome.trained)  # the weights after the last update are pruned
-        return columns_of(outcome, "test" in data_parts, name_of(measures[1]))
+        part = "test" if "test" in data_parts else "val"
+        metric = name_of(measures[1])
+        score = f"final_{part}_{metric}" if judged_at_the_end(recipe) else f"{part}_{metric}_at_early_stop"
+        return columns_of(outcome, score, metric)
 
     return train_level
 
@@ -128,12 +134,11 @@ def check(recipe: Recipe, train_part: Part, model: nn.Module) -> Tensor:
     return y
 
 
-def columns_of(outcome: Outcome, with_test: bool, metric: str) -> dict[str, Any]:
-    """The row of a level: the columns of summary.csv, the score, and the curve."""
+def columns_of(outcome: Outcome, score: str, metric: str) -> dict[str, Any]:
+    """The row of a level: the columns of summary.csv, the score, which is the column of that name, and the curve."""
     summary = {k.replace("accuracy", metric): v for k, v in outcome.summary.items() if v != "done"}
-    score = summary.get(f"{'test' if with_test else 'val'}_{metric}_at_early_stop", float("nan"))
     curve = [{k.replace("accuracy", metric): v for k, v in asdict(row).items()} for row in outcome.curve]
-    return summary | {"score": score, "curve": curve}
+    return summary | {"score": summary.get(score, float("nan")), "curve": curve}
 
 
 def name_of(metric: Measure | None) -> str:

@@ -17,7 +17,9 @@ from lth.pruning import masks
 from lth.pruning.allocation import Advice, Pools, descend, pools, removals
 from lth.pruning.rules import keep
 from lth.pruning.scores import magnitude
-from lth.results.statistics import winning_index
+from lth.results.early_stops import is_reached
+from lth.results.records import REACHED
+from lth.results.statistics import Comparison, matching_index, winning_index
 from lth.tickets import notebook
 from lth.tickets.hold import hold
 from lth.tickets.levels import Levels, Trained
@@ -42,6 +44,7 @@ class Tickets:
     rows: tuple[dict[str, Any], ...]  # the summary of each level's training
     curve_rows: tuple[dict[str, Any], ...] = ()
     trained_levels: Trained = field(default_factory=Trained)
+    at_the_end: bool = False  # the scores are final ones, of recipes whose learning rate falls near the end
 
     def __getitem__(self, level: int) -> Ticket:
         return self.tickets[level]
@@ -82,32 +85,44 @@ class Tickets:
     def winning(self) -> Ticket | None:
         """The ticket of smallest density that trains no later and no worse than level 0; None if there is none.
 
-        No worse: its score is not lower. No later: its early-stop iteration is not larger, if there is one. Raises
-        UsageError where the training returned no score.
+        No worse: its score is not lower. No later: its early-stop iteration is not larger, if there is one; one that
+        was not reached (`early_stop_reached` of the summary) wins nothing. One training for each level: no claim
+        about chance. Raises UsageError where the training returned no score.
         """
+        return self._at(winning_index(self._compared()))
+
+    def matching(self, tolerance: float = 0.005) -> Ticket | None:
+        """The ticket of smallest density whose score is at most `tolerance` below level 0's; None if there is none.
+
+        Raises UsageError where `tolerance` is no number from 0, or the training returned no score.
+        """
+        if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
+            raise UsageError(f"tolerance = {shown(tolerance)}: expected a number from 0, such as 0.005")
+        return self._at(matching_index(self._compared(), tolerance))
+
+    def _at(self, level: int | None) -> Ticket | None:
+        return None if level is None else self.tickets[level]
+
+    def _compared(self) -> list[tuple[int, float, list[Comparison]]]:
+        """The rows of `winning_index`."""
         if not all("score" in row for row in self.rows if row["status"] != "diverged"):
             raise UsageError(
                 "which ticket wins is not known: train(model) returned no score. Let it return a number, higher is "
                 "better (such as the validation accuracy), or a dict with score and early_stop_iteration"
             )
-        level = _winning_level(self.rows)
-        return None if level is None else self.tickets[level]
+        dense, *pruned = self.rows
+        whole = [row for row in pruned if "diverged" not in (row["status"], dense["status"])]
+        return [(row["level"], row["density"], [_beside(row, dense, self.at_the_end)]) for row in whole]
 
 
-def _winning_level(rows: Sequence[Row]) -> int | None:
-    dense, *pruned = rows
-    if dense["status"] == "diverged":
-        return None
-    whole = [row for row in pruned if row["status"] != "diverged"]
-    return winning_index((row["level"], row["density"], [_beside(row, dense)]) for row in whole)
-
-
-def _beside(row: Row, dense: Row) -> tuple[float, float]:
+def _beside(row: Row, dense: Row, at_the_end: bool) -> Comparison:
     """How much later than level 0 a level stops early, where that is known, and how much better its score is."""
-    if "early_stop_iteration" not in dense:
-        return 0.0, row["score"] - dense["score"]
-    later = row.get("early_stop_iteration", math.inf) - dense["early_stop_iteration"]
-    return later, row["score"] - dense["score"]
+    better = row["score"] - dense["score"]
+    if at_the_end or "early_stop_iteration" not in dense:
+        return 0.0, better
+    if False in (row.get(REACHED), dense.get(REACHED)):
+        return math.nan, better
+    return row.get("early_stop_iteration", math.inf) - dense["early_stop_iteration"], better
 
 
 def _table(rows: tuple[dict[str, Any], ...]) -> pd.DataFrame:
@@ -163,8 +178,9 @@ def imp(
             returned = columns(train(model))
         trained_levels.add(tensors(model))
         trained = {name: parameters(model)[name].detach().cpu() for name in mask}
-        curve += [{"level": level, **row} for row in returned.pop("curve", [])]
-        rows.append(row_of(level, mask, trained) | returned)
+        evaluated = returned.pop("curve", [])
+        curve += [{"level": level, **row} for row in evaluated]
+        rows.append(row_of(level, mask, trained) | returned | _reached(evaluated, returned.get("early_stop_iteration")))
         start = shared.masked_start(level, removed_at)
         tickets.append(Ticket(shared.mask(level), start, origin(model, level, left_out)))
         say(format_row(rows[-1], levels))
@@ -173,6 +189,12 @@ def imp(
         mask = keep(magnitude(trained), mask, removals(masks.alive(mask), competing))
         shared.remove(mask, level + 1)
     return Tickets(tuple(tickets), tuple(rows), tuple(curve), trained_levels)
+
+
+def _reached(curve: Sequence[Row], early_stop: float | None) -> dict[str, bool]:
+    """The column `early_stop_reached`, where the training told an early stop and the iterations of its evaluations."""
+    iterations = [row["iteration"] for row in curve if "iteration" in row]
+    return {} if early_stop is None or not iterations else {REACHED: is_reached(iterations, early_stop)}
 
 
 def _checked(

@@ -18,7 +18,7 @@ from lth.models import unwrapped
 from lth.pruning import masks
 from lth.pruning.masks import Mask
 
-RESERVED = ("level", "density", "weights", "status")  # the columns that lth fills in
+RESERVED = ("level", "density", "weights", "status", "early_stop_reached")  # the columns that lth fills in
 NUMBERS = ("score", "early_stop_iteration")  # the columns that decide which ticket wins
 
 
@@ -75,7 +75,8 @@ def row_of(level: int, mask: Mask, trained: Mapping[str, Tensor]) -> dict[str, A
 def format_row(row: Mapping[str, Any], levels: int) -> str:
     """The result of a level's training as a line of progress."""
     parts = [f"level {row['level']} of {levels}: {100 * row['density']:.2f}% of weights"]
-    parts += [f"early stop at {row['early_stop_iteration']:,}"] if "early_stop_iteration" in row else []
+    late = " (not reached)" if row.get("early_stop_reached") is False else ""
+    parts += [f"early stop at {row['early_stop_iteration']:,}{late}"] if "early_stop_iteration" in row else []
     parts += [f"score {row['score']:.6g}"] if "score" in row else []
     return ", ".join(parts + ([row["status"]] if row["status"] != "done" else []))
 

@@ -40,6 +40,17 @@ function drawDensity() {
   data.density.forEach(drawOneDensity);
 }
 
+const remark = (line, i) => (line.level[i] === line.winning ? "<br>winning level" : "") + (line.late.includes(line.level[i]) ? "<br>early stop not reached" : "");
+
+/** A ring around the winning level, and crosses where an early stop was not reached. */
+function ring(line, color) {
+  const marks = [[line.level.map((level) => level === line.winning), "circle-open", 16], [line.level.map((level) => line.late.includes(level)), "x-thin-open", 14]];
+  return marks.filter(([on]) => on.some(Boolean)).map(([on, symbol, size]) => ({
+    x: line.percent.filter((_, i) => on[i]), y: line.mean.filter((_, i) => on[i]), mode: "markers", hoverinfo: "skip",
+    marker: { symbol, size, color, line: { color, width: 2 } },
+  }));
+}
+
 function drawOneDensity(chart) {
   const card = one(`#chart-${chart.id}`);
   const name = picked(card, "quantity", Object.keys(chart.quantities)[0]);
@@ -63,9 +74,10 @@ function drawOneDensity(chart) {
       array: line.high.map((v, i) => v - line.mean[i]), arrayminus: line.mean.map((v, i) => v - line.low[i]),
     },
     text: line.mean.map((v, i) => `<b>${escaped(line.label)}</b>, level ${line.level[i]}: ${formatPercent(line.percent[i])} of weights` +
-      ` (${whole(line.weights[i])})<br><b>${format(v)}</b>` + (line.n[i] > 1 ? `; ${format(line.low[i])} to ${format(line.high[i])}, n = ${line.n[i]}` : "; n = 1")),
+      ` (${whole(line.weights[i])})${remark(line, i)}<br><b>${format(v)}</b>` + (line.n[i] > 1 ? `; ${format(line.low[i])} to ${format(line.high[i])}, n = ${line.n[i]}` : "; n = 1")),
     hoverinfo: "text",
   })));
+  traces.push(...shown.flatMap(({ line, look }) => ring(line, colour(look))));
   const log = isLog(card, false);
   const percents = [...quantity.lines, ...quantity.paper].flatMap((line) => line.percent);
   const y = { title: quantity.label, type: log ? "log" : "linear", tickformat: ticks[quantity.kind] };

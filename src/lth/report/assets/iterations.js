@@ -20,6 +20,7 @@ function drawIterations() {
   const format = formats[quantity.kind];
   const on = chosen.levels[key] ?? new Set(curves.shown); // until a reader says, what the page shows: levels arrive
   const n = curves.levels.length;
+  const star = (i) => formatPercent(curves.percents[i]) + (curves.levels[i] === curves.winning ? " *" : "");
   const traces = [], later = [];
   curves.levels.forEach((level, i) => {
     if (!on.has(level)) return;
@@ -35,7 +36,7 @@ function drawIterations() {
       });
     }
     traces.push({
-      name: formatPercent(curves.percents[i]), x, y, mode: "lines", line: { color: levelColour(i, n), width: 2, dash: i ? "solid" : "dash" },
+      name: star(i), x, y, mode: "lines", line: { color: levelColour(i, n), width: 2, dash: i ? "solid" : "dash" },
       text: y.map((v, j) => `level ${level}: ${formatPercent(curves.percents[i])} of weights<br>iteration ${whole(x[j])}: <b>${format(v)}</b>`), hoverinfo: "text",
     });
   });
@@ -51,13 +52,13 @@ function drawIterations() {
   one(".note", card).textContent = note;
   one("#levels").replaceChildren(...curves.levels.map((level, i) => {
     const swatch = `<svg width="14" height="12" aria-hidden="true"><line x1="0" x2="14" y1="6" y2="6" stroke-width="4" stroke="${levelColour(i, n)}"/></svg>`;
-    const button = chip(formatPercent(curves.percents[i]), swatch, () => on.has(level), (now) => {
+    const button = chip(star(i), swatch, () => on.has(level), (now) => {
       now ? on.add(level) : on.delete(level);
       chosen.levels[key] = on;
       drawIterations();
       all("#levels .chip")[i].focus();
     });
-    button.setAttribute("aria-label", `level ${level}, ${formatPercent(curves.percents[i])} of weights`);
+    button.setAttribute("aria-label", `level ${level}, ${formatPercent(curves.percents[i])} of weights${level === curves.winning ? ", the winning level" : ""}`);
     return button;
   }));
   const names = curves.levels.filter((level) => on.has(level)).map((level) => formatPercent(curves.percents[curves.levels.indexOf(level)]));
