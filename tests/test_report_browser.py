@@ -19,7 +19,7 @@ from lth.measures.ticket_anatomy import dissect
 from lth.report import page, serve
 from lth.report.beside import Beside
 from lth.report.charts import Line
-from lth.results import tables
+from lth.results import tables, verdict
 from lth.storage import layout
 from test_plots import curve
 from test_records import density_of, make_run, training
@@ -30,7 +30,7 @@ SHAPES = {"fc1.weight": (30, 36), "fc2.weight": (20, 30), "output.weight": (4, 2
 LEVELS = 5
 HOSTILE = "</script ></script><img src=x onerror=\"window.hacked='yes'\"><!--"
 Y = "return document.querySelector(arguments[0]).data.map(t => [t.name, [...t.y]])"
-OURS = "return document.querySelector(arguments[0]).data.map(t => t.name).filter(name => !name.startsWith('the paper'))"
+OURS = "return document.querySelector(arguments[0]).data.map(t => t.name).filter(name => !/^(the paper|winning level|early stop not)/.test(name))"
 
 
 def store(folder: Path, trial: int, level: int, label: str) -> None:
@@ -49,7 +49,7 @@ def store(folder: Path, trial: int, level: int, label: str) -> None:
         mask = {name: rng.random(shape) < density_of(level) for name, shape in SHAPES.items()}
         rows = anatomy.to_rows((trial, level), dissect(mask, start, (1, 6, 6)))
         measures.write("anatomy", folder, measures.joined(measures.read("anatomy", folder), rows, anatomy.COLUMNS))
-    (path / "curve.csv").write_text(curve(offset=0.01 * level + 0.001 * trial))
+    (path / "curve.csv").write_text(curve(offset=0.01 * level + 0.001 * trial, last=2001))
     (path / "summary.json").write_text(json.dumps(training(level, **changes)))
 
 
@@ -121,9 +121,10 @@ def test_the_charts_hold_the_tables_numbers(shown: Browser, folder: Path) -> Non
     assert np.allclose(shown.run(Y, "#chart-iterations .plot")[-1][1], last, rtol=1e-4)
 
 
-def test_what_is_drawn_can_be_seen_and_hovered(shown: Browser) -> None:
-    """Points lie within the frame, and say their level, their number and n."""
-    assert shown.run("return document.querySelectorAll('#chart-accuracy .point').length") == 2 * LEVELS + 1
+def test_what_is_drawn_can_be_seen_and_hovered(shown: Browser, folder: Path) -> None:
+    """Points lie within the frame, and say their level, their number and n; a ring is around the winning level."""
+    rings = int(verdict.of(tables.load(folder)).winning is not None)
+    assert shown.run("return document.querySelectorAll('#chart-accuracy .point').length") == 2 * LEVELS + 1 + rings
     shown.run(
         "const plot = document.querySelector('#chart-accuracy .plot');"
         "const curveNumber = plot.data.findIndex(trace => trace.name === 'ticket');"

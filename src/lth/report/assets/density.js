@@ -44,9 +44,9 @@ const remark = (line, i) => (line.level[i] === line.winning ? "<br>winning level
 
 /** A ring around the winning level, and crosses where an early stop was not reached. */
 function ring(line, color) {
-  const marks = [[line.level.map((level) => level === line.winning), "circle-open", 16], [line.level.map((level) => line.late.includes(level)), "x-thin-open", 14]];
-  return marks.filter(([on]) => on.some(Boolean)).map(([on, symbol, size]) => ({
-    x: line.percent.filter((_, i) => on[i]), y: line.mean.filter((_, i) => on[i]), mode: "markers", hoverinfo: "skip",
+  const marks = [[line.level.map((level) => level === line.winning), "circle-open", 16, "winning level"], [line.level.map((level) => line.late.includes(level)), "x-thin-open", 14, "early stop not reached"]];
+  return marks.filter(([on]) => on.some(Boolean)).map(([on, symbol, size, name]) => ({
+    name,     x: line.percent.filter((_, i) => on[i]), y: line.mean.filter((_, i) => on[i]), mode: "markers", hoverinfo: "skip",
     marker: { symbol, size, color, line: { color, width: 2 } },
   }));
 }
