@@ -70,7 +70,7 @@ def in_the_middle(raylet: int) -> Any:
     """A node's worker, halted while it trains: one that is not would live on for long enough to send its result."""
     import psutil  # which comes with Ray
 
-    training = lambda worker: worker.cmdline()[:1] == ["ray::_perform_there"]  # Ray's name for it meanwhile
+    training = lambda worker: worker.cmdline()[:1] == ["ray::perform_there"]  # Ray's name for it meanwhile
     until = time.monotonic() + 60
     while time.monotonic() < until:
         for worker in psutil.Process(raylet).children():

@@ -24,7 +24,7 @@ import lth
 from lth import native
 from lth.config import resolve
 from lth.errors import LthError, UsageError
-from lth.execution.executors import EXECUTORS, executor, ray_connection, wrong_name
+from lth.execution.executors import EXECUTORS, executor, ray_connection, ray_task, wrong_name
 from lth.execution.executors import ray as on_ray
 from lth.execution.executors import slurm as on_slurm
 from lth.execution.executors.local import room
@@ -505,9 +505,9 @@ def test_cores_are_shared_by_the_threads_of_trainings(monkeypatch: pytest.Monkey
 
 
 def test_a_node_with_other_versions_is_refused() -> None:
-    expected = on_ray._versions() | {"torch": "1.0"}
+    expected = ray_task.versions() | {"torch": "1.0"}
     with pytest.raises(UsageError, match=r"has torch .*, not 1\.0; install the same versions"):
-        on_ray._choose_there(expected)
+        ray_task.choose_there(expected)
 
 
 def driver_that_fails(how: str, monkeypatch: pytest.MonkeyPatch) -> Any:

@@ -11,62 +11,35 @@ import atexit
 import queue
 import signal
 import threading
-import time
-import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, fields
+from dataclasses import fields
 from functools import lru_cache, partial
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
-import numpy as np
-import torch
-
-from lth import native
 from lth.config import Experiment, approved_code
-from lth.config.userfile import accept
-from lth.data import Splits
 from lth.errors import LthError, UsageError
-from lth.execution.checkpoints import checkpoint_bytes, from_checkpoint_bytes
 from lth.execution.executors import Executor, Job, Workers
 from lth.execution.executors.local import drain
 from lth.execution.executors.ray_connection import connect, library, lost, missed
-from lth.execution.job import identity_of, keep, keep_start, needed_names, perform
+from lth.execution.executors.ray_task import BEGUN, Box, Shared, choose_there, perform_there, versions
+from lth.execution.job import keep, keep_start, needed_names
 from lth.execution.resources import Resources
-from lth.execution.resources import choose as choose_here
-from lth.execution.setup import Setup, setup_of, splits_of
+from lth.execution.setup import setup_of, splits_of
 from lth.plan import Training
 from lth.storage import atomic, layout, outcomes
-from lth.training.loop import Checkpoint, Hooks, Stopped
+from lth.training.loop import Stopped
 
 LOSSES = 10  # that a training may suffer before its run ends: it may be the training that kills its workers
 CHECKPOINT_SECONDS = 300.0  # between a task's checkpoints: each travels to the driver
-TELL_SECONDS = 1.0  # between two messages of a task
 WATCH_SECONDS = 2.0  # between two looks at whether the cluster is there
 MISSES = 6  # two refusals, or half a minute of silence: sooner than Ray, which ends this process without a word of ours
 LEAVE_SECONDS = 2.0  # that a cluster that is gone has to be left
 LOOK_SECONDS = 0.5  # between two looks of the driver into the box
 KEPT_FILES = 16  # stored files that stay in the object store after their last use
-BEGUN = -1  # what a task tells first, in place of an iteration
-
-
-@dataclass(frozen=True)
-class Shared:
-    """What all tasks of a run have in common; in the object store once, and read from there without a copy."""
-
-    token: str
-    experiment: Experiment
-    code: dict[str, bytes]  # the user's approved files
-    resources: Resources
-    folder: Path
-    shape: tuple[int, ...]
-    classes: int
-    splits: dict[str, np.ndarray]
-    save_every: float
 
 
 # ----------------------------------------------------------------------------------------------------------- connecting
@@ -156,8 +129,8 @@ def choose(
     if device == "cuda" and not cluster.get("GPU"):
         raise UsageError("--device cuda: the Ray cluster has no GPU; give --device cpu")
     gpu = bool(cluster.get("GPU")) and device != "cpu" and engine != "native"
-    task = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=LOSSES)(_choose_there)
-    return _result(task.remote(_versions(), approved_code(experiment), experiment, shape, classes, engine, device))
+    task = ray.remote(num_cpus=1, num_gpus=int(gpu), max_retries=LOSSES)(choose_there)
+    return _result(task.remote(versions(), approved_code(experiment), experiment, shape, classes, engine, device))
 
 
 def _result(reference: Any) -> Any:
@@ -204,7 +177,7 @@ class Driver:
         )
         self.box = ray.remote(num_cpus=0, max_restarts=-1, scheduling_strategy=here)(Box).remote()
         gpus = int(job.resources.device == "cuda")
-        self.task = ray.remote(num_cpus=job.resources.threads, num_gpus=gpus, max_retries=0)(_perform_there)
+        self.task = ray.remote(num_cpus=job.resources.threads, num_gpus=gpus, max_retries=0)(perform_there)
         self.placed = lru_cache(KEPT_FILES)(lambda name: ray.put(outcomes.read_file(job.folder, name)))
         self.news: queue.SimpleQueue[tuple[str, int]] = queue.SimpleQueue()
         self.stopping, self.closed, self.gone = threading.Event(), threading.Event(), threading.Event()
@@ -240,7 +213,7 @@ class Driver:
         raise Stopped("stopped; run the same command again to go on")
 
     def _attempt(self, training: Training) -> tuple[dict[str, bytes] | None, bytes | None]:
-        """What `_perform_there` returns. Raises RayError or ConnectionError where the task was lost."""
+        """What `perform_there` returns. Raises RayError or ConnectionError where the task was lost."""
         names = needed_names(training, self.job.folder)
         checkpoint = atomic.read_if_there(self._checkpoint_path(training.id))
         self.running.add(training.id)
@@ -332,106 +305,3 @@ def _shared(job: Job) -> Shared:
         arrays,
         CHECKPOINT_SECONDS,
     )
-
-
-# ------------------------------------------------------------------------------------------------------ between the two
-
-
-class Box:
-    """An actor beside the driver: what the tasks tell, their checkpoints, and whether they are to stop."""
-
-    def __init__(self) -> None:
-        self.told: list[tuple[str, int]] = []
-        self.checkpoints: dict[str, bytes] = {}
-        self.stop = False
-
-    def tell(self, name: str, iteration: int) -> bool:
-        self.told.append((name, iteration))
-        return self.stop
-
-    def keep(self, name: str, checkpoint: bytes) -> None:
-        self.checkpoints[name] = checkpoint
-
-    def take(self, stop: bool) -> tuple[list[tuple[str, int]], dict[str, bytes]]:
-        found = self.told, self.checkpoints
-        self.told, self.checkpoints, self.stop = [], {}, stop
-        return found
-
-
-class Line:
-    """A task's line to the box; no call waits."""
-
-    def __init__(self, box: Any, name: str) -> None:
-        self.box, self.name, self.due, self.stop = box, name, 0.0, False
-        self.answer = box.tell.remote(name, BEGUN)
-
-    def report(self, iteration: int) -> None:
-        if time.monotonic() >= self.due:
-            self.answer = self.box.tell.remote(self.name, iteration)
-            self.due = time.monotonic() + TELL_SECONDS
-
-    def stopped(self) -> bool:
-        ray = library()
-
-        if self.answer is not None and ray.wait([self.answer], timeout=0)[0]:
-            with suppress(ray.exceptions.RayError):  # the box has died, and starts again
-                self.stop = ray.get(self.answer)
-            self.answer = None
-        return self.stop
-
-
-# ------------------------------------------------------------------------------------------------------------ on a node
-
-_setups: dict[str, Setup] = {}  # of the run that this process works for
-
-
-def _perform_there(
-    shared: Shared, box: Any, training: Training, checkpoint: bytes | None, names: list[str], *contents: bytes
-) -> tuple[dict[str, bytes] | None, bytes | None]:
-    """The task: a training's files; or, where it was asked to stop, None and its checkpoint."""
-    line, latest = Line(box, training.id), checkpoint
-    setup, stored = _setup(shared), dict(zip(names, contents, strict=True))
-    identity = identity_of(training, setup, stored)
-
-    def save(progress: Checkpoint) -> None:
-        nonlocal latest
-        latest = checkpoint_bytes(progress, identity)
-        if not line.stopped():
-            box.keep.remote(training.id, latest)
-
-    load = lambda: from_checkpoint_bytes(checkpoint, identity)
-    hooks = Hooks(load, save, line.report, line.stopped, shared.save_every)
-    try:
-        return perform(training, setup, stored, hooks), None
-    except Stopped:
-        return None, latest
-
-
-def _setup(shared: Shared) -> Setup:
-    """Set up once per process, on the very memory of the object store."""
-    if shared.token not in _setups:
-        accept(shared.code)
-        if shared.resources.engine == "native" and (lacking := native.why_not()):
-            raise LthError(f"on a node of the cluster, {lacking}")
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch has no tensors that cannot be written; nothing writes these
-            splits = Splits(**{name: torch.from_numpy(array) for name, array in shared.splits.items()})
-        _setups.clear()
-        _setups[shared.token] = setup_of(
-            shared.experiment, shared.resources, shared.folder, shared.shape, shared.classes, splits
-        )
-    return _setups[shared.token]
-
-
-def _versions() -> dict[str, str]:
-    """What equal bits need."""
-    return {name: version(name) for name in ("lth", "torch", "numpy")}
-
-
-def _choose_there(expected: dict[str, str], code: dict[str, bytes], *asked: Any) -> tuple[Resources, str]:
-    if differing := [
-        f"{name} {found}, not {expected[name]}" for name, found in _versions().items() if found != expected[name]
-    ]:
-        raise UsageError(f"a node of the cluster has {', '.join(differing)}; install the same versions everywhere")
-    accept(code)
-    return choose_here(*asked)
