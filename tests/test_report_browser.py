@@ -30,7 +30,8 @@ SHAPES = {"fc1.weight": (30, 36), "fc2.weight": (20, 30), "output.weight": (4, 2
 LEVELS = 5
 HOSTILE = "</script ></script><img src=x onerror=\"window.hacked='yes'\"><!--"
 Y = "return document.querySelector(arguments[0]).data.map(t => [t.name, [...t.y]])"
-OURS = "return document.querySelector(arguments[0]).data.map(t => t.name).filter(name => !/^(the paper|winning level|early stop not)/.test(name))"
+NOT_OURS = "/^(the paper|winning level|early stop not)/"
+OURS = f"return document.querySelector(arguments[0]).data.map(t => t.name).filter(name => !{NOT_OURS}.test(name))"
 
 
 def store(folder: Path, trial: int, level: int, label: str) -> None:

@@ -197,6 +197,7 @@ def test_new_weights_that_are_better_make_it_no_winning_ticket() -> None:
     (reinit,) = found.controls
     assert found.winning == 1 and reinit.as_good
     said = sentences.control(reinit, found)
+    assert said.startswith("reinit compared with the ticket of this level: early stop 1.07 times later (95% ")
     assert "test accuracy 7.0 points higher" in said
     assert said.endswith("New weights are as good: this is no winning ticket in the paper's sense.")
 
@@ -249,7 +250,10 @@ def test_one_trial_claims_nothing() -> None:
         "One trial: no claim. By its numbers, the winning level has 80.0% of the weights: early stop at iteration "
         "1,500 (the whole network 2,000), test accuracy 96.00% (the whole network 95.00%)."
     )
-    assert "One trial does not tell them apart." in said
+    assert (
+        "reinit, at the same level: early stop at iteration 1,400 (the ticket 1,500), test accuracy 97.00% (the ticket "
+        "96.00%). One trial does not tell them apart."
+    ) in said
     assert not any(word in said for word in ("sooner", "later", "higher", "lower", "more", "less", "as good"))
 
 

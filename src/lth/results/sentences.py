@@ -63,7 +63,8 @@ def control(one: Control, verdict: Verdict) -> str:
     """How a branch compares with the tickets of the headline's level."""
     contrast, name = one.contrast, one.name
     if contrast.n == 1:
-        return f"{name}, at the same level: {_numbers(contrast, 'the ticket')}. One trial does not tell them apart."
+        numbers = _numbers(_reversed(contrast), "the ticket")
+        return f"{name}, at the same level: {numbers}. One trial does not tell them apart."
     said = _contrast(_reversed(contrast), verdict, f"{name} compared with the ticket of this level")
     if name != "reinit" or not one.as_good or verdict.winning is None:
         return said
@@ -167,7 +168,8 @@ TIME = Quantity("about equally early", lambda x: f"{x:.2f}", "times", ("sooner",
 def _amount(what: str, of: Quantity, answer: Answer, interval: Interval) -> str:
     """`early stop 1.32 times sooner (95% interval 1.11 to 1.60)`; if not resolved, the range of single trials."""
     if answer == "equal":
-        return f"{of.equal} ({_side(of, interval.value)})"
+        side = _side(of, interval.value)
+        return of.equal if side == "equal" else f"{of.equal} ({side})"
     if answer == "open":
         least, greatest = _side(of, interval.least), _side(of, interval.greatest)
         each = f"all {least}" if least == greatest else f"single trials: {least} to {greatest}"
