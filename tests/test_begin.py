@@ -17,7 +17,7 @@ from lth.pruning import masks
 from lth.training import native_engine
 from lth.training.bfloat16 import kernels
 from lth.training.learners import Float32
-from lth.training.loop import Checkpoint, Engine, Hooks, Stopped, parts_of, state_of, train
+from lth.training.loop import Checkpoint, Engine, Evaluation, Hooks, Stopped, parts_of, state_of, train
 from lth.training.torch_engine import TorchEngine
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -218,7 +218,8 @@ def test_a_checkpoint_of_version_0_1_has_no_count(kind: str, optimizer: str) -> 
     whole.advance(END)
     half.advance(BEGIN)
     old = {name: tensor for name, tensor in half.state().items() if name not in ("optimizer/count", "updates")}
-    again = train(engine(kind, recipe), recipe, Hooks(load=lambda: Checkpoint(iteration=BEGIN, state=old)))
+    curve = [Evaluation(1, 1.0, 0.5, None, None)]
+    again = train(engine(kind, recipe), recipe, Hooks(load=lambda: Checkpoint(BEGIN, curve=curve, state=old)))
     assert_equal(again.trained, whole.weights())
 
 

@@ -339,7 +339,7 @@ def test_the_longest_experiment_that_can_be_done_is_read(tiny: dict[str, Any], t
 @pytest.mark.parametrize("reader", [read, read_json])
 def test_a_pipe_is_no_file(reader: Any, tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "x.toml")
-    with pytest.raises(UsageError, match="it is no regular file"):
+    with pytest.raises(UsageError, match=r"x.toml cannot be read: it is .*pipe"):
         reader(tmp_path / "x.toml")
 
 

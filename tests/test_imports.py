@@ -20,9 +20,9 @@ SOURCE = Path(lth.__file__).parent
 # A total order: each package imports from those before it. Inside a package imports are free, without circles.
 ORDER = (
     *("errors", "randomness", "config", "plan", "storage", "results", "data", "models", "pruning", "native"),
-    *("training", "tickets", "measures", "papers", "report", "execution", "machine", "cli", "__main__"),
+    *("training", "tickets", "measures", "papers", "report", "execution", "machine", "cli"),
 )
-RANK = {name: rank for rank, name in enumerate(ORDER)}
+RANK = {name: rank for rank, name in enumerate((*ORDER, "__main__"))}
 MODULES = sorted(path for path in SOURCE.rglob("*.py") if path != SOURCE / "__init__.py")
 
 

@@ -26,7 +26,7 @@ from lth.config.bounded import read_bounded
 from lth.config.names import nearest, printable, shown
 from lth.errors import UsageError
 
-MOST_BYTES = 16 * 2**20  # of a user's file
+MOST_BYTES = 2**20  # of a user's file
 _LTH = str(Path(__file__).parents[1])
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 

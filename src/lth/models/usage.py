@@ -135,6 +135,8 @@ class _Method:
             return ELEMENTWISE
         if node is call.func:
             return None
+        if isinstance(call.func, ast.Name):
+            return UNKNOWN  # a function of the user's own
         own = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == self.own
         return UNKNOWN if own or self._reads_input(call, value) else None
 
