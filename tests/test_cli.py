@@ -135,7 +135,7 @@ def test_run_trains_draws_and_says_where(tiny_toml: Path, cli: Cli, monkeypatch:
     assert len(figures) >= 2 and all(Path(figure).stat().st_size for figure in figures)
     assert "tiny: 1 trial" in ended.out
     names = {path.name for path in Path("runs/tiny").iterdir()} - {"report.html"}
-    tables = {"curves.csv", "summary.csv", "measures"}
+    tables = {"curves.csv", "summary.csv", "measures", "manifest.json"}
     assert names == {"experiment.toml", "environment.json", "trial-1", "figures", ".lock"} | tables
     assert resolve(Path("runs/tiny/experiment.toml")) == resolve(tiny_toml)
 

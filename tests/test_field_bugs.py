@@ -308,6 +308,9 @@ ELSEWHERE = {
     "files": "a record: test_userfile.py",
     "branch": "the controls above",
     "model.sha256": "a record: test_own_model.py",
+    "model.pretrained": "of custom models: test_draws.py",
+    "model.count": "of custom models: test_counting.py",
+    "model.leave_out": "of custom models: test_counting.py",
     "ticket": "a ticket file: test_ticket.py",
     "ticket_sha256": "a record: test_ticket.py",
 }

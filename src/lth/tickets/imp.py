@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from lth.config import shown
 from lth.errors import UsageError
-from lth.models import Choice, everywhere, format_not_counted, not_counted, not_stored, parameters, tensors
+from lth.models import Choice, everywhere, format_not_counted, not_counted, not_stored, parameters, tensors, unwrapped
 from lth.pruning import masks
 from lth.pruning.allocation import Advice, Pools, descend, pools, removals
 from lth.pruning.rules import keep
@@ -201,6 +201,7 @@ def _checked(
     model: nn.Module, rate: float, levels: int, rates: Mapping[str, float] | None, scope: str, choice: Choice
 ) -> tuple[dict[str, float], Pools]:
     """The rate of each counted layer, and the pools. Raises UsageError for all that is known before any training."""
+    unwrapped(model)  # which raises for what is no module
     if rates is not None and not isinstance(rates, Mapping):
         raise UsageError(f"rates = {shown(rates)}: expected a dict of patterns and rates, such as {{'encoder.*': 0.3}}")
     layers = layer_rates(model, rate, rates or {}, choice)
