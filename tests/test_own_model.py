@@ -292,7 +292,7 @@ def test_what_is_wrong_with_it_is_said(line: str, tmp_path: Path) -> None:
 
 
 REFUSED = {
-    "model.name=my.py": "unknown model 'my.py'",
+    "model.name=my.py": "'my.py' names no function: a custom model is FILE.py:FUNCTION, such as my.py:build",
     "model.name=my.txt:build": "'my.txt:build': a custom model is FILE.py:FUNCTION, such as my.py:build",
     "model.name=my.py:3": "a custom model is FILE.py:FUNCTION",
     "model.layers=[3]": "model.layers: it would do nothing: my.py:build has no such setting",

@@ -100,7 +100,8 @@ def check(experiment: Experiment, data: datasets.Data) -> Levels:
     _check_data(experiment, data)
     shape, examples = tuple(data.train_x.shape[1:]), len(data.train_x) - experiment.data.validation
     model = build(experiment.model, shape, data.classes)
-    if not any(parameter.requires_grad for parameter in model.parameters()):
+    frozen = [not parameter.requires_grad for parameter in model.parameters()]
+    if frozen and all(frozen):
         raise UsageError(f"{experiment.model.name} has no parameter to train: all are frozen; thaw some of them")
     check_last(experiment.recipe, examples, model, torch.zeros(1, *shape))
     parameters = dict(model.named_parameters())
