@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -105,6 +106,7 @@ def test_a_folder_begun_under_the_name_of_the_preset_is_continued(
     Path("runs/lenet").mkdir(parents=True)
     runs.open_run(Path("runs/lenet"), config.resolve("lenet"))  # another experiment
     assert changed.folder(asked) == Path("runs/lenet-layers50")
-    Path("runs/lenet/experiment.toml").unlink()
+    shutil.rmtree("runs/lenet")
+    Path("runs/lenet").mkdir()
     runs.open_run(Path("runs/lenet"), config.resolve("lenet", ["model.layers=[50]", "name=lenet"]))
     assert changed.folder(asked) == Path("runs/lenet")

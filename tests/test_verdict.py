@@ -131,6 +131,7 @@ def test_the_column_is_computed_for_tables_with_and_without_it(tmp_path: Path) -
         ",".join(line.split(",")[:column] + line.split(",")[column + 1 :]) for line in text.splitlines(True)
     )
     (folder / "summary.csv").write_text(older)
+    (folder / "manifest.json").unlink()  # version 0.1 had none
     assert tables.load(folder).summary[REACHED].tolist() == [True, False, pd.NA]
     assert (folder / "summary.csv").read_text() == older  # what version 0.1 wrote stays
     for path in folder.glob("trial-*/level-*/summary.json"):
