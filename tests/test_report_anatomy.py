@@ -125,11 +125,11 @@ def test_only_missing_rows_are_computed_and_those_of_other_tickets_are_made_agai
     assert path == folder / "measures/anatomy.csv"
     whole = path.read_bytes()
     table = pd.read_csv(path, dtype=str)
-    table.loc[table["level"] != "1"].to_csv(path, index=False, lineterminator="\n")
+    tables.write("anatomy", folder, table.loc[table["level"] != "1"])
     tables.compute("anatomy", folder)
     assert path.read_bytes() == whole
     table.loc[table["level"] == "2", ["ticket", "alive"]] = ["0123456789abcdef", "1"]
-    table.to_csv(path, index=False, lineterminator="\n")
+    tables.write("anatomy", folder, table)
     assert anatomy.read(folder) == anatomy.read(FIRST)  # as it stands beside the tickets
     tables.compute("anatomy", folder)
     assert path.read_bytes() == whole

@@ -171,11 +171,11 @@ def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
 
 
 def test_a_ticket_is_refused_by_another_model() -> None:
-    with pytest.raises(UsageError, match=r"does not fit this model; they differ in 4.bias, 4.weight"):
+    with pytest.raises(UsageError, match=r"does not fit this model; they differ in 4.bias; 4.weight"):
         a_ticket().apply(network()[:4])
     wider = network()
     wider[3] = nn.Linear(48, 11)
-    with pytest.raises(UsageError, match=r"they differ in 3.weight \(10, 48\), 3.bias \(10,\)"):
+    with pytest.raises(UsageError, match=r"they differ in 3.weight \(10, 48\); 3.bias \(10,\)"):
         a_ticket().apply(wider)
 
 

@@ -230,6 +230,7 @@ def test_a_branch_brings_its_file_to_a_stored_run() -> None:
     assert "it holds another experiment:\nfiles.my.py: " in refusal(merge, merged, again)
 
 
+@pytest.mark.usefixtures("approving")
 def test_a_failure_is_placed_in_the_users_file_not_in_a_library_or_in_lth(tmp_path: Path) -> None:
     file = tmp_path / "net.py"
     file.write_text("import json\ndef build(shape):\n    return json.loads('{')\n")

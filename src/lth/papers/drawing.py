@@ -201,14 +201,8 @@ def _paper(
         x, mean = np.array(curve.x), np.array(curve.mean)
         shown = (x >= 0.99 * low) & (x <= 1.01 * high)
         if shown.any():
-            yield Series(
-                label,
-                x[shown],
-                mean[shown],
-                mean[shown],
-                mean[shown],
-                looks.pale(styles.get(curve.series) or looks.family_look(curve.role)),
-            )
+            look = looks.pale(styles.get(curve.series) or looks.family_look(curve.role))
+            yield Series(label, x[shown], mean[shown], mean[shown], mean[shown], look)
             label = "_"
 
 
