@@ -389,7 +389,7 @@ def test_slurm_uses_gpus_where_they_are_asked_for(tiny: dict[str, Any]) -> None:
 def test_a_slurm_job_whose_time_is_over_is_queued_again(tiny: dict[str, Any], tmp_path: Path) -> None:
     experiment = resolve(tiny)
     resources = Resources("torch", "cpu", "float32", 1)
-    task = on_slurm.Task(experiment, resources, tmp_path, None, tmp_path / "session", plan(experiment)[0])
+    task = on_slurm.Task(experiment, {}, resources, tmp_path, None, tmp_path / "session", plan(experiment)[0])
     assert task.checkpoint().function is task
     assert task() is False  # its driver is gone
 
@@ -507,7 +507,7 @@ def test_cores_are_shared_by_the_threads_of_trainings(monkeypatch: pytest.Monkey
 def test_a_node_with_other_versions_is_refused() -> None:
     expected = ray_task.versions() | {"torch": "1.0"}
     with pytest.raises(UsageError, match=r"has torch .*, not 1\.0; install the same versions"):
-        ray_task.choose_there(expected)
+        ray_task.choose_there(expected, {})
 
 
 def driver_that_fails(how: str, monkeypatch: pytest.MonkeyPatch) -> Any:
