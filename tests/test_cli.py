@@ -602,6 +602,8 @@ def test_a_reader_that_has_enough_is_no_error(words: list[str]) -> None:
 def test_suggestions_that_help(cli: Cli) -> None:
     refused(cli("show", "lenet", "recipe.epochs=10"), "10 epochs of 55,000 examples", "recipe.iterations=9167")
     refused(cli("show", "lenet", "data.name=./mine", "recipe.epochs=10"), "number of training examples / recipe.batch")
+    for wrong in ("recipe.batch=0", "data=3", "data.validation=many", "recipe.epochs=inf", "recipe.epochs=x"):
+        refused(cli("show", "lenet", wrong, *(["recipe.epochs=3"] if "epochs" not in wrong else [])), "recipe.epochs")
     refused(cli("show", "lenet", "model.name=my.py"), "such as my.py:build")
     ended = cli("show", "lenet", "recipe.optimizer=sgd")
     assert 'recipe.optimizer = "sgd": recipe.lr stays 0.0012, which was chosen for adam' in ended.err

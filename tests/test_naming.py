@@ -110,3 +110,15 @@ def test_a_folder_begun_under_the_name_of_the_preset_is_continued(
     Path("runs/lenet").mkdir()
     runs.open_run(Path("runs/lenet"), config.resolve("lenet", ["model.layers=[50]", "name=lenet"]))
     assert changed.folder(asked) == Path("runs/lenet")
+
+
+def test_settings_complete_a_file_that_is_no_experiment_by_itself(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path("part.toml").write_text('name = "part"\nabout = "Mine."\n[recipe]\niterations = 100\nbatch = 60\n')
+    settings = ["recipe.lr=0.1", "recipe.optimizer=sgd", "recipe.eval_every=10"]
+    assert config.resolve(Path("part.toml"), settings).about == "Mine."
+    typed = call("part.toml", *settings)
+    asked, _ = resolved(typed, None)
+    assert typed.folder(asked) == Path("runs/part")

@@ -143,7 +143,7 @@ def test_figures_and_files(tmp_path: Path) -> None:
             words = {element.text for element in root.iter("{http://www.w3.org/2000/svg}text")}
             assert {"ticket", "percent of weights remaining"} & words  # text as text, not as outlines
         caption = path.with_suffix(".txt").read_text()
-        assert ("mean (min-max) of 3 trials" in caption and "Error bars" in caption) or "Bands" in caption
+        assert "mean (min-max) of 3 trials" in caption and ("Error bars" in caption or "Bands" in caption)
         tex = path.with_suffix(".tex").read_text()
         assert f"{{{path.stem}.pdf}}" in tex and f"\\label{{fig:{path.stem}}}" in tex
     with Image.open(paths[0]) as image:

@@ -16,7 +16,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lth.config.bounded import read_bounded
+from lth.config.files import read_bounded
 from lth.errors import UsageError
 
 MOST_BYTES = 8 * 2**20  # of the list: some 40,000 approvals
@@ -69,7 +69,7 @@ def _entries() -> list[dict[str, Any]]:
         entries = json.loads(read_bounded(file, MOST_BYTES))["files"]
         if not all(isinstance(e["path"], str) and isinstance(e["sha256"], str) for e in entries):
             raise ValueError("an entry has no path or sha256")
-    except OSError:  # there is none, or it is not the user's: then nothing is approved
+    except OSError:  # no list, or one that this user may not read: nothing is approved
         return []
     except (ValueError, TypeError, KeyError, RecursionError):
         fault = "is damaged: remove it, and approve your files again"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -31,8 +32,8 @@ def _two(sides: tuple[int, ...]) -> tuple[int, ...]:
 
 
 def _once(names: tuple[str, ...]) -> tuple[str, ...]:
-    if twice := next((name for name in names if names.count(name) > 1), None) if len({*names}) < len(names) else None:
-        raise ValueError(f"{shown(twice)} stands in it twice: each class has a name of its own")
+    if twice := [name for name, count in Counter(names).items() if count > 1]:
+        raise ValueError(f"{shown(twice[0])} stands in it twice: each class has a name of its own")
     return names
 
 

@@ -11,8 +11,9 @@ from lth.config.data import Data, is_path
 from lth.config.experiment import Experiment, identity
 from lth.config.model import Model
 from lth.config.problems import validated
+from lth.config.settings import to_setting
 from lth.config.sweeping import member_name
-from lth.config.toml import literal
+from lth.errors import UsageError
 
 SAME_SCIENCE = {"seed", "scale", "ticket", "ticket_sha256", "sha256"}  # what changes no description
 MOST_SHOWN = 3  # settings in a description
@@ -20,14 +21,16 @@ MOST_NAME = 100  # characters
 
 
 def described(before: Mapping[str, Any], experiment: Experiment, typed: set[str]) -> Experiment:
-    """`experiment` with a name and a description of what it trains, where they would be those of `before`.
+    """`experiment` with a description of what it trains; with another model or dataset, also another name.
 
-    `before` are the tables of the preset or file, without what was `typed`. A changed setting changes the
-    description; a changed model or dataset changes the name too.
+    `before` holds the tables of the preset or file, without the `typed` settings. Typed names and descriptions stay.
     """
     if not typed - SAME_SCIENCE:
         return experiment
-    old = validated(dict(before))
+    try:
+        old = validated(dict(before))
+    except UsageError:  # a file that the typed settings complete describes nothing by itself
+        return experiment
     changed = {key: value for key, value in changes(old, experiment).items() if key in typed}
     if not changed:
         return experiment
@@ -80,14 +83,13 @@ def _stem(name: str) -> str:
 
 
 def _format_changes(changed: Mapping[str, Any]) -> str:
-    texts = [f"{key}={_short(value)}" for key, value in list(changed.items())[:MOST_SHOWN]]
+    texts = [_short(to_setting(key, value)) for key, value in list(changed.items())[:MOST_SHOWN]]
     more = len(changed) - MOST_SHOWN
     return ", ".join(texts) + (f" and {more} more setting{'s' * (more > 1)}" if more > 0 else "")
 
 
-def _short(value: Any) -> str:
-    text = "none" if value is None else value if isinstance(value, str) else literal(value)
-    return text if len(text) <= 40 else f"{text[:30]}...{text[-7:]}"
+def _short(text: str) -> str:
+    return text if len(text) <= 60 else f"{text[:50]}...{text[-7:]}"
 
 
 def _leaves(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:

@@ -66,13 +66,13 @@ def _unknown(key: Any, value: Any, tables: Mapping[str, Any], known: Iterable[st
 
 def _iterations(epochs: Any, tables: Mapping[str, Any]) -> str:
     """What to type in place of a number of epochs."""
-    data, batch = tables.get("data", {}), tables.get("recipe", {}).get("batch")
-    entry = DATASETS.get(data.get("name", "mnist"))
     rule = "the length of a training is a number of iterations: recipe.iterations=N"
-    if entry is None or not isinstance(batch, int) or not isinstance(epochs, int | float):
+    try:
+        data, batch = tables.get("data", {}), tables["recipe"]["batch"]
+        examples = DATASETS[data.get("name", "mnist")].examples - data.get("validation", 5000)
+        count = max(1, round(epochs * examples / batch))
+    except (KeyError, TypeError, AttributeError, ArithmeticError, ValueError):  # other data, or wrong values
         return f"{rule}; one epoch is the number of training examples / recipe.batch"
-    examples = entry.examples - data.get("validation", 5000)
-    count = max(1, round(epochs * examples / batch))
     return f"{rule}; {epochs} epochs of {examples:,} examples in batches of {batch} are recipe.iterations={count}"
 
 

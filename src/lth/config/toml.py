@@ -10,9 +10,9 @@ from importlib import resources
 from pathlib import Path
 from typing import Any
 
-from lth.config.bounded import read_bounded
 from lth.config.experiment import Experiment
 from lth.config.fields import Value
+from lth.config.files import read_bounded
 from lth.config.names import nearest, printable, shown
 from lth.errors import UsageError
 
@@ -55,7 +55,7 @@ def read(source: str | Path) -> dict[str, Any]:
 
 
 def loads(text: str) -> dict[str, Any]:
-    """The tables of a TOML text. Raises ValueError where it is none, or has more or deeper tables than are read."""
+    """The tables of a TOML text. Raises ValueError if it is not valid TOML, or has too many or too deep tables."""
     bare = _TEXTS.sub(lambda match: "" if match[0].startswith("#") else "q", text)
     long = [key.count(".") + 1 for key in _LONG_KEY.findall(bare)]
     if (parts := max(long, default=0)) > MOST_PARTS:

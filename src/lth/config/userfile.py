@@ -22,7 +22,7 @@ from types import ModuleType
 from typing import Any
 
 from lth.config import approval
-from lth.config.bounded import read_bounded
+from lth.config.files import read_bounded
 from lth.config.names import nearest, printable, shown
 from lth.errors import UsageError
 

@@ -30,7 +30,7 @@ def fetch(dataset: Dataset[Any], places: Sequence[int], name: str, collate: Coll
 
 
 def _misfit(examples: list[Any], places: Sequence[int], name: str) -> str | None:
-    """The first example that is none, or that differs from those before it."""
+    """The first example that is not a pair, or that differs from those before it."""
     shapes: dict[int, tuple[int, tuple[int, ...]]] = {}
     for place, example in zip(places, examples, strict=True):
         if example is None or not isinstance(example, tuple | list) or len(example) != 2:

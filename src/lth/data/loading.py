@@ -30,8 +30,8 @@ def load(
 
     A string is a name first, then a path: ./mnist is the folder. `data_root` is where named datasets are looked for
     first (see `lth.data.sources`); `say` gets one line for each source that lacks them. `UsageError` where there is no
-    such dataset, it is nowhere to be had, or it is damaged. `size` is the height and width to which the images of a
-    folder are scaled; `order` puts the names of classes in order, where they have names.
+    such dataset, it cannot be found or downloaded, or it is damaged. `size` is the height and width to which the images
+    of a folder are scaled; `order` puts the names of classes in order, where they have names.
     """
     if isinstance(name, str) and name in DATASETS:
         _refuse_size(size, name)
@@ -77,7 +77,7 @@ READERS: dict[str, Callable[[DatasetInfo, dict[str, bytes]], Data]] = {
 
 def _refuse_size(size: Size, name: str | Path) -> None:
     if size:
-        raise UsageError(f"data.size is for folders of images, and {name} is none: leave data.size out")
+        raise UsageError(f"data.size is for folders of images, and {name} is not a folder: leave data.size out")
 
 
 def _from_npz(path: Path, order: Order) -> Data:

@@ -60,15 +60,15 @@ class Call:
         """--out, else the experiment's own; or the preset's, where this very experiment was begun there."""
         if self.out:
             return Path(self.out)
-        folder, earlier = Path("runs") / asked.folder_name, self._earlier_folder
+        folder, earlier = Path("runs") / asked.folder_name, self._earlier_folder(asked)
         return earlier if earlier and not folder.exists() and runs.holds(earlier, asked) else folder
 
-    @property
-    def _earlier_folder(self) -> Path | None:
+    def _earlier_folder(self, asked: Experiment) -> Path | None:
         """The folder that version 0.1 gave to a preset or file with a changed model or dataset."""
         if self.experiment is None or self.ticket:
             return None
-        return Path("runs") / resolve(self.experiment, scale=self.size.scale).folder_name
+        name = (self.experiment if isinstance(self.experiment, Mapping) else read(self.experiment)).get("name")
+        return Path("runs") / asked.model_copy(update={"name": name}).folder_name if name else None
 
     @property
     def data_folder(self) -> Path | None:

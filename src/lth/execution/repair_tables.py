@@ -128,7 +128,7 @@ def faults(folder: Path) -> dict[str, str]:
     found = {}
     for name in document.get("files", {}):
         if (folder / name).is_file():
-            if fault := manifest.fault_of(folder, name, atomic.read(folder / name)):
+            if fault := manifest.mismatch(document, name, atomic.read(folder / name)):
                 found[name] = fault
         elif not integrity.on_disk(folder) and not manifest.left_out(document, name):
             found[name] = f"it is missing, and {layout.MANIFEST} does not list it as left out"
@@ -153,13 +153,12 @@ def tables_at_fault(folder: Path, experiment: Experiment, faulty: Mapping[str, s
 
 def stale_tables(folder: Path, experiment: Experiment) -> dict[str, bytes]:
     """The tables whose files are not what the trainings make, with what they should be."""
-    made = tables.texts(experiment, trainings.finished(folder))
-    return {name: text.encode() for name, text in made.items() if _differs(folder, name, text)}
+    made, faulty = tables.texts(experiment, trainings.finished(folder)), faults(folder)
+    return {n: text.encode() for n, text in made.items() if n in faulty or _differs(folder / n, text)}
 
 
-def _differs(folder: Path, name: str, text: str) -> bool:
-    there = (folder / name).exists()
-    return not there or not tables.is_of(atomic.read(folder / name), text) or name in faults(folder)
+def _differs(path: Path, text: str) -> bool:
+    return not path.exists() or not tables.is_of(atomic.read(path), text)
 
 
 def store_tables(folder: Path, made: Mapping[str, bytes]) -> None:

@@ -94,7 +94,7 @@ def _failures_named(what: str, model: nn.Module) -> Iterator[None]:
 
 
 def reset(model: nn.Module) -> None:
-    """Draw the weights anew from the global generator, by `reset_parameters` of each module that has one.
+    """Draw new weights from the global generator, by `reset_parameters` of each module that has one.
 
     Modules come before those that hold them, as in their construction: nn.MultiheadAttention draws for its parts.
     """

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from lth.config import Experiment
-from lth.papers.curves import comparable as by_any_length
+from lth.papers.curves import comparable
 from lth.papers.figures import Line, Panel, PaperFigure
 from lth.papers.portraits import draw_portrait
 from lth.papers.setups import Setup, experiment
@@ -20,7 +20,7 @@ from lth.results import looks
 from lth.results.captions import caption_of, explain, format_percent, quantity_label
 from lth.results.panels import draw_bands, draw_bars, focus, percent_axis, y_axis, zoom
 from lth.results.records import PLACE, Records
-from lth.results.series import Series, comparable, iteration_series
+from lth.results.series import Series, iteration_series, trained_alike
 from lth.results.sheets import finish, fonts, sheet
 from lth.results.statistics import aggregate
 
@@ -160,7 +160,7 @@ def _label(line: Line) -> str:
 def _by_density(run: Records, panel: Panel, role: str) -> list[Series]:
     """A line of a panel against density: its column over trials, at percent or thousands of weights remaining."""
     column = scaled_column(panel.column, run.experiment)
-    if column not in run.summary or not comparable(run, role, column):
+    if column not in run.summary or not trained_alike(run, role, column):
         return []
     table = aggregate(run.summary, column)
     table = table.loc[(table["family"] == role) & (table["density"] > 0)]
@@ -214,6 +214,6 @@ def _other_length(panel: Panel, runs: Runs) -> str:
         for theirs, ours in pairs
         if theirs.recipe.iterations != ours.recipe.iterations
         and panel.axis != "iteration"
-        and not by_any_length(panel.column, True, bool(theirs.recipe.warmup or theirs.recipe.drops))
+        and not comparable(panel.column, True, bool(theirs.recipe.warmup or theirs.recipe.drops))
     ]
     return f", trainings of {' to '.join(f'{n:,}' for n in sorted({min(lengths), max(lengths)}))}" if lengths else ""

@@ -19,7 +19,7 @@ def remarks(run: Records) -> list[str]:
     """What follows the headline, one sentence or two each."""
     found = verdict.of(run)
     advice = sentences.advice(found, run.experiment)
-    return [*sentences.remarks(found), *([advice + "."] if advice else []), *state(run), *sentences.method(found)]
+    return [*sentences.remarks(found), *([advice] if advice else []), *state(run), *sentences.method(found)]
 
 
 def state(run: Records) -> list[str]:

@@ -71,8 +71,9 @@ def explain(every: Sequence[int], lowest: Sequence[float | None], paper: str = "
     """
     sentences = []
     if every:
-        few, most = ordinal(min(every)), ordinal(max(every))
-        step = "" if max(every) == 1 else f", at every {few if few == most else f'{few} to {most}'} level"
+        few, most = min(every), ordinal(max(every))
+        steps = f"at every {most}" if few == max(every) else f"at every {ordinal(few)} to {most}"
+        step = "" if max(every) == 1 else f", in some panels at every {most} level" if few == 1 else f", {steps} level"
         sentences.append(f"Error bars: minimum and maximum{step}.")
     sentences += [f"Wide, pale lines: {paper}."] * bool(paper)
     if cut := [mean for mean in lowest if mean is not None]:

@@ -15,7 +15,7 @@ from lth.results.series import Series
 
 LABEL = 0.38  # inches between the labels of two ticks, at least
 MOST_BARS = 40  # error bars in a panel: more hide the means
-UNITS = {"iteration": "iteration", "accuracy": "accuracy", "loss": "loss"}  # the last word of a quantity's kind
+UNITS = ("iteration", "accuracy", "loss")  # what the y axis is called, by the words of a quantity
 
 
 def draw_bars(axes: Axes, series: Sequence[Series]) -> int:
@@ -144,7 +144,7 @@ def y_axis(axes: Axes, quantity: str, subject: str = "") -> None:
     label = quantity_label(quantity)
     title = f"{subject}: {label}" if subject else label
     axes.set_title(title[:1].upper() + title[1:])
-    axes.set_ylabel(next((unit for kind, unit in UNITS.items() if kind in label.partition(" at ")[0]), label))
+    axes.set_ylabel(next((unit for unit in UNITS if unit in label.partition(" at ")[0]), label))
     axes.grid(True, axis="y", color="0.9", linewidth=0.8)
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)

@@ -45,7 +45,7 @@ def density_series(
     winning, unreached = verdict.of(run).winning, unreached_at(run.summary) if "early_stop" in value else {}
     series = []
     for name in dict.fromkeys(table["family"]):
-        if not comparable(run, name, value):
+        if not trained_alike(run, name, value):
             continue
         rows = table.loc[table["family"] == name]
         levels = [int(level) for level in rows["level"]]
@@ -57,7 +57,7 @@ def density_series(
     return series
 
 
-def comparable(run: Records, branch: str, value: str) -> bool:
+def trained_alike(run: Records, branch: str, value: str) -> bool:
     """Whether a branch belongs beside the tickets: its final values do only if it was trained as long as they were."""
     lengths = {b.name: b.iterations for b in run.experiment.branch}
     return not value.startswith("final_") or lengths.get(branch) in (None, run.experiment.recipe.iterations)

@@ -32,7 +32,7 @@ Document = dict[str, Any]
 
 
 def read(folder: Path, experiment: Experiment | None = None) -> Document | None:
-    """The manifest; None where there is none. Raises UsageError where it is damaged, or that of another experiment."""
+    """The manifest, or None if it does not exist. Raises UsageError if it is damaged or of another experiment."""
     path = folder / layout.MANIFEST
     found = documents.read_json(path, layout.mended_by(folder))
     if found is None:
@@ -59,7 +59,7 @@ def is_whole(folder: Path) -> bool:
 
 
 def copy_of_experiment(folder: Path) -> str | None:
-    """The text of experiment.toml, without its seal; None where there is none. Raises UsageError as `read` does."""
+    """The copy of experiment.toml, without its seal, or None if there is no copy. Raises UsageError as `read` does."""
     text = (read(folder) or {}).get(layout.EXPERIMENT)
     return text if isinstance(text, str) else None
 
@@ -92,7 +92,12 @@ def checked_table(folder: Path, name: str) -> tuple[bytes, str | None]:
 
 def fault_of(folder: Path, name: str, content: bytes) -> str | None:
     """What is wrong with a table; None where it is whole, or the manifest does not tell of it."""
-    told = ((read(folder) or {}).get("files")) or {}
+    return mismatch(read(folder), name, content)
+
+
+def mismatch(document: Document | None, name: str, content: bytes) -> str | None:
+    """The same, where the manifest has been read."""
+    told = (document or {}).get("files", {})
     return OTHER if name in told and checksums.digest(content) not in told[name] else None
 
 
@@ -138,7 +143,7 @@ def add(folder: Path, experiment: Experiment, text: str, names: Collection[str])
 
 
 def seal(folder: Path, experiment: Experiment, text: str, left_out: Collection[str] = ()) -> None:
-    """Write the manifest anew, of all tables as they are; `left_out`: patterns of what is not there on purpose."""
+    """Write a new manifest of all tables as they are; `left_out`: patterns of the files that are missing on purpose."""
     files = {name: [_digest(folder / name)] for name in tables(folder)}
     with _locked(folder, fcntl.LOCK_EX):
         _write(folder, _facts(experiment, text) | {"files": files, "left_out": sorted(left_out)})
@@ -180,7 +185,7 @@ def _install(folder: Path, written: Mapping[str, Path]) -> None:
 
 
 def _old(folder: Path, name: str, told: Mapping[str, Any], new: list[str]) -> list[str]:
-    """The checksum of the table that is about to go; none where there is none, or it is damaged."""
+    """The checksum of the table that is about to be replaced; empty if it does not exist or is damaged."""
     if not (folder / name).exists() or (there := _digest(folder / name)) in new:
         return []
     return [there] if name not in told or there in told[name] else []

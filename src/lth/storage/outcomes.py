@@ -65,7 +65,9 @@ def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -
                     raise
                 shutil.rmtree(beside)  # a worker of a driver that died was quicker, with the same bits
             sync_folder(target.parent)
-    checkpoint_path(folder, training_id).unlink(missing_ok=True)
+    checkpoint = checkpoint_path(folder, training_id)
+    with failures_named(checkpoint):
+        checkpoint.unlink(missing_ok=True)
 
 
 def read_file(folder: Path, name: str) -> bytes:

@@ -92,7 +92,7 @@ class Tickets:
         return self._at(winning_index(self._compared()))
 
     def matching(self, tolerance: float = 0.005) -> Ticket | None:
-        """The ticket of smallest density whose score is at most `tolerance` below level 0's; None if there is none.
+        """The ticket of smallest density whose score is at most `tolerance` below level 0's, or None.
 
         Raises UsageError where `tolerance` is no number from 0, or the training returned no score.
         """

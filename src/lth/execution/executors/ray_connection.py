@@ -45,7 +45,7 @@ def library() -> Any:
 
 
 def token() -> str | None:
-    """The token that this machine shows to clusters, found where Ray looks for it; None where there is none."""
+    """The token that this machine sends to clusters, read from where Ray looks for it; None if it has no token."""
     if given := os.environ.get("RAY_AUTH_TOKEN"):
         return given.strip()
     path = os.environ.get("RAY_AUTH_TOKEN_PATH")
