@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import re
+import shlex
 import subprocess
 import sys
 from collections.abc import Mapping
@@ -15,6 +17,7 @@ import numpy as np
 import pandas as pd
 import plotly.graph_objects
 import pytest
+from typer.main import get_command
 from typer.testing import CliRunner
 
 from lth.cli import app
@@ -25,7 +28,7 @@ from lth.measures.ticket_anatomy import Anatomy, dissect
 from lth.report import charts, page, sections, words
 from lth.report.beside import Beside, Claim, beside
 from lth.report.charts import Line
-from lth.results import tables
+from lth.results import sentences, tables, verdict
 from lth.results.records import Records
 from test_plots import curve
 from test_records import make_run, training
@@ -56,12 +59,43 @@ def a_run(
 # ------------------------------------------------------------------------------------------------------------- words
 
 
-def test_the_headline_is_the_verdicts_and_remarks_follow(tmp_path: Path) -> None:
+def test_the_first_screen_says_what_was_run_what_it_shows_and_what_is_next(tmp_path: Path) -> None:
     levels = {0: ([5200] * 5, [0.975] * 5), 1: ([4000] * 5, [0.979] * 5), 2: ([9000] * 5, [0.99] * 5)}
     run = a_run(tmp_path / "run", levels)
-    assert words.headline(run).startswith("Winning level: 80.0% of the weights, resolved by 5 trials. ")
-    said = " ".join(words.remarks(run))
-    assert "Matching level: 64.0% of the weights (level 2)" in said and "Holm" in said and "Unfinished" not in said
+    assert words.subject(run).endswith(": 5 trials, 2 prunings down to 64.0% of the weights, 50,000 iterations.")
+    assert words.headline(run) == "Winning level: 80.0% of the weights, resolved by 5 trials."
+    facts = dict(sentences.facts(verdict.of(run)))
+    assert facts["winning level"] == "80.0% of the weights (level 1)"
+    assert facts["compared with the whole network"].startswith(
+        "early stop 1.30 times sooner (95% interval 1.30 to 1.30)"
+    )
+    assert facts["matching level"].startswith("64.0% of the weights (level 2), the sparsest within")
+    html = page.main([run])
+    top = html[: html.index('<section id="score"')]
+    for text in (words.subject(run), words.headline(run), *facts, *facts.values(), "Holm", 'id="chart-accuracy"'):
+        assert text in html.replace("&#x27;", "'")[: len(top)], text
+    assert "Unfinished" not in top and html.rindex("<h2>") == html.index("<h2>Settings</h2>")
+
+
+def test_next_steps_are_commands_that_the_run_calls_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    levels = {0: ([5200, 5100], [0.975] * 2), 1: ([4000, 5300], [0.979] * 2)}
+    run = a_run(tmp_path / "run", levels)
+    again = f"lth run {run.folder}/experiment.toml --out {run.folder}"
+    asked = [command for _, command in words.next_steps(run)]
+    assert asked == [
+        f"{again} --trials 5",
+        f"{again} --branches reinit:1",
+        f"{again} --levels 6",
+        f"lth export {run.folder} --to ticket.safetensors",
+    ]
+    for line in asked:
+        _, name, *arguments = shlex.split(line)
+        get_command(app).commands[name].make_context(name, arguments)  # type: ignore[attr-defined]
+    alone = dataclasses.replace(run, summary=run.summary[run.summary["trial"] == 1])
+    assert words.next_steps(alone)[0] == ("Train the 2 trainings that are missing:", again)
+    monkeypatch.setattr(words, "each_training", lambda folder: iter(()))
+    asked = [command for _, command in words.next_steps(run)]
+    assert asked == [f"lth run {run.folder}/experiment.toml"], "tables alone cannot be extended"
 
 
 @pytest.mark.parametrize(
@@ -76,7 +110,7 @@ def test_the_headline_of_what_is_hardly_begun(tmp_path: Path, levels: Any, said:
     run = a_run(tmp_path / "run", levels, trials=2, levels=3)
     assert words.headline(run).startswith(said)
     expected = f"{len(run.summary)} of 8 trainings are stored"
-    assert expected in " ".join(words.remarks(run))
+    assert expected in " ".join(words.notes(run))
     assert "<main" in page.main([run])
 
 
@@ -87,7 +121,7 @@ def test_diverged_and_collapsed_trainings_are_counted_and_what_they_end_is_not_m
     }
     levels: Any = {0: ([900, 900], [0.9, 0.9]), 1: ([900, 900], [0.9, 0.9]), 2: ([None, 900], [None, 0.9])}
     run = a_run(tmp_path / "run", levels, changes)
-    said = " ".join(words.remarks(run))
+    said = " ".join(words.notes(run))
     assert words.progress(run) == (5, 5) and "Unfinished" not in said
     assert "1 of 5 trainings diverged; means leave it out." in said and "1 of 5 trainings collapsed" in said
 
@@ -238,6 +272,8 @@ def test_a_run_of_the_papers_stands_beside_the_paper(run: Records, tmp_path: Pat
     assert np.allclose(ticket.mean, [4401, 4721, 4081, 3601], atol=1) and ticket.high[0] == 5701
     html = page.main([run])
     assert html.count('class="left verdict not"') == len(claims) and "Student" in html
+    assert f"<summary>{len(claims)} claims that need more data</summary>" in html
+    assert "level 7: <code>--levels 7</code>" in html and "`" not in html[: html.index('id="data"')]
     other = a_run(tmp_path / "other", {0: ([900], [0.9]), 1: ([800], [0.9])}, data={"name": "fashion-mnist"})
     assert beside([other]) == Beside() and list(beside([other, run]).cards) == [1]
 
@@ -262,7 +298,7 @@ def test_tables_alone_are_enough(run: Records, tmp_path: Path, monkeypatch: pyte
     assert done.exit_code == 0, done.output
     assert str(bare / "report.html") in done.output.replace("\n", "")
     html = (bare / "report.html").read_text()
-    assert 'id="tickets"' not in html and words.headline(run) in html
+    assert 'id="tickets"' not in html and words.headline(run) in html.replace("&#x27;", "'")
 
 
 def test_a_large_run_makes_a_page_below_8_mb(tmp_path: Path) -> None:

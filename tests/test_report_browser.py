@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -154,6 +155,37 @@ def test_series_levels_and_axes_can_be_chosen_by_keyboard(shown: Browser) -> Non
     shown.press(" ", 32)
     shown.press(" ", 32)  # the focus stays where it was
     assert len(shown.run(Y, "#chart-iterations .plot")) < before
+
+
+def test_a_chart_can_be_saved_as_an_image(shown: Browser, tmp_path: Path) -> None:
+    shown.command("Page.setDownloadBehavior", behavior="allow", downloadPath=str(tmp_path))
+    shown.run("document.querySelector('#chart-early-stop [data-save]').focus()")
+    shown.press(" ", 32)
+    for _ in range(200):
+        if saved := [*tmp_path.glob("*-early-stop.svg")]:
+            break
+        time.sleep(0.05)
+    image = saved[0].read_text()
+    assert image.startswith("<svg") and "early-stop iteration" in image and "ticket" in image and "reinit" in image
+
+
+@pytest.mark.parametrize("high", [1.0, 0.004])
+def test_axes_of_accuracy_stay_within_0_and_100_percent(window: Browser, tmp_path: Path, high: float) -> None:
+    """An axis of a flat curve at 100% went from 0 to 200%."""
+    rows = {(1, n, "ticket"): training(n, test_accuracy_at_early_stop=high) for n in range(3)}
+    flat = "".join(f"{i},0.1,{high},0.1,{high}\n" for i in range(1, 400, 10))
+    run = make_run(tmp_path / "run", rows, curve().partition("\n")[0] + "\n" + flat)
+    window.screen()
+    window.open(page.write([tables.load(run)], tmp_path / "page.html"))
+    for chart in ("accuracy", "iterations"):
+        axis = f"return document.querySelector('#chart-{chart} .plot').layout.yaxis.range"
+        if chart == "iterations":
+            window.run(
+                "const s = document.querySelector('#chart-iterations [data-pick=quantity]'); s.value = 'val_accuracy';"
+                "s.dispatchEvent(new Event('change'))"
+            )
+        bottom, top = window.run(axis)
+        assert -0.02 <= bottom < top <= 1.03, chart
 
 
 def test_another_quantity_has_its_own_table(shown: Browser, folder: Path) -> None:

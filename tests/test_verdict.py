@@ -248,7 +248,7 @@ def test_one_trial_claims_nothing() -> None:
     assert found.winning == 1 and found.levels[0].resolved == "open"
     said = " ".join([sentences.headline(found), *sentences.remarks(found)])
     assert said.startswith(
-        "One trial: no claim. By its numbers, the winning level has 80.0% of the weights: early stop at iteration "
+        "One trial: no claim. By its numbers, the winning level has 80.0% of the weights. Early stop at iteration "
         "1,500 (the whole network 2,000), test accuracy 96.00% (the whole network 95.00%)."
     )
     assert (

@@ -19,10 +19,11 @@ from typing import Any
 from lth.measures import anatomy
 from lth.report import charts, explorer
 from lth.report.beside import Beside, beside
+from lth.report.opening import opening
 from lth.report.sections import (
     density_part,
     explorer_part,
-    findings,
+    first_card,
     iteration_part,
     measures_part,
     origin_part,
@@ -91,14 +92,14 @@ def main(
     }
     names = run_names(runs)
     parts = [
-        findings(runs),
+        opening(runs, first_card(drawn)),
         score_cards(names, paper),
         density_part(drawn, len(runs)),
         iteration_part(names, data["iterations"]),
         explorer_part(names, data["explorer"]),
         measures_part(pictures or {}),
-        settings_part(runs),
         origin_part(runs),
+        settings_part(runs),
         f'<script type="application/json" id="data">{as_json(data)}</script>',
     ]
     inner = "\n".join(part for part in parts if part)

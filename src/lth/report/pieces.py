@@ -2,8 +2,17 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Sequence
 from html import escape
+
+CODE = re.compile(r"`([^`]+)`")
+SAVE = '<button type="button" class="save" data-save>Save image</button>'  # of a chart
+
+
+def marked(text: str) -> str:
+    """Text as HTML; what stands between backticks is code."""
+    return CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def select(name: str, label: str, options: Sequence[tuple[str, str]]) -> str:

@@ -14,7 +14,7 @@ from lth import config
 from lth.report import charts, words
 from lth.report.beside import VERDICTS, Beside, Claim
 from lth.report.charts import Chart, Line
-from lth.report.pieces import details, heads_row, region, select
+from lth.report.pieces import SAVE, details, heads_row, marked, region, select
 from lth.results.captions import format_percent, format_trials, run_names
 from lth.results.records import Records
 from lth.storage import layout
@@ -27,40 +27,32 @@ FORMATS: dict[str, Callable[[float], str]] = {
 }
 
 
-def findings(runs: Sequence[Records]) -> str:
-    """The headline of each run, and the remarks on it."""
-    several = len(runs) > 1
-    parts = "\n".join(_finding(run, name, several) for run, name in zip(runs, run_names(runs), strict=True))
-    title = f"lth report of {len(runs)} runs" if several else f"lth report: {escape(run_names(runs)[0])}"
-    return f'<p id="live" role="status"></p>\n<div{" class=several" * several}><h1>{title}</h1>\n{parts}</div>'
-
-
-def _finding(run: Records, name: str, several: bool) -> str:
-    """The headline of a run, below its name if there are several."""
-    head = f"<h2>{escape(name)}</h2>" if several else ""
-    remarks = [run.experiment.about.rstrip(".") + "." if run.experiment.about else "", *words.remarks(run)]
-    text = " ".join(escape(remark) for remark in remarks if remark)
-    headline = escape(words.headline(run))
-    return f'<div class="finding">{head}<p class="headline">{headline}</p><p class="quiet">{text}</p></div>'
-
-
 CLAIM = "the paper's text", "the paper's figure", "this run", "verdict"
 
 
 def score_cards(names: Sequence[str], paper: Beside) -> str:
     """The papers' claims against each run that has a score card; empty if no run has one."""
-    cards = []
-    for i, claims in paper.cards.items():
-        verdicts = Counter(claim.verdict for claim in claims)
-        counted = ", ".join(f"{verdict}: {verdicts[verdict]}" for verdict in VERDICTS)
-        judged = [claim for claim in claims if claim.verdict != VERDICTS[-1]]
-        open_ = [claim for claim in claims if claim.verdict == VERDICTS[-1]]
-        parts = [f"<p>{escape(names[i])}; {counted}</p>", claims_table(judged)]
-        parts.append(_folded("Claims that need more data", claims_table(open_)))
-        if i in paper.notes:
-            parts.append(_folded("How this is judged", f'<p class="quiet small">{escape(paper.notes[i])}</p>'))
-        cards.append(f'<div class="card">{"".join(parts)}</div>')
-    return f'<section id="score"><h2>Beside the paper</h2>{"".join(cards)}</section>' if cards else ""
+    cards = "".join(_score_card(names[i], claims, paper.notes.get(i, "")) for i, claims in paper.cards.items())
+    return f'<section id="score"><h2>Compared with the paper</h2>{cards}</section>' if cards else ""
+
+
+def _score_card(name: str, claims: Sequence[Claim], note: str) -> str:
+    """The claims that are judged, with their count; those that are not are folded away."""
+    judged = [claim for claim in claims if claim.verdict != VERDICTS[-1]]
+    unjudged = [claim for claim in claims if claim.verdict == VERDICTS[-1]]
+    more = f"{len(unjudged)} claim{'s' * (len(unjudged) > 1)} that need{'s' * (len(unjudged) == 1)} more data"
+    parts = [f"<p>{escape(_counted(name, judged))}</p>" if judged else "", claims_table(judged)]
+    parts.append(_folded(more, claims_table(unjudged)))
+    parts.append(_folded("How this is judged", note and f'<p class="quiet small">{marked(note)}</p>'))
+    return f'<div class="card">{"".join(parts)}</div>'
+
+
+def _counted(name: str, judged: Sequence[Claim]) -> str:
+    """`lenet: 13 claims agree, 1 differs.`"""
+    verdicts = Counter(claim.verdict for claim in judged)
+    agree, differ = (verdicts[verdict] for verdict in VERDICTS[:2])
+    agreeing = f"{agree} claim agrees" if agree == 1 else f"{agree} claims agree"
+    return f"{name}: {agreeing}, {differ} {'differs' if differ == 1 else 'differ'}."
 
 
 def claims_table(claims: Sequence[Claim]) -> str:
@@ -68,9 +60,9 @@ def claims_table(claims: Sequence[Claim]) -> str:
     if not claims:
         return ""
     rows = "".join(
-        f'<tr><th scope="row" class="left">{escape(claim.text)}</th>'
-        f'<td class="left" data-head="{CLAIM[1]}">{escape(claim.figure)}</td>'
-        f'<td class="left" data-head="{CLAIM[2]}">{escape(claim.run)}</td>'
+        f'<tr><th scope="row" class="left">{marked(claim.text)}</th>'
+        f'<td class="left" data-head="{CLAIM[1]}">{marked(claim.figure)}</td>'
+        f'<td class="left" data-head="{CLAIM[2]}">{marked(claim.run)}</td>'
         f'<td class="left verdict {escape(claim.verdict.split()[0])}">{escape(claim.verdict)}</td></tr>'
         for claim in claims
     )
@@ -85,27 +77,32 @@ def _folded(summary: str, content: str) -> str:
 
 
 def density_part(drawn: Sequence[tuple[Chart, Mapping[str, Sequence[Line]]]], runs: int) -> str:
-    """The charts against density; empty if nothing is drawn."""
+    """The charts against density but the first, which is at the top; empty if nothing is drawn."""
     if not drawn:
         return ""
-    cards = "\n".join(density_card(chart, lines) for chart, lines in drawn)
+    cards = "\n".join(density_card(chart, lines) for chart, lines in drawn[1:])
     return f"""<section id="density" data-part aria-labelledby="density-title">
 <h2 id="density-title">As the network gets sparser</h2>
-<p class="quiet">Each point is the mean of the trainings at one level, its bar their minimum and maximum. A ring is
-the winning level, a cross an early stop that was not reached. Press a name to take its curve away.</p>
-<div class="controls"><div class="controls" id="series" role="group" aria-label="Series"></div>
-<label><input type="checkbox" data-log checked> logarithmic density</label></div>
+<p class="quiet">Each point is the mean of the trainings at one level, its bar their minimum and maximum. A ring marks
+the winning level, a cross an early stop that was not reached. Click a name above to hide its curve in all charts.</p>
+<div class="controls"><label><input type="checkbox" data-log checked> logarithmic density</label></div>
 <div class="grid">{cards}</div></section>"""
 
 
-def density_card(chart: Chart, lines: Mapping[str, Sequence[Line]]) -> str:
-    """A chart with the tables of its quantities."""
+def first_card(drawn: Sequence[tuple[Chart, Mapping[str, Sequence[Line]]]]) -> str:
+    """The chart at the top, with the names that hide curves in all charts; empty if nothing is drawn."""
+    names = '<div class="controls" id="series" role="group" aria-label="Series"></div>'
+    return density_card(*drawn[0], above=names) if drawn else ""
+
+
+def density_card(chart: Chart, lines: Mapping[str, Sequence[Line]], above: str = "") -> str:
+    """A chart with the tables of its quantities; `above` is HTML between title and chart."""
     options = [(quantity, charts.label(quantity)) for quantity in lines]
     tables = "".join(density_table(quantity, drawn, hidden=i > 0) for i, (quantity, drawn) in enumerate(lines.items()))
     return f"""<figure class="card" id="chart-{chart.id}" data-part aria-labelledby="title-{chart.id}">
 <header><h3 id="title-{chart.id}">{chart.title}</h3><div class="controls">{select("quantity", "", options)}
-<label><input type="checkbox" data-log> log</label></div></header>
-<p class="quiet small">{chart.about}</p>
+<label><input type="checkbox" data-log> log</label>{SAVE}</div></header>
+<p class="quiet small">{chart.about}</p>{above}
 <div class="plot"></div><p class="note quiet small"></p>
 {details(f"table-{chart.id}", tables)}</figure>"""
 
@@ -146,7 +143,7 @@ def iteration_part(names: Sequence[str], curves: Sequence[Mapping[str, Any]]) ->
     return f"""<section aria-labelledby="iterations-title"><h2 id="iterations-title">While they train</h2>
 <figure class="card" id="chart-iterations" data-part aria-labelledby="iterations-title">
 <div class="controls">{select("curves", "curves of", entries)}{select("quantity", "", [("", "")])}
-<label><input type="checkbox" data-log> log</label></div>
+<label><input type="checkbox" data-log> log</label>{SAVE}</div>
 <p class="quiet small">Means over trials, on a band from minimum to maximum. One curve per level, by percent;
 the winning one has a star.</p>
 <div class="controls" id="levels" role="group" aria-label="Levels"></div>
@@ -199,7 +196,7 @@ def settings_part(runs: Sequence[Records]) -> str:
         cells = "".join(f"<td>{escape(value)}</td>" for value in values)
         meaning = known.get(key) or known.get(f"branch.{key.rpartition('.')[2]}", "")
         name = f'<th scope="row"><code>{escape(key)}</code></th>'
-        rows.append(f"<tr{differs}>{name}{cells}<td>{escape(meaning)}</td></tr>")
+        rows.append(f"<tr{differs}>{name}{cells}<td>{marked(meaning)}</td></tr>")
     heads = heads_row(("setting", *run_names(runs), "meaning") if len(runs) > 1 else ("setting", "value", "meaning"))
     note = "<p class=quiet>Marked: where the runs differ.</p>" if len(runs) > 1 else ""
     whole = f'<table class="settings"><caption>All settings</caption>{heads}<tbody>{"".join(rows)}</tbody></table>'

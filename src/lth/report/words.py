@@ -4,22 +4,72 @@ from __future__ import annotations
 
 from lth.plan import plan
 from lth.results import sentences, verdict
-from lth.results.captions import format_at_chance
+from lth.results.captions import format_at_chance, format_length, format_percent
 from lth.results.records import Records
+from lth.results.trainings import each_training
+from lth.storage import layout
+
+
+def subject(run: Records) -> str:
+    """What was run: the experiment and its size."""
+    experiment, summary = run.experiment, run.summary
+    about = experiment.about.rstrip(".") or experiment.name
+    if not len(summary):
+        return f"{about}."
+    tickets = summary.loc[summary["branch"] == "ticket"]
+    trials, deepest = summary["trial"].nunique(), int(tickets["level"].max()) if len(tickets) else 0
+    prunings = f"{deepest} pruning{'s' * (deepest != 1)}"
+    if deepest:
+        prunings += f" down to {format_percent(100 * float(tickets['density'].min()))}% of the weights"
+    return f"{about}: {trials} trial{'s' * (trials > 1)}, {prunings}, {format_length(experiment)}."
 
 
 def headline(run: Records) -> str:
     """The main finding."""
     if not len(run.summary):
         return "Nothing is trained yet."
-    return sentences.headline(verdict.of(run))
+    judged = verdict.of(run)
+    return " ".join([sentences.conclusion(judged), *sentences.caveats(judged)])
 
 
-def remarks(run: Records) -> list[str]:
-    """What follows the headline, one sentence or two each."""
-    found = verdict.of(run)
-    advice = sentences.advice(found, run.experiment)
-    return [*sentences.remarks(found), *([advice] if advice else []), *state(run), *sentences.method(found)]
+def notes(run: Records) -> list[str]:
+    """What is missing or left out, and how the verdict is made."""
+    judged = verdict.of(run)
+    return [*sentences.basis(judged), *state(run), *sentences.method(judged)]
+
+
+def next_steps(run: Records) -> list[tuple[str, str]]:
+    """What to do next and the command for it, the most useful first; four at most.
+
+    A folder that holds the tables alone cannot be extended or exported from; it can be run again.
+    """
+    experiment, folder = layout.quoted(run.folder / layout.EXPERIMENT), layout.quoted(run.folder)
+    if next(each_training(run.folder), None) is None:
+        return [("Run the experiment again, in a folder of its own:", f"lth run {experiment}")]
+    again, judged = f"lth run {experiment} --out {folder}", verdict.of(run)
+    stored, expected = progress(run)
+    steps = []
+    if stored < expected:
+        steps.append((f"Train the {expected - stored} trainings that are missing:", again))
+    if advice := sentences.advice(judged, run.experiment):
+        steps.append((advice, ""))
+    steps += _extensions(run, judged, again)
+    if judged.winning is not None:
+        steps.append(("Save the ticket of the winning level:", f"lth export {folder} --to ticket.safetensors"))
+    return steps[:4]
+
+
+def _extensions(run: Records, judged: verdict.Verdict, again: str) -> list[tuple[str, str]]:
+    """What may be added to the run: trials that resolve its verdict, the control of the paper, sparser levels."""
+    focus, trials, steps = judged.focus, run.experiment.trials, []
+    if focus and focus.resolved == "open" and not focus.unreached and trials < 5:
+        few = "One trial resolves" if trials == 1 else f"{trials} trials resolve"
+        steps.append((f"{few} too little. Add trials:", f"{again} --trials 5"))
+    if focus and not run.experiment.branch:
+        steps.append(("Compare with new weights under the same masks:", f"{again} --branches reinit:1"))
+    if focus and focus.level == run.experiment.levels == judged.winning:
+        steps.append(("The sparsest level wins. Prune further:", f"{again} --levels {run.experiment.levels + 5}"))
+    return steps
 
 
 def state(run: Records) -> list[str]:
@@ -36,8 +86,6 @@ def state(run: Records) -> list[str]:
             them = "them" if count > 1 else "it"
             sentences.append(f"{count} of {stored} trainings {text.format(them=them)}")
     sentences += [f"{line[0].upper()}{line[1:]}." for line in format_at_chance(run)]
-    if run.experiment.scale != 1:
-        sentences.append(f"A smaller version: all iterations are scaled by {run.experiment.scale:g}.")
     return sentences
 
 

@@ -20,28 +20,76 @@ METHOD = (
 
 
 def headline(verdict: Verdict) -> str:
-    """The main finding, in one to three sentences."""
+    """The main finding and its numbers, in one to three sentences."""
+    return " ".join(filter(None, [conclusion(verdict), evidence(verdict)]))
+
+
+def conclusion(verdict: Verdict) -> str:
+    """The main finding, in a sentence or two without numbers but the percent of weights."""
     focus = verdict.focus
     if not focus:
         return "No ticket can be compared with the network it was cut from yet: no trial has both, trained to the end."
     if focus.contrast.n == 1:
         return f"One trial: no claim. {_of_one_trial(verdict, focus)}"
-    percent, trials = format_percent(focus.percent), f"{focus.contrast.n} trials"
     if verdict.winning is None:
-        best = "Most accurate" if len(verdict.levels) > 1 else "The only level"
-        return f"{_no_winner(verdict)} {best}: {percent}% of the weights. {_contrast(focus.contrast, verdict)}"
-    winner = f"Winning level: {percent}% of the weights, resolved by {trials}."
-    if focus.resolved != "yes":
-        winner = f"Winning level on average: {percent}% of the weights; {trials} do not resolve it."
-    return f"{winner} {_contrast(focus.contrast, verdict)}"
+        return _no_winner(verdict)
+    percent, trials = format_percent(focus.percent), f"{focus.contrast.n} trials"
+    if focus.resolved == "yes":
+        return f"Winning level: {percent}% of the weights, resolved by {trials}."
+    return f"Winning level on average: {percent}% of the weights; {trials} do not resolve it."
+
+
+def caveats(verdict: Verdict) -> list[str]:
+    """What takes the conclusion back: new weights that are as good under the winning mask."""
+    return [_as_good(one.contrast, verdict) for one in verdict.controls if refutes(one, verdict)]
+
+
+def evidence(verdict: Verdict) -> str:
+    """The numbers behind the conclusion, in a sentence or two; empty if nothing can be compared."""
+    focus = verdict.focus
+    if not focus:
+        return ""
+    compared = _contrast(focus.contrast, verdict)
+    if focus.contrast.n == 1:
+        compared = f"{_numbers(focus.contrast, WHOLE)}."
+        compared = f"{compared[0].upper()}{compared[1:]}"
+    if verdict.winning is not None:
+        return compared
+    best = "Most accurate" if len(verdict.levels) > 1 else "The only level"
+    return f"{best}: {format_percent(focus.percent)}% of the weights. {compared}"
+
+
+def facts(verdict: Verdict) -> list[tuple[str, str]]:
+    """The rows of a table of the evidence: what is compared, and how."""
+    focus = verdict.focus
+    if not focus:
+        return []
+    kind = "winning level" if verdict.winning is not None else "most accurate level"
+    rows = [(kind, f"{format_percent(focus.percent)}% of the weights (level {focus.level})")]
+    if focus.contrast.n == 1:
+        rows.append((f"compared with {WHOLE}", _numbers(focus.contrast, WHOLE)))
+        rows += [
+            (f"{one.name}, same level", _numbers(_reversed(one.contrast), "the ticket")) for one in verdict.controls
+        ]
+    else:
+        rows.append((f"compared with {WHOLE}", _amounts(focus.contrast, verdict)))
+        rows += [
+            (f"{one.name}, compared with the ticket", _amounts(_reversed(one.contrast), verdict))
+            for one in verdict.controls
+        ]
+    return [*rows, ("matching level", _matching(verdict))]
 
 
 def remarks(verdict: Verdict) -> list[str]:
     """What follows the headline: the controls, the level that matches, and what it was judged by."""
     if not verdict.levels:
         return []
-    basis = ["Judged by final accuracy, as the learning rate falls near the end."] if verdict.at_the_end else []
-    return [*(control(one, verdict) for one in verdict.controls), matching(verdict), *basis]
+    return [*(control(one, verdict) for one in verdict.controls), matching(verdict), *basis(verdict)]
+
+
+def basis(verdict: Verdict) -> list[str]:
+    """What the run is judged by, where it is not the early stop."""
+    return ["Judged by final accuracy, as the learning rate falls near the end."] if verdict.at_the_end else []
 
 
 def method(verdict: Verdict) -> list[str]:
@@ -51,12 +99,15 @@ def method(verdict: Verdict) -> list[str]:
 
 def matching(verdict: Verdict) -> str:
     """The sparsest level within half a point of the accuracy of level 0."""
+    return f"Matching level: {_matching(verdict)}."
+
+
+def _matching(verdict: Verdict) -> str:
     within, level = f"within {100 * TOLERANCE:g} points of {WHOLE}'s accuracy", verdict.level(verdict.matching)
     if level is None:
-        return f"Matching level: none is {within}."
+        return f"none is {within}"
     trials = "one trial" if level.contrast.n == 1 else f"mean of {level.contrast.n} trials"
-    percent = format_percent(level.percent)
-    return f"Matching level: {percent}% of the weights (level {level.level}), the sparsest {within}; {trials}."
+    return f"{format_percent(level.percent)}% of the weights (level {level.level}), the sparsest {within}; {trials}"
 
 
 def control(one: Control, verdict: Verdict) -> str:
@@ -66,12 +117,21 @@ def control(one: Control, verdict: Verdict) -> str:
         numbers = _numbers(_reversed(contrast), "the ticket")
         return f"{name}, at the same level: {numbers}. One trial does not tell them apart."
     said = _contrast(_reversed(contrast), verdict, f"{name} compared with the ticket of this level")
-    if name != "reinit" or not one.as_good or verdict.winning is None:
+    if not refutes(one, verdict):
         return said
+    return f"{said} {_as_good(contrast, verdict)}"
+
+
+def refutes(one: Control, verdict: Verdict) -> bool:
+    """Whether new weights under the winning mask are as good as the ticket, by several trials."""
+    return one.name == "reinit" and one.as_good and verdict.winning is not None and one.contrast.n > 1
+
+
+def _as_good(contrast: Contrast, verdict: Verdict) -> str:
     equal = contrast.accuracy == "equal" and (verdict.at_the_end or contrast.time in ("equal", "worse"))
     if contrast.accuracy == "worse" or equal:
-        return f"{said} New weights are as good: this is no winning ticket in the paper's sense."
-    return f"{said} New weights are as good on average: this is not shown to be a winning ticket in the paper's sense."
+        return "New weights are as good: this is no winning ticket in the paper's sense."
+    return "New weights are as good on average: this is not shown to be a winning ticket in the paper's sense."
 
 
 SWAPPED: dict[Answer, Answer] = {"better": "worse", "worse": "better", "equal": "equal", "open": "open"}
@@ -123,11 +183,9 @@ def _no_winner(verdict: Verdict) -> str:
 
 
 def _of_one_trial(verdict: Verdict, focus: Level) -> str:
-    percent = format_percent(focus.percent)
     if verdict.winning is None:
-        reason = " The early stop was not reached." if focus.unreached else " No level wins in it."
-        return f"{reason.strip()} At {percent}% of the weights: {_numbers(focus.contrast, WHOLE)}."
-    return f"By its numbers, the winning level has {percent}% of the weights: {_numbers(focus.contrast, WHOLE)}."
+        return "The early stop was not reached." if focus.unreached else "No level wins in it."
+    return f"By its numbers, the winning level has {format_percent(focus.percent)}% of the weights."
 
 
 def _numbers(contrast: Contrast, other: str) -> str:
@@ -140,6 +198,10 @@ def _numbers(contrast: Contrast, other: str) -> str:
 
 
 def _contrast(contrast: Contrast, verdict: Verdict, of: str = f"Compared with {WHOLE}") -> str:
+    return f"{of}: {_amounts(contrast, verdict)}."
+
+
+def _amounts(contrast: Contrast, verdict: Verdict) -> str:
     """A network beside another, each quantity with what is known of it."""
     final = "final " if verdict.at_the_end else ""
     parts = [_amount(f"{final}test accuracy", ACCURACY, contrast.accuracy, contrast.gain)]
@@ -147,7 +209,7 @@ def _contrast(contrast: Contrast, verdict: Verdict, of: str = f"Compared with {W
         parts.insert(0, _amount("early stop", TIME, contrast.time, contrast.sooner))
     elif not verdict.at_the_end:
         parts.insert(0, "early stop not reached")
-    return f"{of}: {'; '.join(parts)}."
+    return "; ".join(parts)
 
 
 class Quantity(NamedTuple):

@@ -48,6 +48,7 @@ function listen(root) {
     chosen.log[part.id] = box.checked;
     redraw(part);
   }));
+  all("[data-save]", root).forEach((button) => button.addEventListener("click", () => saveImage(button.closest(".card"))));
   one("#level", root)?.addEventListener("input", (event) => {
     const part = one("#tickets"), trial = lookedInto(part, explored(part));
     chosen.level = trial.levels[event.target.value].level;

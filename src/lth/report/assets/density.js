@@ -46,7 +46,7 @@ const remark = (line, i) => (line.level[i] === line.winning ? "<br>winning level
 function ring(line, color) {
   const marks = [[line.level.map((level) => level === line.winning), "circle-open", 16, "winning level"], [line.level.map((level) => line.late.includes(level)), "x-thin-open", 14, "early stop not reached"]];
   return marks.filter(([on]) => on.some(Boolean)).map(([on, symbol, size, name]) => ({
-    name,     x: line.percent.filter((_, i) => on[i]), y: line.mean.filter((_, i) => on[i]), mode: "markers", hoverinfo: "skip",
+    name, x: line.percent.filter((_, i) => on[i]), y: line.mean.filter((_, i) => on[i]), mode: "markers", hoverinfo: "skip",
     marker: { symbol, size, color, line: { color, width: 2 } },
   }));
 }
@@ -84,7 +84,11 @@ function drawOneDensity(chart) {
   const means = shown.flatMap(({ line }) => line.mean);
   const top = Math.max(...shown.flatMap(({ line }) => line.high));
   const bottom = quantity.kind === "accuracy" && !log ? cut(shown.map(({ line }) => line.mean), top) : null;
-  if (bottom !== null) y.range = [bottom, top + 0.05 * (top - bottom)];
+  const behind = papers.flatMap((line) => line.mean);
+  if (bottom !== null) y.range = [bottom, accuracyRange(bottom, top)[1]];
+  else if (quantity.kind === "accuracy" && !log && shown.length) {
+    y.range = accuracyRange(Math.min(...behind, ...shown.flatMap(({ line }) => line.low)), Math.max(...behind, top));
+  }
   else if (!log && ["iteration", "seconds"].includes(quantity.kind)) y.rangemode = "tozero";
   one(".note", card).textContent = bottom === null ? "" : `Cut below; the lowest mean is ${format(Math.min(...means))}. A double click shows all.`;
   all("[data-quantity]", card).forEach((table) => { table.hidden = table.dataset.quantity !== name; });

@@ -46,7 +46,7 @@ function drawIterations() {
   if (later.length) { // the first steep moments leave the frame
     const low = Math.min(...later), high = Math.max(...later), scale = log && low > 0 ? Math.log10 : (v) => v;
     const room = 0.06 * (scale(high) - scale(low)) || 0.1 * Math.abs(scale(high)) || 0.1;
-    y.range = [scale(low) - room, scale(high) + room];
+    y.range = quantity.kind === "accuracy" && !log ? accuracyRange(low, high) : [scale(low) - room, scale(high) + room];
     note = "The first steep moments are outside the frame; a double click shows all.";
   }
   one(".note", card).textContent = note;

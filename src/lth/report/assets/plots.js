@@ -21,6 +21,22 @@ function plot(place, traces, shape, label) {
   Plotly.react(place, traces, shape, { responsive: true, displayModeBar: false });
 }
 
+/** Save the chart of a card as an SVG file, on the card's own ground. */
+function saveImage(card) {
+  const place = one(".plot", card);
+  const name = `${document.title.split(":")[0]}-${card.id.replace("chart-", "")}`.replace(/[^\w.-]+/g, "-");
+  const shape = { ...place.layout, paper_bgcolor: css("--card"), title: { text: escaped(one("h3, h2", card)?.textContent ?? ""), font: { size: 15 } } };
+  shape.margin = { ...shape.margin, t: 40 };
+  const [width, height] = [Math.max(place.clientWidth, 640), Math.max(place.clientHeight, 400)];
+  return Plotly.downloadImage({ data: place.data, layout: { ...shape, width, height, showlegend: true } }, { format: "svg", width, height, filename: name });
+}
+
+/** The range of an axis of accuracies: all values and some room, but nothing far outside 0 to 100%. */
+function accuracyRange(low, high) {
+  const room = Math.max(0.06 * (high - low), 0.002);
+  return [Math.max(low - room, -0.01), Math.min(high + room, 1 + Math.min(room, 0.02))];
+}
+
 /** The bottom of an axis where outlying means would press all others together (Tukey's fence); null where none do,
  *  or where a whole curve would leave the frame. */
 function cut(curves, top) {

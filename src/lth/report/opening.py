@@ -1,0 +1,47 @@
+"""The top of the page: what was run, what it shows and how sure that is, the chart that shows it, what to do next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from html import escape
+
+from lth.report import words
+from lth.report.pieces import marked
+from lth.results import sentences, verdict
+from lth.results.captions import run_names
+from lth.results.records import Records
+
+
+def opening(runs: Sequence[Records], chart: str) -> str:
+    """The findings of the runs, beside or above `chart`, a card as HTML."""
+    several, names = len(runs) > 1, run_names(runs)
+    title = f"lth report of {len(runs)} runs" if several else f"lth report: {escape(names[0])}"
+    parts = "\n".join(_finding(run, name if several else "") for run, name in zip(runs, names, strict=True))
+    columns = f'<div id="opening" class="{"several" if several else "split"}"><div>{parts}</div>{chart}</div>'
+    notes = "" if several else _notes(runs[0])
+    return f'<p id="live" role="status"></p>\n<h1>{title}</h1>\n{columns}\n{notes}'
+
+
+def _finding(run: Records, name: str) -> str:
+    """What one run is and shows; below its name, and without what to do next, if there are several."""
+    judged = verdict.of(run)
+    head = f"<h2>{escape(name)}</h2>" if name else ""
+    rows = "".join(f"<dt>{marked(what)}</dt><dd>{marked(text)}</dd>" for what, text in sentences.facts(judged))
+    return (
+        f'<div class="finding">{head}<p class="quiet">{marked(words.subject(run))}</p>'
+        f'<p class="headline">{marked(words.headline(run))}</p><dl>{rows}</dl>'
+        f"{'' if name else _next(run)}</div>"
+    )
+
+
+def _next(run: Records) -> str:
+    """What to do next, with the commands."""
+    steps = words.next_steps(run)
+    items = "".join(f"<li>{marked(what)}<pre><code>{escape(command)}</code></pre></li>" for what, command in steps)
+    return f'<h2 class="small">Next</h2><ul class="next">{items}</ul>' if items else ""
+
+
+def _notes(run: Records) -> str:
+    """What is missing or left out, and how the verdict is made."""
+    texts = words.notes(run)
+    return f'<p class="quiet small">{marked(" ".join(texts))}</p>' if texts else ""
