@@ -131,8 +131,9 @@ def test_run_trains_draws_and_says_where(tiny_toml: Path, cli: Cli, monkeypatch:
     assert lines[1] == "tiny: 2 trainings, 1 side by side, into runs/tiny"
     assert lines[2].startswith("[1/2] trial 1 level 0 ticket: 100.00% of weights, early stop at ")
     assert lines[3].startswith("[2/2] trial 1 level 1 ticket: ") and lines[3].endswith("; about 0 s left")
-    figures = [line for line in lines if line.startswith("runs/tiny/figures/")]
-    assert len(figures) >= 2 and all(Path(figure).stat().st_size for figure in figures)
+    figures = [path for path in Path("runs/tiny/figures").iterdir() if path.stat().st_size]
+    assert lines[-2] == f"figures: runs/tiny/figures ({len(figures)} files)" and len(figures) >= 6
+    assert lines[-1] == "report: runs/tiny/report.html (open it in a web browser)"
     assert "tiny: 1 trial" in ended.out
     names = {path.name for path in Path("runs/tiny").iterdir()} - {"report.html"}
     tables = {"curves.csv", "summary.csv", "measures", "manifest.json"}
@@ -469,8 +470,8 @@ def test_show_refuses_what_run_refuses(cli: Cli) -> None:
 def test_report_draws_what_is_stored(finished: Path, cli: Cli) -> None:
     ended = cli("report", finished)
     assert (ended.code, ended.err) == (0, "")
-    figures = [Path(line) for line in ended.out.splitlines() if line.endswith((".png", ".svg"))]
-    assert figures and all(figure.parent == finished / "figures" and figure.exists() for figure in figures)
+    figures = [*(finished / "figures").glob("*.png")]
+    assert figures and f"figures: {finished}/figures ({3 * len(figures)} files)" in ended.out.splitlines()
     assert "tiny: 1 trial" in ended.out
     ended = cli("report", finished, finished, "--out", "deep/below")
     overlaid = {path.name for path in figures if path.stem != "layers"}  # a measure's figure is of one run

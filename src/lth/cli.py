@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from lth import config
 from lth.errors import LthError, UsageError
 from lth.execution.stopping import Command, format_stopped, stopped_by_signals
+
+if TYPE_CHECKING:
+    from lth.results.records import Records
 
 app = typer.Typer(
     name="lth",
@@ -71,20 +74,27 @@ def run(
     watch: Annotated[bool, typer.Option("--watch", help="serve the report on 127.0.0.1 while the run lasts")] = False,
     log: Annotated[str | None, typer.Option(help="tensorboard: event files too, in the run's folder")] = None,
     quiet: Quiet = False,
+    as_json: AsJson = False,
 ) -> None:
     """Train, prune, reset, repeat; resumes; draws figures and the report at the end."""
     from rich.console import Console
 
-    from lth.execution import sweep
+    from lth.execution import executors, sweep
+    from lth.results import tables
 
+    if dry_run and as_json:
+        raise UsageError("--json prints what the run has found, which --dry-run does not: leave one of them out")
     command_of(context).begin_run(executor)
     if ticket and source and "=" in source:  # the first of the settings: a ticket says itself how it was trained
         source, settings = None, [source, *(settings or ())]
-    sweep.sweep(
+    runs = sweep.sweep(
         source, settings or (), ticket=ticket, trials=trials, levels=levels, branches=branches, out=out,
         data_root=data_root, scale=scale, engine=engine, device=device, workers=workers, threads=threads,
-        executor=executor, insecure=insecure, dry_run=dry_run, watch=watch, log=log, console=Console(quiet=quiet),
+        executor=executor, insecure=insecure, dry_run=dry_run, watch=watch, log=log,
+        console=Console(stderr=as_json, quiet=quiet),
     )  # fmt: skip
+    if as_json and not executors.follows():
+        print_findings([tables.load(done.folder) for done in runs])
 
 
 @app.command("list")
@@ -127,6 +137,7 @@ def report(
     token: Annotated[
         bool, typer.Option("--token", help="of --serve: answer only to the address that is printed")
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Figures and report.html, from what is stored so far."""
     from rich.console import Console
@@ -138,6 +149,8 @@ def report(
 
     if not serve and (port is not None or token):
         raise UsageError(f"--{'token' if token else 'port'} is for --serve: give both")
+    if serve and as_json:
+        raise UsageError("--serve prints an address, --json the findings: leave one of them out")
     if serve and out:
         raise UsageError("--serve writes nothing, so --out does nothing: leave one of them out")
     if serve:
@@ -147,12 +160,16 @@ def report(
     records = [tables.load(folder) for folder in runs]
     figures = out or runs[0] / layout.FIGURES
     atomic.make_folder(figures)
-    console = Console()
+    console = Console(quiet=as_json)
     for run_ in records:
         for table in terminal.render_tables(run_, console):
             console.print(table)
-    for path in publish.publish(records, figures, (out or runs[0]) / layout.REPORT, inches):
-        typer.echo(path)
+    written = publish.publish(records, figures, (out or runs[0]) / layout.REPORT, inches)
+    if as_json:
+        print_findings(records)
+        return
+    for line in publish.summarized(written):
+        typer.echo(line)
 
 
 @app.command()
@@ -364,6 +381,14 @@ def data_where(
     for dataset in [name] if name else config.DATASETS:
         for line in sources.where(dataset, data_root):
             typer.echo(line)
+
+
+def print_findings(runs: list[Records]) -> None:
+    """What a run shows as an object, what several show as a list of them."""
+    from lth.report import findings
+
+    values = [findings.as_json(run) for run in runs]
+    print_json(values[0] if len(values) == 1 else values)
 
 
 def print_json(value: Any) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
+from importlib.util import find_spec
 from typing import Any
 
 from rich.console import Console
@@ -32,6 +33,11 @@ def headline(training: Training, summary: Mapping[str, Any]) -> str:
     return f"{name}: {100 * summary['density']:.2f}% of weights, {result}, {summary['seconds']:.1f} s"
 
 
+def has_widgets(console: Console) -> bool:
+    """Whether the console is a notebook that can renew what it shows."""
+    return console.is_jupyter and find_spec("ipywidgets") is not None
+
+
 class Display:
     """Counts work done, and shows it."""
 
@@ -55,7 +61,7 @@ class Display:
 
     @contextmanager
     def shown(self) -> Iterator[Display]:
-        if not self.console.is_terminal:
+        if not (self.console.is_terminal or has_widgets(self.console)):
             yield self
             return
         with self.live:

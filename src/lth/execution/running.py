@@ -23,14 +23,13 @@ from lth.execution.interrupts import signals_as_interrupts, torch_threads_kept
 from lth.execution.prepare import Prepared, Wanted, check_disk, prepare, survey
 from lth.execution.progress import Display
 from lth.execution.schedule import execute
+from lth.execution.stored import Run
 from lth.plan import trainings
 from lth.results import sentences, tables, terminal, verdict
 from lth.storage import atomic, documents, integrity, layout, outcomes, runs
 
 if TYPE_CHECKING:
     from collections.abc import Callable
-
-    import pandas as pd
 
 NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)  # as torch says it
 
@@ -47,23 +46,6 @@ class Output:
 
     def say(self, line: str) -> None:
         self.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
-
-
-@dataclass(frozen=True)
-class Run:
-    """A run's folder and what it has found."""
-
-    folder: Path
-
-    @property
-    def summary(self) -> pd.DataFrame:
-        """summary.csv: one row per training."""
-        return tables.load(self.folder).summary
-
-    @property
-    def curves(self) -> pd.DataFrame:
-        """curves.csv: one row per evaluation."""
-        return tables.load(self.folder).curves
 
 
 def run(
@@ -198,7 +180,7 @@ def watched(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def show_results(folder: Path, console: Console) -> None:
-    """The table, and the paths of the figures and the report."""
+    """The table, and where the figures and the report are."""
     from lth.report import publish
 
     records = tables.load(folder)
@@ -207,5 +189,5 @@ def show_results(folder: Path, console: Console) -> None:
             console.print(table)
         if advice := sentences.advice(verdict.of(records), records.experiment):
             console.print(advice, highlight=False, markup=False, soft_wrap=True)
-        for path in publish.publish([records], folder / layout.FIGURES, folder / layout.REPORT):
-            console.print(str(path), highlight=False, soft_wrap=True)
+        for line in publish.summarized(publish.publish([records], folder / layout.FIGURES, folder / layout.REPORT)):
+            console.print(line, highlight=False, markup=False, soft_wrap=True)

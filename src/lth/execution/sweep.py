@@ -68,5 +68,5 @@ def show_overlaid(folders: Iterable[Path], out: Path, console: Console) -> None:
 
     records = [tables.load(folder) for folder in folders]
     atomic.make_folder(out / layout.FIGURES)
-    for path in publish.publish(records, out / layout.FIGURES, out / layout.REPORT):
-        console.print(str(path), highlight=False, soft_wrap=True)
+    for line in publish.summarized(publish.publish(records, out / layout.FIGURES, out / layout.REPORT)):
+        console.print(line, highlight=False, markup=False, soft_wrap=True)

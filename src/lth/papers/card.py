@@ -13,8 +13,10 @@ from lth.papers.paper import Paper
 from lth.papers.scores import Score, scores
 from lth.papers.statements import Count, Statement, counts, statements, winning
 from lth.papers.trials import Trials, trials
+from lth.results import verdict
 from lth.results.captions import format_diverged
 from lth.results.records import Records
+from lth.results.verdict import Verdict
 
 METHOD = (
     "Mean over trials ± half of its 95% interval (Student's t), or a quotient [and its 95% interval, by Fieller's "
@@ -43,6 +45,7 @@ class Card:
     scores: tuple[Score, ...]
     curves: tuple[Agreement, ...]
     winning: str
+    verdict: Verdict
     statements: tuple[Statement, ...]
     counts: tuple[Count, ...]
     method: str
@@ -69,6 +72,7 @@ def card(run: Records, beside: Iterable[Records] = ()) -> Card:
         scores=tuple(score for one in compared for score in scores(one)),
         curves=tuple(entry for entries in drawn for entry in entries),
         winning=winning(run),
+        verdict=verdict.of(run),
         statements=tuple(statements(compared[0])),
         counts=tuple(counts(compared[0])),
         method=method(compared[0]),

@@ -11,6 +11,7 @@ from lth.papers.card import Card
 from lth.papers.intervals import Measured
 from lth.papers.scores import Score
 from lth.papers.statements import Statement
+from lth.results import serialize
 
 
 def as_json(card: Card) -> dict[str, Any]:
@@ -22,6 +23,7 @@ def as_json(card: Card) -> dict[str, Any]:
         "claims": [_claim(score) for score in card.scores],
         "curves": [_curve(entry) for entry in card.curves],
         "winning": card.winning,
+        "verdict": serialize.as_json(card.verdict),
         "own": [_statement(statement) for statement in card.statements],
         "counts": [asdict(count) for count in card.counts],
         "method": card.method,

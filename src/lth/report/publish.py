@@ -12,6 +12,13 @@ from lth.results import plots
 from lth.results.records import Records
 
 
+def summarized(paths: Sequence[Path]) -> list[str]:
+    """What was written, in a line for the figures and one for the report."""
+    *figures, report = paths
+    lines = [f"figures: {figures[0].parent} ({len(figures)} files)"] if figures else []
+    return [*lines, f"report: {report} (open it in a web browser)"]
+
+
 def publish(runs: Sequence[Records], figures: Path, report: Path, width: float | None = None) -> list[Path]:
     """Compute the anatomy of tickets that have none yet, draw all figures and write the page; the paths of both."""
     for run in runs:

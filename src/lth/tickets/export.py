@@ -56,16 +56,13 @@ def export(
     _check(to, weights, compact)
     refuse_links(folder)
     level = _winning(folder) if level is None else level
-    name = training_id(trial, level, branch)
-    if not (folder / name / layout.TICKET).is_file():
-        raise UsageError(f"{folder} has no trial {trial}, level {level}, {branch}{_format_available(folder)}")
-    ticket = read_ticket(folder, name)
+    ticket = stored_ticket(folder, trial, level, branch)
     if to.suffix == ".safetensors":
         ticket.save(to)
         say(f"{to}: the ticket of trial {trial}, level {level}, {100 * ticket.density:.2f}% of weights, with its start")
         return to
     which = weights or "trained"
-    state = ticket.start if which == "start" else _trained(folder, name)
+    state = ticket.start if which == "start" else trained_weights(folder, trial, level, branch)
     content = _content(ticket, state, to.suffix, compact, say)
     atomic.write_file(to, content)
     if names := class_names(ticket):
@@ -75,6 +72,30 @@ def export(
     of = " of the compact network" if compact else ""
     say(f"{to}: the {which} weights{of}, trial {trial}, level {level}, {len(content):,} bytes")
     return to
+
+
+def stored_ticket(folder: Path, trial: int, level: int, branch: str) -> Ticket:
+    """The ticket of a stored training. Raises UsageError, with the trials and levels that there are."""
+    return read_ticket(folder, _stored(folder, trial, level, branch))
+
+
+def trained_weights(folder: Path, trial: int, level: int, branch: str) -> dict[str, Tensor]:
+    """The weights at the end of a stored training. Raises UsageError where they are not kept."""
+    name = _stored(folder, trial, level, branch)
+    path = folder / name / layout.TRAINED
+    if not path.exists():
+        raise UsageError(
+            f"{path} is not there: no trained weights of it are kept (store.keep). --weights start exports the start; "
+            f"lth run --ticket {path.with_name(layout.TICKET)} trains it again, on batches in another order"
+        )
+    return read_tensors(folder, f"{name}/{layout.TRAINED}")
+
+
+def _stored(folder: Path, trial: int, level: int, branch: str) -> str:
+    name = training_id(trial, level, branch)
+    if not (folder / name / layout.TICKET).is_file():
+        raise UsageError(f"{folder} has no trial {trial}, level {level}, {branch}{_format_available(folder)}")
+    return name
 
 
 def _content(
@@ -168,13 +189,3 @@ def _format_available(folder: Path) -> str:
         return ": there are no tickets in it"
     trials, levels = (sorted({*several}) for several in zip(*places, strict=True))
     return f": it has trials {', '.join(map(str, trials))} and levels {levels[0]} to {levels[-1]}"
-
-
-def _trained(folder: Path, name: str) -> dict[str, Tensor]:
-    path = folder / name / layout.TRAINED
-    if not path.exists():
-        raise UsageError(
-            f"{path} is not there: no trained weights of it are kept (store.keep). --weights start exports the start; "
-            f"lth run --ticket {path.with_name(layout.TICKET)} trains it again, on batches in another order"
-        )
-    return read_tensors(folder, f"{name}/{layout.TRAINED}")

@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
-import base64
 import io
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from html import escape
 from numbers import Real
 from typing import TYPE_CHECKING, Any
 
 from lth.pruning import masks
 from lth.pruning.masks import Mask
+from lth.results.html import html_image, html_table
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -37,7 +37,7 @@ def ticket_html(mask: Mask, origin: Mapping[str, Any]) -> str:
         [name, " x ".join(map(str, layer.shape)), f"{alive[name]:,}", percent(alive[name] / layer.numel())]
         for name, layer in mask.items()
     ]
-    return f"<div>{escape(ticket_line(mask, origin))}{_table(['layer', 'shape', 'weights', 'remain'], rows)}</div>"
+    return f"<div>{escape(ticket_line(mask, origin))}{html_table(['layer', 'shape', 'weights', 'remain'], rows)}</div>"
 
 
 def levels_text(rows: Rows) -> str:
@@ -52,7 +52,7 @@ def levels_text(rows: Rows) -> str:
 
 def levels_html(rows: Rows, curves: Rows) -> str:
     """The table of the levels, and a chart of their curves where these are known."""
-    return f"<div>{_table(_names(rows), [_cells(row, rows) for row in rows])}{_chart(rows, curves)}</div>"
+    return f"<div>{html_table(_names(rows), [_cells(row, rows) for row in rows])}{_chart(rows, curves)}</div>"
 
 
 def percent(share: float) -> str:
@@ -78,12 +78,6 @@ def _cell(name: str, value: Any) -> str:
     return f"{value:,}" if isinstance(value, Real) else str(value)
 
 
-def _table(names: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    head = "".join(f"<th>{escape(name)}</th>" for name in names)
-    body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
-    return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
-
-
 def _chart(rows: Rows, curves: Rows) -> str:
     """An image of one column by iteration, a curve for each level; empty where the training told no such curves."""
     column = _charted(curves)
@@ -95,8 +89,7 @@ def _chart(rows: Rows, curves: Rows) -> str:
     _draw(figure.subplots(), rows, curves, column)
     content = io.BytesIO()
     figure.savefig(content, format="png", dpi=120)
-    picture = base64.b64encode(content.getvalue()).decode()
-    return f'<img alt="{escape(column)} by iteration" src="data:image/png;base64,{picture}">'
+    return html_image(content.getvalue(), f"{column} by iteration")
 
 
 def _charted(curves: Rows) -> str | None:

@@ -30,7 +30,7 @@ function drawIterations() {
     if (quantity.low) {
       const backwards = [...points].reverse();
       traces.push({
-        x: [...x, ...backwards.map((j) => curves.iterations[j])], fill: "toself", mode: "lines", hoverinfo: "skip",
+        x: [...x, ...backwards.map((j) => curves.iterations[j])], fill: "toself", mode: "lines", hoverinfo: "skip", showlegend: false,
         y: [...points.map((j) => quantity.low[i][j]), ...backwards.map((j) => quantity.high[i][j])],
         line: { width: 0 }, fillcolor: levelColour(i, n), opacity: 0.14,
       });
