@@ -18,9 +18,9 @@ from lth.papers.portraits import draw_portrait
 from lth.papers.setups import Setup, experiment
 from lth.results import looks
 from lth.results.captions import caption_of, explain, format_percent, quantity_label
-from lth.results.panels import draw_bands, draw_bars, focus, percent_axis, y_axis, zoom
+from lth.results.panels import draw_bands, draw_bars, draw_marks, focus, marked, percent_axis, y_axis, zoom
 from lth.results.records import PLACE, Records
-from lth.results.series import Series, iteration_series, trained_alike
+from lth.results.series import Series, iteration_series, marks_of, trained_alike
 from lth.results.sheets import finish, fonts, sheet
 from lth.results.statistics import aggregate
 
@@ -28,11 +28,15 @@ Runs = Mapping[Setup, Records]
 
 
 class Shown(NamedTuple):
-    """What a caption explains of a panel: error bars at every n-th level (0: bands), a cut axis, the paper's curves."""
+    """What a caption explains of a panel.
+
+    Error bars at every n-th level (0: bands), the lowest mean below a cut axis, the paper's curves, and marks.
+    """
 
     every: int
     lowest: float | None
     paper: str
+    marks: str = ""
 
 
 def draw(figure: PaperFigure, runs: Runs, note: str = "", width: float | None = None) -> Figure:
@@ -63,10 +67,11 @@ def _caption(figure: PaperFigure, runs: Runs, note: str, shown: Sequence[Shown])
     bars = explain([p.every for p in shown if p.every], [p.lowest for p in shown], paper)
     by_test = "Early stop: the minimum of test loss, as in the paper." if figure.by_test else ""
     bands = "Bands: minimum and maximum." if any(panel.every == 0 for panel in shown) else ""
+    marks = max((p.marks for p in shown), key=len, default="")
     runs_ = caption_of(list(runs.values()))
     if figure.portraits:  # histograms have no mean
         runs_ = runs_.replace("mean (min-max) of", "taken together:")
-    return "\n".join(filter(None, [" ".join(filter(None, [note.strip(), by_test, bars, bands])), runs_]))
+    return "\n".join(filter(None, [" ".join(filter(None, [note.strip(), by_test, bars, marks, bands])), runs_]))
 
 
 def draw_panel(axes: Axes, panel: Panel, runs: Runs, styles: Mapping[str, Mapping[str, Any]]) -> Shown | None:
@@ -89,10 +94,11 @@ def draw_panel(axes: Axes, panel: Panel, runs: Runs, styles: Mapping[str, Mappin
         return Shown(0, None, paper)
     draw_bands(axes, behind)
     every = draw_bars(axes, ours)
+    draw_marks(axes, ours)
     lowest = None if panel.column.endswith("iteration") else focus(axes, ours)
     y_axis(axes, quantity, panel.title)
     _density_axis(axes, panel, np.concatenate([s.x for s in ours]))
-    return Shown(every, lowest, paper)
+    return Shown(every, lowest, paper, marked(ours))
 
 
 def _iterations_title(panel: Panel) -> str:
@@ -166,7 +172,8 @@ def _by_density(run: Records, panel: Panel, role: str) -> list[Series]:
     table = table.loc[(table["family"] == role) & (table["density"] > 0)]
     x = 100 * table["density"] if panel.axis.endswith("percent") else table["weights"] / 1000
     mean, low, high = (table[name].to_numpy(float) for name in ("mean", "min", "max"))
-    return [Series("", x.to_numpy(float), mean, low, high)] if len(table) else []
+    marks = marks_of(run, role, column, [int(level) for level in table["level"]])
+    return [Series("", x.to_numpy(float), mean, low, high, **marks)] if len(table) else []
 
 
 def scaled_column(column: str, of: Experiment) -> str:

@@ -42,19 +42,21 @@ def density_series(
     """One series for the tickets and one per branch: the column `value` over the percent of weights remaining."""
     table = aggregate(run.summary, value)
     table = table.loc[table["density"] > 0].assign(x=100 * table["density"])
-    winning, unreached = verdict.of(run).winning, unreached_at(run.summary) if "early_stop" in value else {}
     series = []
     for name in dict.fromkeys(table["family"]):
         if not trained_alike(run, name, value):
             continue
         rows = table.loc[table["family"] == name]
-        levels = [int(level) for level in rows["level"]]
-        marks = {
-            "winning": levels.index(winning) if name == "ticket" and winning in levels else None,
-            "late": tuple(i for i, level in enumerate(levels) if name in unreached.get(level, ())),
-        }
+        marks = marks_of(run, name, value, [int(level) for level in rows["level"]])
         series.append(replace(_series(prefix + _label(run, name), rows, looks(name)), **marks))
     return series
+
+
+def marks_of(run: Records, branch: str, value: str, levels: Sequence[int]) -> dict[str, Any]:
+    """The `winning` and `late` of a curve of a branch: places of levels, if they are on it."""
+    winning, unreached = verdict.of(run).winning, unreached_at(run.summary) if "early_stop" in value else {}
+    late = tuple(i for i, level in enumerate(levels) if branch in unreached.get(level, ()))
+    return {"winning": levels.index(winning) if branch == "ticket" and winning in levels else None, "late": late}
 
 
 def trained_alike(run: Records, branch: str, value: str) -> bool:
