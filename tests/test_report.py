@@ -20,12 +20,13 @@ import pytest
 from typer.main import get_command
 from typer.testing import CliRunner
 
+from lth import config
 from lth.cli import app
 from lth.errors import UsageError
 from lth.measures import anatomy
 from lth.measures import tables as measures
 from lth.measures.ticket_anatomy import Anatomy, dissect
-from lth.report import charts, page, sections, words
+from lth.report import charts, page, words
 from lth.report.beside import Beside, Claim, beside
 from lth.report.charts import Line
 from lth.results import sentences, tables, verdict
@@ -281,7 +282,7 @@ def test_a_run_of_the_papers_stands_beside_the_paper(run: Records, tmp_path: Pat
 def test_settings_are_complete_and_differences_marked(tmp_path: Path) -> None:
     levels = {0: ([900], [0.9]), 1: ([800], [0.9])}
     runs = [a_run(tmp_path / f"{seed}", levels, {(1, 1, "reinit-1"): {}}, seed=seed) for seed in (1, 2)]
-    told = sections.settings(runs[0].experiment)
+    told = config.as_settings(runs[0].experiment)
     assert told["recipe.optimizer"] == "adam" and told["branch.reinit.count"] == "1" and told["seed"] == "1"
     html = page.main(runs)
     assert re.findall('<tr class="differs"><th scope="row"><code>(.*?)</code>', html) == ["seed"]

@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from lth.errors import UsageError as UsageError
     from lth.execution.running import run as run
     from lth.execution.stored import Run as Run
+    from lth.execution.stored import compare as compare
     from lth.tickets.callbacks import hf_callback as hf_callback
     from lth.tickets.callbacks import lightning_callback as lightning_callback
     from lth.tickets.compact import compact as compact
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "run": "lth.execution.running",
     "Run": "lth.execution.stored",
+    "compare": "lth.execution.stored",
     "Ticket": "lth.tickets.ticket",
     "Tickets": "lth.tickets.imp",
     "Recipe": "lth.config",

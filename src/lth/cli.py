@@ -144,7 +144,7 @@ def report(
 
     from lth.report import publish
     from lth.report import serve as server
-    from lth.results import sheets, tables, terminal
+    from lth.results import comparison, sheets, tables, terminal
     from lth.storage import atomic, layout
 
     if not serve and (port is not None or token):
@@ -161,9 +161,9 @@ def report(
     figures = out or runs[0] / layout.FIGURES
     atomic.make_folder(figures)
     console = Console(quiet=as_json)
-    for run_ in records:
-        for table in terminal.render_tables(run_, console):
-            console.print(table)
+    shown = [terminal.render_comparison(comparison.ranked(records))] if len(records) > 1 else []
+    for table in shown or terminal.render_tables(records[0], console):
+        console.print(table)
     written = publish.publish(records, figures, (out or runs[0]) / layout.REPORT, inches)
     if as_json:
         print_findings(records)

@@ -6,6 +6,8 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from pydantic import BaseModel
+
 from lth.config.keys import keys
 from lth.config.names import nearest_key, shown
 from lth.config.registry import DATASETS
@@ -35,6 +37,22 @@ def to_setting(key: str, value: Any) -> str:
         return f"{key}={UNSET}"
     plain = f"{key}={value}"
     return plain if parse_override(plain) == (key, value) else f"{key}={literal(value)}"
+
+
+def as_settings(experiment: BaseModel, prefix: str = "") -> dict[str, str]:
+    """Each key of an experiment and its value as in TOML; the keys of a branch contain its name."""
+    texts: dict[str, str] = {}
+    for name in type(experiment).model_fields:
+        value = getattr(experiment, name)
+        if isinstance(value, BaseModel):
+            texts |= as_settings(value, f"{prefix}{name}.")
+        elif name == "branch":
+            for branch in value:
+                of_branch = as_settings(branch, f"branch.{branch.name}.")
+                texts |= {key: text for key, text in of_branch.items() if not key.endswith(".name")}
+        elif value is not None:
+            texts[prefix + name] = to_setting("x", value).removeprefix("x=")
+    return texts
 
 
 def key_of(setting: Setting) -> str:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from lth.config import Experiment
+from lth.errors import UsageError
 from lth.report import words
-from lth.results import sentences, tables, terminal, verdict
+from lth.results import comparison, sentences, tables, terminal, verdict
 from lth.results.captions import format_percent
 from lth.results.html import html_image, html_table
 from lth.results.records import Records
@@ -128,6 +130,21 @@ class Run:
     @property
     def _records(self) -> Records:
         return tables.load(self.folder)
+
+
+def compare(runs: Iterable[Run | str | Path]) -> pd.DataFrame:
+    """One row per run, the best first: the settings that differ, and what each run shows.
+
+    `runs` are folders or values of `lth.run`, at least one. Runs with a winning level come first, the sparsest at the
+    top; then runs without one, the most accurate first. Columns: run, the settings that differ, trials,
+    winning_density with the least and greatest of single trials, resolved, level, density, test_accuracy and
+    early_stop_iteration there with their 95% intervals (Student's t over trials), and matching_density. Densities and
+    accuracies are fractions; what is not known is blank. Raises UsageError where a folder holds no run.
+    """
+    folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
+    if not folders:
+        raise UsageError("lth.compare takes the folders of runs, or what lth.run returned; not an empty list")
+    return comparison.table(comparison.ranked([tables.load(folder) for folder in folders]))
 
 
 def _levels(records: Records) -> str:

@@ -14,7 +14,7 @@ from lth.config import resolve
 from lth.errors import UsageError
 from lth.execution import executors
 from lth.execution.running import Run, run
-from lth.results import tables
+from lth.results import comparison, tables, terminal
 from lth.storage import atomic, layout
 
 
@@ -63,10 +63,11 @@ def sweep(
 
 
 def show_overlaid(folders: Iterable[Path], out: Path, console: Console) -> None:
-    """Figures and the report of several runs over each other, into `out`."""
+    """The comparison of several runs; their figures and report, into `out`."""
     from lth.report import publish
 
     records = [tables.load(folder) for folder in folders]
+    console.print(terminal.render_comparison(comparison.ranked(records)))
     atomic.make_folder(out / layout.FIGURES)
     for line in publish.summarized(publish.publish(records, out / layout.FIGURES, out / layout.REPORT)):
         console.print(line, highlight=False, markup=False, soft_wrap=True)

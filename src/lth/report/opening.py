@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from html import escape
 
 from lth.report import words
-from lth.report.pieces import marked
-from lth.results import sentences, verdict
+from lth.report.pieces import heads_row, marked, region
+from lth.results import comparison, sentences, verdict
 from lth.results.captions import run_names
 from lth.results.records import Records
 
@@ -16,10 +16,28 @@ def opening(runs: Sequence[Records], chart: str) -> str:
     """The findings of the runs, beside or above `chart`, a card as HTML."""
     several, names = len(runs) > 1, run_names(runs)
     title = f"lth report of {len(runs)} runs" if several else f"lth report: {escape(names[0])}"
+    live = '<p id="live" role="status"></p>'
     parts = "\n".join(_finding(run, name if several else "") for run, name in zip(runs, names, strict=True))
-    columns = f'<div id="opening" class="{"several" if several else "split"}"><div>{parts}</div>{chart}</div>'
-    notes = "" if several else _notes(runs[0])
-    return f'<p id="live" role="status"></p>\n<h1>{title}</h1>\n{columns}\n{notes}'
+    if several:
+        each = f'<details id="each-run"><summary>Each run</summary>{parts}</details>'
+        return f'{live}\n<h1>{title}</h1>\n<div id="opening" class="several">{_comparison(runs)}{chart}{each}</div>'
+    return (
+        f'{live}\n<h1>{title}</h1>\n<div id="opening" class="split"><div>{parts}</div>{chart}</div>\n{_notes(runs[0])}'
+    )
+
+
+def _comparison(runs: Sequence[Records]) -> str:
+    """The headline of several runs, and their table."""
+    rows = comparison.ranked(runs)
+    body = "".join(
+        f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in cells)}</tr>" for cells in comparison.cells(rows)
+    )
+    table = f"<table>{heads_row(comparison.heads(rows))}<tbody>{body}</tbody></table>" if rows else ""
+    notes = escape(" ".join(comparison.remarks(rows)))
+    return (
+        f'<p class="headline">{marked(comparison.headline(rows))}</p>'
+        f'<div id="comparison" class="card">{region(table, "Comparison")}<p class="quiet small">{notes}</p></div>'
+    )
 
 
 def _finding(run: Records, name: str) -> str:

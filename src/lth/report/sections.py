@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping, Sequence
 from html import escape
 from typing import Any
 
-from pydantic import BaseModel
-
 from lth import config
 from lth.report import charts, words
 from lth.report.beside import VERDICTS, Beside, Claim
@@ -187,7 +185,7 @@ def measures_part(pictures: Mapping[str, bytes]) -> str:
 
 def settings_part(runs: Sequence[Records]) -> str:
     """Every setting of every run; what differs between runs is marked."""
-    tables = [settings(run.experiment) for run in runs]
+    tables = [config.as_settings(run.experiment) for run in runs]
     known = config.keys() | config.keys(config.Branch, "branch.")  # a key of branch NAME is branch.NAME.count
     rows = []
     for key in dict.fromkeys(key for table in tables for key in table):
@@ -201,22 +199,6 @@ def settings_part(runs: Sequence[Records]) -> str:
     note = "<p class=quiet>Marked: where the runs differ.</p>" if len(runs) > 1 else ""
     whole = f'<table class="settings"><caption>All settings</caption>{heads}<tbody>{"".join(rows)}</tbody></table>'
     return f'<section><h2>Settings</h2>{note}<div class="card">{region(whole, "Settings")}</div></section>'
-
-
-def settings(experiment: BaseModel, prefix: str = "") -> dict[str, str]:
-    """Each key and its value as in TOML; the keys of a branch contain its name."""
-    texts: dict[str, str] = {}
-    for name in type(experiment).model_fields:
-        value = getattr(experiment, name)
-        if isinstance(value, BaseModel):
-            texts |= settings(value, f"{prefix}{name}.")
-        elif name == "branch":
-            for branch in value:
-                keys = settings(branch, f"branch.{branch.name}.")
-                texts |= {key: text for key, text in keys.items() if not key.endswith(".name")}
-        elif value is not None:
-            texts[prefix + name] = config.to_setting("x", value).removeprefix("x=")
-    return texts
 
 
 def origin_part(runs: Sequence[Records]) -> str:

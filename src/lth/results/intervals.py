@@ -72,6 +72,11 @@ def exceeds(values: Sequence[float], bound: float) -> float:
     return tail(mean / error, n - 1)
 
 
+def average(values: Sequence[float]) -> Interval:
+    """The mean with its interval by Student's t."""
+    return difference(values, [0.0] * len(values))
+
+
 def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
     """The mean of a - b, paired by trial, with its interval by Student's t."""
     each = [x - y for x, y in zip(a, b, strict=True)]

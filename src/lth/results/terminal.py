@@ -13,7 +13,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from lth.results import sentences, verdict
+from lth.results import comparison, sentences, verdict
 from lth.results.captions import format_at_chance, format_diverged, format_scale, format_trials
 from lth.results.early_stops import unreached_at
 from lth.results.records import Records
@@ -91,6 +91,18 @@ def render_tables(records: Records, console: Console) -> list[Table]:
         tables = [_headline(rows, [name for name in branches if name in ("ticket", control)]) for control in controls]
     tables[-1].caption, tables[-1].caption_justify = _caption(records, rows), "left"
     return tables
+
+
+def render_comparison(rows: Sequence[comparison.Ranked]) -> Table:
+    """The table of a comparison of runs, its headline below."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
+    for header in comparison.heads(rows):
+        table.add_column(header, justify="right", vertical="top", overflow="fold")
+    for cells in comparison.cells(rows):
+        table.add_row(*map(Text, cells))
+    table.caption = "\n".join([comparison.headline(rows), *comparison.remarks(rows)])
+    table.caption_justify = "left"
+    return table
 
 
 def _headline(rows: Sequence[Headline], branches: Sequence[str]) -> Table:

@@ -125,7 +125,7 @@ def judge(summary: pd.DataFrame, recipe: Recipe) -> Verdict:
     A level is compared with level 0 over the trials that have both. No level wins by early stops that were not reached.
     """
     at_the_end = judged_at_the_end(recipe)
-    results = _results(summary, at_the_end)
+    results = results_of(summary, at_the_end)
     dense = results.get((0, "ticket"), {})
     paired: dict[int, list[Pair]] = {}
     for (level, branch), tickets in sorted(results.items()):
@@ -144,7 +144,7 @@ def judge(summary: pd.DataFrame, recipe: Recipe) -> Verdict:
     return replace(verdict, controls=controls)
 
 
-def _results(summary: pd.DataFrame, at_the_end: bool) -> dict[tuple[int, str], dict[int, Result]]:
+def results_of(summary: pd.DataFrame, at_the_end: bool) -> dict[tuple[int, str], dict[int, Result]]:
     """By level and branch, the result in each trial: the mean over the branch's trainings there."""
     accuracy = "final_test_accuracy" if at_the_end else "test_accuracy_at_early_stop"
     columns = ["level", "branch", "trial", "early_stop_iteration", REACHED, accuracy, "status"]
