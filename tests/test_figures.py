@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import shlex
 from dataclasses import replace
 from functools import partial
@@ -380,3 +381,26 @@ def test_the_papers_length_is_said_also_of_a_run_that_goes_down_in_steps_of_its_
     drawn = draw(alone, {line.setup: run for p in alone.panels for line in p.lines})
     for axes in drawn.axes:
         assert "the paper, trainings of 112,480" in axes.get_legend_handles_labels()[1]
+
+
+def test_a_dry_run_of_a_figure_trains_nothing(monkeypatch: pytest.MonkeyPatch, images: Path, tmp_path: Path) -> None:
+    """Its times are worked out: measuring up to 30 networks took minutes."""
+    from lth.execution import pace
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("an update was measured")
+
+    monkeypatch.setattr(pace, "measured", refuse)
+    version = Version(trials=1, levels=1, settings=(f"data.name={images}", "data.validation=50"))
+    console = Console(record=True, width=120, file=io.StringIO())
+    assert make(5, version, tmp_path, console=console, dry_run=True, workers=2) == []
+    text = console.export_text()
+    assert text.count(" to do; engine ") == len(needed(figures()[5], version, tmp_path)) and not [*tmp_path.iterdir()]
+
+
+def test_the_arithmetic_of_a_forward_pass() -> None:
+    from lth.execution import pace
+
+    assert pace.per_example(config.resolve("lenet").model) == 784 * 300 + 300 * 100 + 100 * 10
+    conv2 = 32 * 32 * (3 * 9 * 64 + 64 * 9 * 64) + 16384 * 256 + 256 * 256 + 256 * 10
+    assert pace.per_example(config.resolve("conv2").model) == conv2

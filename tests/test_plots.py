@@ -19,7 +19,7 @@ from PIL import Image
 from lth import config
 from lth.errors import LthError, UsageError
 from lth.papers import behind
-from lth.results import captions, looks, panels, plots, records, sheets, tables
+from lth.results import captions, looks, panels, plots, records, sheets, tables, widths
 from lth.results.series import Series, pick_levels
 from test_records import density_of, make_run, training
 
@@ -293,10 +293,10 @@ def test_branches_of_another_length_have_no_final_accuracy_beside_the_tickets(tm
 
 
 def test_widths_for_papers(tmp_path: Path) -> None:
-    assert (sheets.width_of("icml-column"), sheets.width_of("5.5"), sheets.width_of(None)) == (3.25, 5.5, None)
+    assert (widths.width_of("icml-column"), widths.width_of("5.5"), widths.width_of(None)) == (3.25, 5.5, None)
     for wrong in ("icml-colum", "0", "wide", "nan"):
         with pytest.raises(UsageError, match="a width is a number of inches"):
-            sheets.width_of(wrong)
+            widths.width_of(wrong)
     run = synthetic(tmp_path / "run")
     figure = plots.by_density_figure([run], plots.BY_DENSITY["overview"], width=3.25)
     assert figure.get_figwidth() == 3.25 and len({axes.get_subplotspec().colspan.start for axes in figure.axes}) == 1

@@ -144,7 +144,7 @@ def report(
 
     from lth.report import publish
     from lth.report import serve as server
-    from lth.results import comparison, sheets, tables, terminal
+    from lth.results import comparison, tables, terminal, widths
     from lth.storage import atomic, layout
 
     if not serve and (port is not None or token):
@@ -156,7 +156,7 @@ def report(
     if serve:
         server.serve(runs, port or 0, typer.echo, with_token=token)
         return
-    inches = sheets.width_of(width)
+    inches = widths.width_of(width)
     records = [tables.load(folder) for folder in runs]
     figures = out or runs[0] / layout.FIGURES
     atomic.make_folder(figures)
@@ -244,7 +244,7 @@ def figure(
     from lth.execution import pace
     from lth.execution.call import wrong_options
     from lth.execution.prepare import Wanted
-    from lth.results import sheets
+    from lth.results import widths
     from lth.training import processor
 
     number, settings = paper_figure.of_command(figure_, settings or ())
@@ -267,7 +267,7 @@ def figure(
         "executor": executor,
         "insecure": insecure,
     }
-    shown: dict[str, Any] = {"width": sheets.width_of(width), "dry_run": dry_run, "console": Console(quiet=quiet)}
+    shown: dict[str, Any] = {"width": widths.width_of(width), "dry_run": dry_run, "console": Console(quiet=quiet)}
     for path in paper_figure.make(number, version, out, **shown, **means):
         if not quiet:
             typer.echo(path)

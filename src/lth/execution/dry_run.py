@@ -1,10 +1,11 @@
-"""The plan of a run with time and disk, measured on this machine in a few seconds; nothing is written."""
+"""The plan of a run with time and disk, as they are on this machine; nothing is written."""
 
 from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import cache
 
 from rich.console import Console
 from rich.table import Table
@@ -15,8 +16,11 @@ from lth.execution.schedule import to_do
 from lth.plan import Training, longest_chain, plan
 
 
-def show_plan(prepared: Prepared, console: Console) -> None:
-    """Print the trainings to do at each level, and about how long they take together."""
+def show_plan(prepared: Prepared, console: Console, by_arithmetic: bool = False) -> None:
+    """Print the trainings to do at each level, and about how long they take together.
+
+    The time is measured on a few examples, in a second or several; or worked out from the arithmetic, which is coarser.
+    """
     from lth.execution import pace
     from lth.execution.setup import set_up
 
@@ -26,7 +30,11 @@ def show_plan(prepared: Prepared, console: Console) -> None:
     # the other processes of torchrun do not listen
     few, data = pace.sample(asked, prepared.data)
     setup = set_up(few, replace(resources, processes=1), prepared.folder, data)
-    paces = pace.paces(setup, {t.level: prepared.levels.density(t.level) for t in todo}) if todo else {}
+    if by_arithmetic:
+        product = cache(pace.product_speed)
+        paces = {t.level: pace.by_arithmetic(asked, t, product) for t in todo}
+    else:
+        paces = pace.paces(setup, {t.level: prepared.levels.density(t.level) for t in todo}) if todo else {}
     seconds = {t.id: work(t.recipe, paces[t.level], prepared.sizes) for t in todo}
     time = max(longest_chain(todo, seconds), sum(seconds.values()) / prepared.workers)
     size = sum(map(pace.bytes_of(setup, prepared.levels), todo))

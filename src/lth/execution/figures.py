@@ -176,17 +176,33 @@ def make(
     for n, run in enumerate(runs, 1):
         if leads:
             console.print(f"figure {number}, run {n} of {len(runs)}: {run.folder}", highlight=False, soft_wrap=True)
-        running.run(
-            run.setup.preset,
-            run.settings,
-            out=run.folder,
-            dry_run=dry_run,
-            pictures=False,
-            console=console,
-            **run.options,
-            **means,
-        )
+        if dry_run:
+            _plan(run, console, **means)
+        else:
+            running.run(
+                run.setup.preset,
+                run.settings,
+                out=run.folder,
+                pictures=False,
+                console=console,
+                **run.options,
+                **means,
+            )
     return [] if dry_run or not leads else picture(figure, version, runs, out, width)
+
+
+def _plan(run: Needed, console: Console, *, data_root: Path | None = None, executor: str = "local",
+          insecure: bool = False, **wanted: Any) -> None:  # fmt: skip
+    """Show the plan of a run with times by arithmetic, as `lth figure --list` has them: a figure has up to 30 runs."""
+    from lth.execution import running
+    from lth.execution.call import Call, Size
+    from lth.execution.prepare import Wanted
+
+    call = Call(
+        run.setup.preset, run.settings, None, Size(**run.options), Wanted(**wanted), executor, run.folder, data_root,
+        insecure,
+    )  # fmt: skip
+    running.start(call, running.Output(True, False, None, False, console, by_arithmetic=True))
 
 
 def picture(

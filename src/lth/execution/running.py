@@ -43,6 +43,7 @@ class Output:
     log: str | None
     pictures: bool
     console: Console
+    by_arithmetic: bool = False  # the time of a dry run, which is measured otherwise
 
     def say(self, line: str) -> None:
         self.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
@@ -107,7 +108,7 @@ def start(call: Call, output: Output) -> Run:
                 say = (lambda line: None) if output.dry_run else output.say
                 prepared = prepare(asked, folder, call.data_folder, call.wanted, place, say)
                 if output.dry_run:
-                    show_plan(prepared, output.console)
+                    show_plan(prepared, output.console, output.by_arithmetic)
                 else:
                     carry_out(prepared, place, call.command, output)
         except KeyboardInterrupt:

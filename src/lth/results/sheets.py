@@ -14,22 +14,10 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.layout_engine import ConstrainedLayoutEngine
 
-from lth.config import nearest
-from lth.errors import UsageError
 from lth.storage import atomic
 
 PANEL = (4.6, 3.5)  # inches, where no width is asked for
 NARROWEST = 1.9  # inches of a panel beside another
-WIDTHS = {  # inches between the margins of a conference's style
-    "neurips": 5.5,
-    "iclr": 5.5,
-    "icml": 6.75,
-    "icml-column": 3.25,
-    "cvpr": 6.875,
-    "cvpr-column": 3.25,
-    "acl": 6.3,
-    "acl-column": 3.03,
-}
 FORMATS = ("png", "svg", "pdf")
 SCREEN, PAPER = 10.0, 8.0  # points of the font, without a width and with one
 TEX = {
@@ -38,23 +26,6 @@ TEX = {
     "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}",
 }
-
-
-def width_of(text: str | None) -> float | None:
-    """Inches: those of a conference's column or text by name, or a number from 1 to 20; None for None.
-
-    Raises UsageError for anything else.
-    """
-    if text is None or text in WIDTHS:
-        return WIDTHS[text] if text else None
-    try:
-        inches = float(text)
-    except ValueError:
-        inches = 0.0
-    if not 1 <= inches <= 20:
-        names = ", ".join(f"{name} ({inches:g})" for name, inches in WIDTHS.items())
-        raise UsageError(f"a width is a number of inches from 1 to 20, or {names}; not {text!r}{nearest(text, WIDTHS)}")
-    return inches
 
 
 @contextmanager
