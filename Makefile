@@ -3,7 +3,7 @@ PYTHON ?= python3
 BIN := .venv/bin
 INSTALLED := .venv/.installed
 
-.PHONY: install demo test bench docs lint clean
+.PHONY: install demo test bench docs sanitize lint clean
 
 install: $(INSTALLED)
 
@@ -25,6 +25,10 @@ bench: install
 # The site, into site/.
 docs: install
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
+
+# The kernels with sanitizers, and their tests.
+sanitize: install
+	$(BIN)/python benchmarks/sanitize.py
 
 # The experiments of results/NAME, and what is kept of them; stop it as you like, it resumes.
 results-%: install

@@ -7,6 +7,7 @@ native/build-failure.txt or native/conv-build-failure.txt for `lth` to show.
 
 from __future__ import annotations
 
+import os
 import platform
 import shutil
 import subprocess
@@ -40,7 +41,10 @@ KERNELS = {  # what is compiled with the flags of an instruction set, into a fol
     },
 }
 MATH = ["-fno-math-errno", "-fno-trapping-math", "-ffp-contract=fast"]  # NaN and infinity stay what they are
-FLAGS = ["-std=c++17", "-O3", "-g0", "-fvisibility=hidden", *MATH]
+# LTH_SANITIZE=1 builds slow extensions that end at the first error of memory, for benchmarks/sanitize.py.
+SANITIZERS = ["-fsanitize=address,undefined", "-fno-sanitize-recover=all"] if os.environ.get("LTH_SANITIZE") else []
+SANITIZED = [*SANITIZERS, "-O1", "-g1", "-fno-omit-frame-pointer", "-DLTH_SANITIZED"]
+FLAGS = ["-std=c++17", *(SANITIZED if SANITIZERS else ["-O3", "-g0"]), "-fvisibility=hidden", *MATH]
 AVX512 = ["-mavx2", "-mfma", "-mavx512f", "-mavx512bw", "-mavx512dq", "-mavx512vl"]
 THREADS = {"_core": [[]], "_conv": [["-fopenmp"], []]}  # tried in turn: without OpenMP a training has one thread
 X86 = {
@@ -96,7 +100,8 @@ class BuildNative(build_ext):
 
         self.compiler.spawn = self.compiler.call = run  # setuptools renamed the one to the other
         ext.include_dirs = [str(NATIVE), pybind11.get_include()]
-        ext.extra_compile_args, ext.extra_link_args, ext.extra_objects = [*FLAGS, *threads], threads, []
+        ext.extra_compile_args, ext.extra_objects = [*FLAGS, *threads], []
+        ext.extra_link_args = [*threads, *SANITIZERS]
         extension = ext.name.rpartition(".")[2]
         for name, sources in KERNELS[extension].items():
             ext.extra_objects += self.compiler.compile(

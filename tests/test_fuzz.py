@@ -7,9 +7,11 @@ from __future__ import annotations
 
 import io
 import json
+import os
 import pickle
 import pickletools
 import re
+import shutil
 import signal
 import struct
 import subprocess
@@ -38,19 +40,31 @@ from lth.data.cifar import from_pickle, read_records
 from lth.data.formats import MEMORY_BASE, MEMORY_RATIO, NPZ_KEYS, idx_bytes, read_idx
 from lth.data.rawfiles import Absent, Damaged, read_folder
 from lth.data.registry import DATASETS, DatasetInfo
-from lth.errors import UsageError
-from lth.execution import setup
+from lth.errors import LthError, UsageError
+from lth.execution import repair, setup
+from lth.execution.checkpoints import from_checkpoint_bytes
+from lth.execution.stored import Run
+from lth.papers.card import card
+from lth.report import words
+from lth.results import tables
+from lth.storage.tensors import save_tensors
 
-CASES = {"toml": 150, "override": 120, "idx": 60, "cifar": 50, "pickle": 80, "npz": 150, "images": 60, "ticket": 150}
+CASES = {
+    "toml": 150, "override": 120, "idx": 60, "cifar": 50, "pickle": 80, "npz": 150, "images": 60, "ticket": 150,
+    "checkpoint": 60, "run": 25,
+}  # fmt: skip
+OTHERS = int(os.environ.get("LTH_FUZZ", "0"))  # so many, others at each time: benchmarks/fuzz.py
 SECONDS = 20  # that one case may take on a busy machine
+CORPUS = Path(__file__).parent / "data" / "corpus"  # what is changed: a small finished run
 
 
 def cases(kind: str) -> Any:
     """As many cases as CASES says, the same at each time."""
     healthy = [HealthCheck.too_slow, HealthCheck.function_scoped_fixture, HealthCheck.data_too_large]
     return settings(
-        max_examples=CASES[kind], deadline=None, derandomize=True, database=None, suppress_health_check=healthy
-    )
+        max_examples=OTHERS or CASES[kind], deadline=None, derandomize=not OTHERS, database=None,
+        suppress_health_check=healthy,
+    )  # fmt: skip
 
 
 def test_there_are_many_cases() -> None:
@@ -77,14 +91,14 @@ def limited(size: int) -> Iterator[None]:
         signal.signal(signal.SIGALRM, before)
 
 
-def read_or_refused(read: Callable[[], Any], size: int) -> Any:
+def read_or_refused(read: Callable[[], Any], size: int, refusal: type[LthError] = UsageError) -> Any:
     """What is read, or None where it is refused, which it must be in clear words; any other exception fails."""
     with limited(size):
         try:
             return read()
-        except UsageError as error:
+        except refusal as error:
             said = str(error)
-            assert error.exit_code == 2
+            assert error.exit_code == 2 or refusal is LthError
             assert said and all(line.strip() for line in said.splitlines()), repr(said)
             assert all(len(line) <= 1000 for line in said.splitlines()), said[:2000]
             assert "Traceback" not in said
@@ -427,9 +441,6 @@ def test_images(picture: bytes, place: str, odd: str) -> None:
 
 
 def make_odd(odd: str, root: Path, outside: Path) -> None:
-    import os
-    import shutil
-
     match odd:
         case "link out":
             (root / "train/a/9.png").symlink_to(outside / "secret.png")
@@ -537,13 +548,98 @@ def test_tickets(content: bytes, tmp_path: Path) -> None:
         assert 0 <= found.density <= 1 and to_bytes(found)
 
 
+# ---------------------------------------------------------------------------------------------------------- checkpoints
+
+IDENTITY = {"training": "trial-1/level-00"}
+NUMBERS: SearchStrategy[Any] = st.one_of(
+    st.sampled_from([0, -1, 2**63, 2**70, "2", None, True, [], {}, 1e308, float("nan"), float("inf")]),
+    st.integers(),
+    st.floats(),
+)
+
+
+@st.composite
+def checkpoint(draw: DrawFn) -> bytes:
+    """A checkpoint of other numbers and tensors, with its checksum right, or with bytes changed."""
+    import torch
+
+    rows = [{"iteration": 1, "val_loss": 2.0, "val_accuracy": 0.1, "test_loss": None, "test_accuracy": None}]
+    facts: dict[str, Any] = {"iteration": 1, "seconds": 1.0, "curve": rows, "states": [], "identity": IDENTITY}
+    tensors = {"state/a.weight": torch.ones(2, 3), "best/a.weight": torch.ones(2, 3)}
+    if draw(st.integers(0, 3)) == 0:
+        return draw(mutated(save_tensors(tensors, facts)))
+    for name in draw(st.lists(st.sampled_from(["state/a.weight", "best/", "states/3/a", "x", "state/"]), max_size=2)):
+        shape, dtype = (
+            draw(st.sampled_from([(), (0,), (2, 3), (7,)])),
+            draw(st.sampled_from(["float64", "bool", "int8"])),
+        )
+        tensors[name] = torch.zeros(shape, dtype=getattr(torch, dtype))
+    for key in draw(st.lists(st.sampled_from([*facts, "other", *rows[0]]), max_size=3)):
+        target = rows[0] if key in rows[0] and draw(st.booleans()) else facts
+        target[key] = draw(st.one_of(NUMBERS, THINGS.filter(_is_json)))
+    return save_tensors(tensors, facts)
+
+
+@cases("checkpoint")
+@given(content=checkpoint())
+def test_checkpoints(content: bytes) -> None:
+    """One that cannot be used is left alone, with a warning; what is used has the types that it should have."""
+    found = read_or_refused(lambda: from_checkpoint_bytes(content, IDENTITY), len(content))
+    if found is not None:
+        assert type(found.iteration) is int and all(type(row.iteration) is int for row in found.curve)
+        assert isinstance(found.state, dict) and isinstance(found.seconds, int | float)
+
+
+# ---------------------------------------------------------------------------------------------------------- run folders
+
+FILES = sorted(path.relative_to(CORPUS).as_posix() for path in CORPUS.rglob("*") if path.is_file())
+READERS: dict[str, Callable[[Path], object]] = {
+    "tables": tables.load,
+    "verdict": lambda folder: card(tables.load(folder)),
+    "words": lambda folder: words.next_steps(tables.load(folder)),
+    "tickets": lambda folder: Run(folder).tickets(),
+    "trained": lambda folder: Run(folder).trained(1),
+    "repair": lambda folder: repair.repair(folder, False, lambda line: None),
+    "run": lambda folder: resolve(folder / "experiment.toml"),
+}
+
+
+def kept(folder: Path) -> dict[str, bytes]:
+    """The files that readers leave as they are, by their paths."""
+    made = ("curves.csv", "summary.csv", "manifest.json", ".lock")
+    paths = [path for path in folder.rglob("*") if path.is_file() and path.name not in made]
+    return {path.relative_to(folder).as_posix(): path.read_bytes() for path in paths}
+
+
+@cases("run")
+@given(data_=st.data(), name=st.sampled_from(FILES))
+def test_run_folders(data_: st.DataObject, name: str) -> None:
+    """A file of a run is changed, or is another of its files, or is lost: all readers end well.
+
+    They change nothing but the tables, which are made again from the trainings.
+    """
+    right = (CORPUS / name).read_bytes()
+    other = (CORPUS / data_.draw(st.sampled_from(FILES))).read_bytes()
+    content = data_.draw(st.one_of(mutated(right), mutated(right), st.just(other), st.none(), st.binary(max_size=40)))
+    with tempfile.TemporaryDirectory() as place:
+        shutil.copytree(CORPUS, Path(place, "corpus"))
+        victim = Path(place, "corpus", name)
+        victim.unlink()
+        if content is not None:
+            victim.write_bytes(content)
+        before = kept(Path(place))
+        for read in READERS.values():
+            read_or_refused(lambda read=read: read(Path(place, "corpus", "run")), len(content or b""), LthError)
+        assert kept(Path(place)) == before
+
+
 # ------------------------------------------------------------------------------------- bombs: in a process with a limit
 
 LIMITED = """
 import resource, sys
 import lth.data.loading, lth.tickets.ticket, PIL.Image, PIL.PngImagePlugin, PIL.JpegImagePlugin
 from pathlib import Path
-from lth.errors import UsageError
+from lth.errors import LthError, UsageError
 from lth.data.formats import MEMORY_BASE
 used = int(next(l for l in open("/proc/self/status") if l.startswith("VmSize")).split()[1]) * 1024
 resource.setrlimit(resource.RLIMIT_AS, (used + MEMORY_BASE, used + MEMORY_BASE))

@@ -2,6 +2,8 @@
 // layouts (lowering.py, for the built-in networks), and keeps them alive. Only what a kernel cannot do is refused here.
 #include "bindings.hpp"
 
+#include <vector>
+
 #include "shared/optimizer_names.hpp"
 #include "update.hpp"
 #include "winograd.hpp"
@@ -46,6 +48,15 @@ void bind_updates(py::module_& m) {
     });
 }
 
+#ifdef LTH_SANITIZED
+// Writes a number beyond the end of an array, by a kernel: a sanitizer that works ends the program here.
+void overrun() {
+    std::vector<float> value(16), gradient(17);
+    update({Optimizer::sgd, 0.1f, 0, 0, 0, 0, 0, 1, 1}, 17, gradient.data(), false, nullptr, value.data(), nullptr, nullptr,
+           nullptr);
+}
+#endif
+
 }  // namespace
 
 }  // namespace lth::conv
@@ -59,4 +70,7 @@ PYBIND11_MODULE(_conv, m) {
     bind_matrices(m);
     bind_sparse(m);
     bind_updates(m);
+#ifdef LTH_SANITIZED
+    m.def("overrun", &overrun);
+#endif
 }

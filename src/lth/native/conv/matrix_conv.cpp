@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "products.hpp"
+#include "shared/sanitizer.hpp"
 
 #define LTH_MATRIX __attribute__((target("amx-tile,amx-bf16")))
 
@@ -31,8 +32,11 @@ struct Inside {
     Inside(int64_t at, int64_t side) : first(at == 0 ? 1 : 0), end(at == side - 1 ? 2 : 3) {}
 };
 
+inline void touch_tile(const void* p) { touch(p, tile_side * row_bytes); }
+
 // Tiles 0 to 3 += tiles 4, 5 (two of the left side, one after the other) x 6, 7 (two of the right side).
 LTH_MATRIX inline void multiply(const bf16* left, const bf16* right, const bf16* right_too) {
+    for (const bf16* p : {left, left + tile, right, right_too}) touch_tile(p);
     _tile_loadd(4, left, row_bytes);
     _tile_loadd(6, right, row_bytes);
     _tile_loadd(5, left + tile, row_bytes);
@@ -51,6 +55,7 @@ LTH_MATRIX inline void begin() {
 }
 
 LTH_MATRIX inline void store(float* to) {
+    for (int t = 0; t < 4; ++t) touch_tile(to + t * sums);
     _tile_stored(0, to, row_bytes);
     _tile_stored(1, to + sums, row_bytes);
     _tile_stored(2, to + 2 * sums, row_bytes);
@@ -58,6 +63,7 @@ LTH_MATRIX inline void store(float* to) {
 }
 
 LTH_MATRIX inline void resume(const float* from) {
+    for (int t = 0; t < 4; ++t) touch_tile(from + t * sums);
     _tile_loadd(0, from, row_bytes);
     _tile_loadd(1, from + sums, row_bytes);
     _tile_loadd(2, from + 2 * sums, row_bytes);

@@ -2,7 +2,7 @@
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 
-#include "products.hpp"
+#include "masked.hpp"
 
 namespace lth::conv {
 
@@ -43,7 +43,7 @@ void turn(int64_t images, int64_t height, int64_t channels, int64_t first, int64
                 __m512 x[lanes];
                 for (int64_t i = 0; i < lanes; ++i) {
                     const bf16* const from = in + ((n + i) * pixels + p) * channels + first + c;
-                    x[i] = widened(_mm256_maskz_loadu_epi16(n + i < images ? there : __mmask16(0), from));
+                    x[i] = widened(load(n + i < images ? there : __mmask16(0), from));
                 }
                 transpose(x);
                 float* const to = out + c * size + T::row + p * T::strip + n;
@@ -68,7 +68,7 @@ void turn_back(int64_t images, int64_t pixels, int64_t channels, int64_t first, 
                 }
                 transpose(x);
                 for (int64_t i = 0; i < std::min<int64_t>(lanes, images - n); ++i) {
-                    _mm256_mask_storeu_epi16(out + ((n + i) * pixels + p) * channels + first + c, there,
+                    store(out + ((n + i) * pixels + p) * channels + first + c, there,
                                              reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x[i])));
                 }
             }
@@ -169,7 +169,7 @@ inline void add_sums(const SparseKernels& s, int64_t entry, int64_t end, int64_t
         for (int i = count; i < lanes; ++i) product[i] = _mm512_setzero_ps();
         const __mmask16 there = __mmask16((1u << count) - 1);
         float* const to = value_gradients + entry;
-        _mm512_mask_storeu_ps(to, there, sums_of(product) + _mm512_maskz_loadu_ps(there, to));
+        store(to, there, sums_of(product) + load(there, to));
     }
 }
 

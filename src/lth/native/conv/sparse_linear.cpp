@@ -2,7 +2,7 @@
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 
-#include "products.hpp"
+#include "masked.hpp"
 
 namespace lth::conv {
 
@@ -119,8 +119,8 @@ void sparse_backward(const Sparse& s, int64_t examples, const bf16* x, const flo
                     }
                     const __mmask16 there = count == lanes ? 0xffff : __mmask16((1u << count) - 1);
                     __m512 total = sums_of(product);
-                    if (first) total += _mm512_maskz_loadu_ps(there, value_gradients + entry);
-                    _mm512_mask_storeu_ps(value_gradients + entry, there, total);
+                    if (first) total += load(there, value_gradients + entry);
+                    store(value_gradients + entry, there, total);
                 }
                 entry = *end;
             }

@@ -2,6 +2,7 @@
 
 #if defined(__AVX512BF16__) && defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
 
+#include "masked.hpp"
 #include "tiles.hpp"
 
 namespace lth::conv {
@@ -35,7 +36,7 @@ void surroundings(const Shape& s, const bf16* image, int64_t first_row, int64_t 
                 const bool inside = row + i - 1 >= 0 && row + i - 1 < s.height;
                 const bf16* from = image + (row + i - 1) * line + (column - 1) * s.inputs;  // masked lanes are not read
                 _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 3 * i * s.inputs),
-                                    _mm256_maskz_loadu_epi16(inside ? there : __mmask16(0), from));
+                                    load(inside ? there : __mmask16(0), from));
             }
         }
     }

@@ -4,7 +4,7 @@
 
 #include <cmath>
 
-#include "products.hpp"
+#include "masked.hpp"
 
 namespace lth::conv {
 
@@ -20,10 +20,10 @@ void update_with(const Update& how, int64_t count, const void* gradient, bool na
     for (int64_t i = 0; i < count; i += lanes) {
         const int64_t left = count - i;
         const __mmask16 there = left >= lanes ? 0xffff : __mmask16((1u << left) - 1);
-        const auto read = [&](const float* p) { return _mm512_maskz_loadu_ps(there, p + i); };
+        const auto read = [&](const float* p) { return load(there, p + i); };
         __m512 g;
         if (narrow_gradient) {
-            const __m256i bits = _mm256_maskz_loadu_epi16(there, static_cast<const bf16*>(gradient) + i);
+            const __m256i bits = load(there, static_cast<const bf16*>(gradient) + i);
             g = _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(bits), 16));
         } else {
             g = read(static_cast<const float*>(gradient));
@@ -35,24 +35,24 @@ void update_with(const Update& how, int64_t count, const void* gradient, bool na
             g = g + all(how.decay) * w;
         }
         if (mask) {
-            const __m128i alive = _mm_maskz_loadu_epi8(there, mask + i);
+            const __m128i alive = load(there, mask + i);
             g = _mm512_maskz_mov_ps(_mm_test_epi8_mask(alive, alive), g);
         }
         if constexpr (optimizer == Optimizer::momentum || nesterov) {
             const __m512 m = all(how.momentum) * read(first) + g;
-            _mm512_mask_storeu_ps(first + i, there, m);
+            store(first + i, there, m);
             g = nesterov ? g + all(how.momentum) * m : m;
         }
         if constexpr (adam) {
             const __m512 m = all(how.beta1) * read(first) + all(rest1) * g;
             const __m512 v = all(how.beta2) * read(second) + all(rest2) * g * g;
-            _mm512_mask_storeu_ps(first + i, there, m);
-            _mm512_mask_storeu_ps(second + i, there, v);
+            store(first + i, there, m);
+            store(second + i, there, v);
             g = m / (_mm512_sqrt_ps(v) * all(inverse_root) + all(how.epsilon));
         }
         w = w - all(rate) * g;
-        _mm512_mask_storeu_ps(value + i, there, w);
-        if (copy) _mm256_mask_storeu_epi16(copy + i, there, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(w)));
+        store(value + i, there, w);
+        if (copy) store(copy + i, there, reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(w)));
     }
 }
 

@@ -228,6 +228,15 @@ private:
     std::mutex mutex_;
 };
 
+#ifdef LTH_SANITIZED
+// Writes beyond the end of an array, by a kernel: a sanitizer that works ends the program here.
+void overrun() {
+    const lth::Kernels& kernels = *lth::usable_kernels().front();
+    lth::Aligned<float> bias(2), out(kernels.lanes);
+    kernels.fill(bias.data(), 2, out.data());
+}
+#endif
+
 }  // namespace
 
 PYBIND11_MODULE(_core, m) {
@@ -237,6 +246,10 @@ PYBIND11_MODULE(_core, m) {
         for (const lth::Kernels* kernels : lth::usable_kernels()) names.emplace_back(kernels->name);
         return names;
     }, "The instruction sets that run here, best first.");
+
+#ifdef LTH_SANITIZED
+    m.def("overrun", &overrun);
+#endif
 
     py::class_<Dataset>(m, "Dataset",
                         "Images [n, features] (uint8, scaled by 1/255, or float32; not copied) and labels [n].")
