@@ -18,7 +18,17 @@ from lth.papers.portraits import draw_portrait
 from lth.papers.setups import Setup, experiment
 from lth.results import looks
 from lth.results.captions import caption_of, explain, format_percent, quantity_label
-from lth.results.panels import draw_bands, draw_bars, draw_marks, focus, marked, percent_axis, y_axis, zoom
+from lth.results.panels import (
+    draw_bands,
+    draw_bars,
+    draw_marks,
+    draw_nothing,
+    focus,
+    marked,
+    percent_axis,
+    y_axis,
+    zoom,
+)
 from lth.results.records import PLACE, Records
 from lth.results.series import Series, iteration_series, marks_of, trained_alike
 from lth.results.sheets import finish, fonts, sheet
@@ -79,7 +89,7 @@ def draw_panel(axes: Axes, panel: Panel, runs: Runs, styles: Mapping[str, Mappin
     ours = list(_ours(panel, runs, styles))
     if not ours:
         axes.set_title(panel.title)
-        axes.text(0.5, 0.5, "nothing stored yet", ha="center", va="center", transform=axes.transAxes, color="0.4")
+        draw_nothing(axes)
         return None
     behind = list(_paper(panel, ours, runs, styles))
     measured = {scaled_column(panel.column, runs[line.setup].experiment) for line in panel.lines}

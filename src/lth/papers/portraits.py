@@ -13,6 +13,7 @@ from lth.measures.histograms import pooled
 from lth.papers.figures import Portrait
 from lth.papers.setups import Setup
 from lth.results.captions import format_percent
+from lth.results.panels import draw_nothing
 from lth.results.records import Records
 
 LABELS = {
@@ -28,7 +29,7 @@ def draw_portrait(axes: Axes, portrait: Portrait, runs: Mapping[Setup, Records])
     run = runs[portrait.setup]
     (_draw_movement if portrait.measure == "movement" else _draw_anatomy)(axes, portrait, run)
     if not axes.patches:
-        axes.text(0.5, 0.5, "nothing stored yet", ha="center", va="center", transform=axes.transAxes, color="0.4")
+        draw_nothing(axes, f"level {portrait.level} is not stored")
         return
     density = run.summary.loc[run.summary["level"] == portrait.level, "density"]
     axes.set_title(f"{format_percent(100 * density.mean())}% of weights")

@@ -37,6 +37,12 @@ def bars_every(points: Sequence[int]) -> int:
     return next(n for n in itertools.count(1) if sum(-(-count // n) for count in points) <= max(MOST_BARS, len(points)))
 
 
+def draw_nothing(axes: Axes, why: str = "nothing stored yet") -> None:
+    """Say in an empty panel why it is empty."""
+    axes.set_axis_off()
+    axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color="0.4")
+
+
 def draw_marks(axes: Axes, series: Iterable[Series]) -> None:
     """Put a ring around the winning level of each curve, and a cross where an early stop was not reached."""
     for s in series:
