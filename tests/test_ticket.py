@@ -344,3 +344,11 @@ def test_a_ticket_of_python_does_not_say_how_it_was_trained(tmp_path: Path) -> N
         lth.run(ticket=tmp_path / "t")
     with pytest.raises(UsageError, match="nothing to run: give a preset"):
         lth.run()
+
+
+def test_a_mask_of_other_than_booleans_is_not_saved(tmp_path: Path) -> None:
+    """It ended in numpy's words for packed bits."""
+    ticket = lth.Ticket({"weight": torch.ones(2, 3)}, {"weight": torch.ones(2, 3)})
+    with pytest.raises(UsageError, match=r"the mask of weight is torch.float32, expected torch.bool: give mask != 0"):
+        ticket.save(tmp_path / "t.safetensors")
+    assert not [*tmp_path.iterdir()]

@@ -146,7 +146,9 @@ def _faults(ticket: Ticket) -> Iterator[str]:
     if not ticket.mask:
         yield "its mask is empty"
     for name, layer in ticket.mask.items():
-        if name not in ticket.start:
+        if layer.dtype != torch.bool:
+            yield f"the mask of {name} is {layer.dtype}, expected torch.bool: give mask != 0"
+        elif name not in ticket.start:
             yield f"its start lacks {name}"
         elif ticket.start[name].dtype not in FLOATS or layer.shape != ticket.start[name].shape:
             start = ticket.start[name]
