@@ -193,12 +193,12 @@ def test_products_are_of_what_this_processor_multiplies_fastest(
     plain = "amx" in unit
     assert kernels.fits(nn.Conv2d(64, 64, 3, padding=1)) is not plain
     assert kernels.fits(nn.Conv2d(16, 64, 3, padding=1)) is (numbers == torch.float32)
-    said = f"convolutions by compiled kernels, from products of {str(numbers).removeprefix('torch.')}"
+    said = f"convolutions use compiled kernels, with products of {str(numbers).removeprefix('torch.')}"
     assert kernels.format_support() == (
-        "convolutions of large images by oneDNN, the rest by compiled kernels" if plain else said
+        "convolutions of large images use oneDNN, the rest uses compiled kernels" if plain else said
     )
     allowed = False
-    assert kernels.format_support() == ("convolutions by oneDNN, the rest by compiled kernels" if plain else said)
+    assert kernels.format_support() == ("convolutions use oneDNN, the rest uses compiled kernels" if plain else said)
 
 
 @pytest.mark.parametrize("needed", [True, False], ids=["needed", "not needed"])

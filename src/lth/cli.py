@@ -24,11 +24,20 @@ app = typer.Typer(
 data_app = typer.Typer(help="Datasets: what there is, fetch one, where they are looked for.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Source = Annotated[str, typer.Argument(metavar="PRESET|FILE.toml", help="a preset of `lth list presets`, or a file")]
+Source = Annotated[
+    str, typer.Argument(metavar="PRESET|FILE.toml", help="a preset (see `lth list presets`) or a TOML file")
+]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="such as recipe.lr=0.001")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print errors only")]
 Width = Annotated[str | None, typer.Option(help="figures for a paper: inches, or a conference's, such as icml-column")]
+Scale = Annotated[float | None, typer.Option(help="multiply all iteration counts but eval_every by this")]
+Engine = Annotated[str, typer.Option(help="auto, native or torch")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
+Workers = Annotated[int | None, typer.Option(help="trainings side by side (default: all cores)")]
+Threads = Annotated[int | None, typer.Option(help="cores per training, with --engine torch (default: 1)")]
+Cluster = Annotated[str, typer.Option("--executor", help="local, ray, ray://HOST:10001, slurm")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="show the plan, with time and disk; train nothing")]
 Insecure = Annotated[bool, typer.Option("--insecure", help="join a Ray cluster that asks for no token, too")]
 DataRoot = Annotated[Path | None, typer.Option(help="where datasets lie, as torchvision lays them out; else $LTH_DATA")]
 
@@ -53,7 +62,9 @@ def options(
 @app.command()
 def run(
     context: typer.Context,
-    source: Annotated[str | None, typer.Argument(metavar="PRESET|FILE.toml", help="as `lth list presets`")] = None,
+    source: Annotated[
+        str | None, typer.Argument(metavar="PRESET|FILE.toml", help="a preset (see `lth list presets`) or a TOML file")
+    ] = None,
     settings: Settings = None,
     ticket: Annotated[Path | None, typer.Option(metavar="FILE", help="a ticket file: level 0 is that ticket")] = None,
     trials: Annotated[int | None, typer.Option(help="repetitions, each with its own seed")] = None,
@@ -61,16 +72,14 @@ def run(
     branches: Annotated[str | None, typer.Option(help="such as reinit:3,random-mask:1; '' for none")] = None,
     out: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/NAME)")] = None,
     data_root: DataRoot = None,
-    scale: Annotated[float | None, typer.Option(help="multiply all iteration counts but eval_every by this")] = None,
-    engine: Annotated[str, typer.Option(help="auto, native or torch")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="trainings side by side (default: all cores)")] = None,
-    threads: Annotated[int | None, typer.Option(help="cores a training, of --engine torch (default: 1)")] = None,
-    executor: Annotated[str, typer.Option(help="local, ray, ray://HOST:10001, slurm")] = "local",
+    scale: Scale = None,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    workers: Workers = None,
+    threads: Threads = None,
+    executor: Cluster = "local",
     insecure: Insecure = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show the plan, with time and disk; train nothing")
-    ] = False,
+    dry_run: DryRun = False,
     watch: Annotated[bool, typer.Option("--watch", help="serve the report on 127.0.0.1 while the run lasts")] = False,
     log: Annotated[str | None, typer.Option(help="tensorboard: event files too, in the run's folder")] = None,
     quiet: Quiet = False,
@@ -217,23 +226,21 @@ def figure(
     figure_: Annotated[str | None, typer.Argument(metavar="N", help="of the paper: 1, 3 to 45")] = None,
     settings: Settings = None,
     list_: Annotated[
-        bool, typer.Option("--list", help="a line a figure: what it shows and needs, and how long")
+        bool, typer.Option("--list", help="one line per figure: what it shows and needs, and how long that takes")
     ] = False,
     trials: Annotated[int | None, typer.Option(min=1, help="fewer or more than the paper's")] = None,
     levels: Annotated[int | None, typer.Option(min=0, help="levels 0 to N, where the paper goes further")] = None,
     branches: Annotated[str | None, typer.Option(help="in place of the figure's own; '' for none")] = None,
     out: Annotated[Path, typer.Option(help="runs and figures go below it")] = Path("runs"),
     data_root: DataRoot = None,
-    scale: Annotated[float | None, typer.Option(help="multiply all iteration counts but eval_every by this")] = None,
-    engine: Annotated[str, typer.Option(help="auto, native or torch")] = "auto",
-    device: Annotated[str, typer.Option(help="auto, cpu or cuda")] = "auto",
-    workers: Annotated[int | None, typer.Option(help="trainings side by side (default: all cores)")] = None,
-    threads: Annotated[int | None, typer.Option(help="cores a training, of --engine torch (default: 1)")] = None,
-    executor: Annotated[str, typer.Option(help="local, ray, ray://HOST:10001, slurm")] = "local",
+    scale: Scale = None,
+    engine: Engine = "auto",
+    device: Device = "auto",
+    workers: Workers = None,
+    threads: Threads = None,
+    executor: Cluster = "local",
     insecure: Insecure = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="show the plans, with time and disk; train nothing")
-    ] = False,
+    dry_run: DryRun = False,
     width: Width = None,
     quiet: Quiet = False,
 ) -> None:
@@ -258,15 +265,8 @@ def figure(
             typer.echo(line)
         return
     command_of(context).begin_run(executor)
-    means: dict[str, Any] = {
-        "data_root": data_root,
-        "engine": engine,
-        "device": device,
-        "workers": workers,
-        "threads": threads,
-        "executor": executor,
-        "insecure": insecure,
-    }
+    means: dict[str, Any] = {"data_root": data_root, "engine": engine, "device": device, "workers": workers}
+    means |= {"threads": threads, "executor": executor, "insecure": insecure}
     shown: dict[str, Any] = {"width": widths.width_of(width), "dry_run": dry_run, "console": Console(quiet=quiet)}
     for path in paper_figure.make(number, version, out, **shown, **means):
         if not quiet:

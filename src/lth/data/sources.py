@@ -212,6 +212,6 @@ def _nowhere(info: DatasetInfo, tried: list[str], lost: str | None) -> LthError:
     archive = info.archives[0].url if info.archives else ""
     unpacked = f" (`tar -xzf {archive.rpartition('/')[2]} -C FOLDER` lays them out, from {archive})" if archive else ""
     return UsageError(
-        f"{info.name} is nowhere to be had. Tried: {'; '.join(tried)}. Put these files (each may be .gz) into "
-        f"FOLDER/{info.folder}/: {names}{either}{unpacked}; then type the same with --data-root FOLDER.{package}"
+        f"{info.name} could not be found or downloaded. Tried: {'; '.join(tried)}. Put these files (each may be .gz) "
+        f"into FOLDER/{info.folder}/: {names}{either}{unpacked}; then type the same with --data-root FOLDER.{package}"
     )

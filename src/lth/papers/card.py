@@ -22,8 +22,8 @@ METHOD = (
     "Mean over trials ± half of its 95% interval (Student's t), or a quotient [and its 95% interval, by Fieller's "
     "theorem]; in round brackets the least and the greatest of n trials. "
     "Trainings of one branch in one trial are averaged first; differences and quotients are paired within trials, a "
-    "quotient being that of the means. Two networks differ beyond the spread of trials where the interval leaves out "
-    "that they do not."
+    "quotient being that of the means. Two networks differ if the 95% interval of their difference excludes zero, or "
+    "that of their quotient one."
 )
 JUDGED = (
     "Judged by the paper's figure: a value agrees where its mean is within {es:.0%} of the figure's (early stops) or "

@@ -26,7 +26,7 @@ def notes(run: Trials, drawn: Sequence[Agreement]) -> Iterator[str]:
     if grid > theirs:
         yield f"Evaluated every {grid:,} iterations, the paper's every {theirs:,}: early stops are as coarse."
     if absent := _absent(run, {entry.curve.role for entry in drawn}):
-        yield f"Of the paper's curves there is nothing here of: {', '.join(absent)}."
+        yield f"The run has no trainings to compare with the paper's curves of: {', '.join(absent)}."
     if short := _left_out(drawn):
         yield f"Left out of curves, as these trainings may have ended before their early stop: {'; '.join(short)}."
 

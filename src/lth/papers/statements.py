@@ -1,4 +1,4 @@
-"""What a run shows by itself: its winning level, and which of its networks differ beyond the spread of trials."""
+"""What a run shows by itself: its winning level, and which of its networks differ."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Bound = Literal["", "at least", "at most"]
 
 @dataclass(frozen=True)
 class Statement:
-    """Two networks of a run at a level: do they differ beyond the spread of trials?
+    """Two networks of a run at a level: do they differ?
 
     `run` is a minus b, or a over b for early-stop iterations. With a bound, trainings of a or b may have ended before
     their early stop, and `run` is that bound alone.
@@ -48,12 +48,12 @@ class Statement:
         """The answer in words."""
         if self.differ is None:
             return "one trial: no interval" if self.run.n < 2 else "may have ended before early stop"
-        return "differ beyond the spread of trials" if self.differ else "within the spread of trials"
+        return "differ" if self.differ else "not resolved"
 
 
 @dataclass(frozen=True)
 class Count:
-    """The numbers of levels at which a is more, and less, accurate than b beyond the spread of trials."""
+    """The numbers of levels at which a is more, and less, accurate than b by the 95% interval."""
 
     a: str
     b: str

@@ -84,7 +84,7 @@ def _statements_table(statements: tuple[Statement, ...]) -> Table:
 
 
 def _counts_table(counts: tuple[Count, ...]) -> Table:
-    heads = ("beyond the spread, at each level by itself", "more accurate at", "less accurate at", "of levels")
+    heads = ("difference resolved, at each level by itself", "more accurate at", "less accurate at", "of levels")
     table = _table(*heads, right=heads[1:])
     for count in counts:
         table.add_row(f"{count.a} over {count.b}", str(count.more), str(count.less), str(count.levels))

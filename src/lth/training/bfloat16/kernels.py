@@ -78,8 +78,8 @@ def format_support() -> str:
         return f"without compiled kernels: {lacking}"
     if matrix_unit():
         by_onednn = "convolutions of large images" if matrix_kernels() else "convolutions"
-        return f"{by_onednn} by oneDNN, the rest by compiled kernels"
-    return f"convolutions by compiled kernels, from products of {str(products()).removeprefix('torch.')}"
+        return f"{by_onednn} use oneDNN, the rest uses compiled kernels"
+    return f"convolutions use compiled kernels, with products of {str(products()).removeprefix('torch.')}"
 
 
 def fits(conv: nn.Conv2d) -> bool:
