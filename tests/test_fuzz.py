@@ -316,6 +316,11 @@ def test_cifar_pickles(content: bytes) -> None:
     assert found is None or isinstance(found, bytes)
 
 
+def test_a_pickle_that_asks_for_a_name_without_end() -> None:
+    """The message repeated it, with its control characters."""
+    test_cifar_pickles.hypothesis.inner_test(b"\x80\x03c" + b"\0" * 3000 + b"\nx\n.")
+
+
 # -------------------------------------------------------------------------------------------------------- datasets: npz
 
 

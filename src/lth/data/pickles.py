@@ -13,6 +13,7 @@ import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
+from lth.config import shown
 from lth.errors import UsageError
 
 if TYPE_CHECKING:
@@ -104,7 +105,7 @@ class _ArraysOnly(pickle._Unpickler):
 
     def find_class(self, module: str, name: str) -> type:
         if (module, name) not in _ADMITTED:
-            raise pickle.UnpicklingError(f"it asks for {module}.{name}")
+            raise pickle.UnpicklingError(f"it asks for {shown(f'{module}.{name}')}")
         return _ADMITTED[module, name]
 
 
