@@ -62,8 +62,8 @@ class Run:
     def winning(self) -> Ticket | None:
         """The first trial's ticket of the winning level; None where no level wins."""
         level = self.verdict.winning
-        trials = sorted({place.trial for place in finished(self.folder)})
-        return None if level is None else self.ticket(level, *trials[:1])
+        first = min((place.trial for place in finished(self.folder)), default=1)
+        return None if level is None else self.ticket(level, first)
 
     def tickets(self, trial: int = 1, branch: str = "ticket") -> list[Ticket]:
         """The tickets of a trial by level, as far as they are stored; level 0 is the unpruned network."""

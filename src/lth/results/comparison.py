@@ -25,6 +25,9 @@ RANKED = (
 )
 
 
+NOTHING = Interval(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
+
+
 @dataclass(frozen=True, eq=False)
 class Ranked:
     """A run in a comparison, at its winning level, or without one at its most accurate level.
@@ -113,7 +116,7 @@ def table(rows: Sequence[Ranked]) -> pd.DataFrame:
 def _values(row: Ranked) -> dict[str, object]:
     least, greatest = winning_range(row) or (math.nan, math.nan)
     winning, matching = (row.judged.level(level) for level in (row.judged.winning, row.judged.matching))
-    stop = row.early_stop or Interval(*[math.nan] * 5, 0)
+    stop = row.early_stop or NOTHING
     return {
         "run": str(row.run.folder),
         **row.settings,
