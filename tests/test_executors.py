@@ -137,7 +137,9 @@ def test_a_cluster_that_is_not_ready_is_asked_again(
 
 
 @needs_ray
-@pytest.mark.parametrize(("engine", "name"), [("torch", "ray"), (ENGINE, f"ray://127.0.0.1:{CLIENT_PORT}")])
+@pytest.mark.parametrize(
+    ("engine", "name"), [("torch", "ray"), (ENGINE, f"ray://127.0.0.1:{CLIENT_PORT}")], ids=["ray", "ray client"]
+)
 def test_ray_gives_the_same_bits(
     tiny: dict[str, Any], tmp_path: Path, local: Any, ray_cluster: RayCluster, engine: str, name: str
 ) -> None:
