@@ -16,8 +16,9 @@ $(INSTALLED): pyproject.toml constraints.txt setup.py $(wildcard src/lth/native/
 demo: install
 	$(BIN)/lth run lenet --trials 2 --levels 10 --scale 0.2
 
+# Two processes with one thread each.
 test: install
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: install
 	$(BIN)/lth bench

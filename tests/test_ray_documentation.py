@@ -25,7 +25,7 @@ pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'lth[ray]'"),
     pytest.mark.skipif(sys.platform != "linux", reason="reads /proc"),
 ]
-README = Path(__file__).parents[1] / "README.md"
+PAGE = Path(__file__).parents[1] / "docs" / "clusters.md"
 PORTS = {"6379": str(free_port()), "10001": str(free_port())}
 ANYWHERE = ("0.0.0.0", "::")
 TOKEN = ".ray/auth_token"
@@ -33,7 +33,7 @@ TOKEN = ".ray/auth_token"
 
 def documented(beginning: str) -> str:
     """The command of the page that begins like this, for this machine and ports that are free."""
-    lines = README.read_text().partition("From nothing to a running Ray cluster")[2].splitlines()
+    lines = PAGE.read_text().partition("From nothing to a running Ray cluster")[2].splitlines()
     line = next(line.strip() for line in lines if line.startswith(f"    {beginning}"))
     command = re.sub(r"\s{2,}#.*", "", line).replace("HEAD", "127.0.0.1")
     for documented_port, free in PORTS.items():
