@@ -88,7 +88,7 @@ def within_the_training(key: str, value: Any, change: Change) -> Any:
 
 def of_own_data(key: str, value: Any, change: Change) -> Any:
     """data.task: the datasets that lth knows are of one task."""
-    return value if is_path(change.new("data.name")) else None
+    return value if is_path(str(change.new("data.name"))) else None
 
 
 def output_factor(key: str, value: Any, change: Change) -> Any:

@@ -32,8 +32,8 @@ def load(
     A string is a name first, then a path: ./mnist is the folder. `data_root` is where named datasets are looked for
     first (see `lth.data.sources`); `say` gets one line for each source that lacks them. `UsageError` where there is no
     such dataset, it cannot be found or downloaded, or it is damaged. `size` is the height and width to which the images
-    of a folder are scaled; `order` puts the names of classes in order, where they have names; `task` is one of `lth list
-    tasks`.
+    of a folder are scaled; `order` puts the names of classes in order, where they have names; `task` is one of `lth
+    list tasks`.
     """
     if isinstance(name, str) and name in DATASETS:
         _refuse_size(size, name)

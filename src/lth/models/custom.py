@@ -25,8 +25,8 @@ def builder(name: str, shape: tuple[int, ...], classes: int, sha256: str | None 
 
     The user's function is given `shape`, of an input without the batch, and `classes` or `outputs`, the number of
     outputs, if it has parameters of these names, and may draw from the global generators. A module, parameter or
-    buffer that it keeps between calls is copied. `sha256` is of the file as the experiment was made with it; another file is
-    never run.
+    buffer that it keeps between calls is copied. `sha256` is of the file as the experiment was made with it; another
+    file is never run.
     Raises UsageError for a missing or failing function.
     """
     function = userfile.function(name, sha256, key="model.name")

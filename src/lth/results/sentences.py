@@ -107,7 +107,8 @@ def basis(verdict: Verdict) -> list[str]:
 def method(verdict: Verdict) -> list[str]:
     """How intervals and answers were made, if there are any."""
     margin = verdict.metric.amount(verdict.metric.margin)
-    text = METHOD.format(time=TIME_MARGIN, margin=margin, name=verdict.metric.name)
+    name = f"{'the ' * verdict.metric.relative}{verdict.metric.name}"
+    text = METHOD.format(time=TIME_MARGIN, margin=margin, name=name)
     return [text] if any(level.contrast.n > 1 for level in verdict.levels) else []
 
 
