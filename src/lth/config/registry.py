@@ -308,8 +308,8 @@ EXECUTORS: dict[str, Entry] = {
 KINDS: dict[str, Mapping[str, Entry]] = {
     "models": MODELS,
     "datasets": DATASETS,
-    "tasks": TASKS,
     "branches": BRANCHES,
+    "tasks": TASKS,
     "mask-rules": MASK_RULES,
     "start-rules": START_RULES,
     "scores": SCORES,
