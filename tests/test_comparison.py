@@ -51,8 +51,8 @@ def test_runs_are_ranked_by_winning_density_then_accuracy(tmp_path: Path) -> Non
     assert all(set(row.settings) == {"recipe.lr"} for row in rows)
     first, _, third, last = rows
     mean, error = 0.971, math.sqrt((0.001**2 + 0.001**2) / 2 / 3)
-    assert first.accuracy.value == pytest.approx(mean)
-    assert first.accuracy.high - mean == pytest.approx(student(2) * error)
+    assert first.score.value == pytest.approx(mean)
+    assert first.score.high - mean == pytest.approx(student(2) * error)
     assert first.early_stop is not None and first.early_stop.value == 4000
     percents = {level.level: level.percent for level in third.judged.levels}
     assert third.winners == {1: percents[2], 2: percents[1], 3: percents[1]}
@@ -73,7 +73,7 @@ def test_the_headline_claims_what_trials_resolve(tmp_path: Path) -> None:
     assert comparison.headline(comparison.ranked([first, third])).endswith("No other run has a winning level.")
     assert comparison.headline(comparison.ranked([third, last])).startswith("Of 2 runs, recipe.lr = 0.004 has")
     assert comparison.headline(comparison.ranked([second, fourth])).startswith(
-        "All 2 runs have the sparsest winning tickets, 80.0% of the weights. The most accurate of them: recipe.lr = 0.0"
+        "All 2 runs have the sparsest winning tickets, 80.0% of the weights. Most accurate of them: recipe.lr = 0.0"
     )
     alone = a_run(tmp_path / "alone", {0: ([900], [0.9]), 1: ([800], [0.95])}, recipe=recipe(0.5))
     never = a_run(tmp_path / "never", {0: ([900], [0.9]), 1: ([900], [0.85])}, recipe=recipe(0.6))
@@ -128,7 +128,7 @@ def test_a_sweep_ends_with_the_comparison(tiny: dict[str, Any], tmp_path: Path) 
     options: dict[str, Any] = {"levels": 1, "engine": "torch", "workers": 1, "console": console, "pictures": False}
     found = sweep.sweep(tiny, ["recipe.lr=[0.01,0.02]"], out=tmp_path, **options)
     text = " ".join(console.export_text().split())
-    assert "recipe.lr" in text and "runs has a winning level. The most accurate: recipe.lr =" in text
+    assert "recipe.lr" in text and "runs has a winning level. Most accurate: recipe.lr =" in text
     table = pd.read_csv(tmp_path / "tiny-lr" / "comparison.csv")
     assert table["recipe.lr"].tolist() == [0.01, 0.01, 0.02, 0.02] and table["level"].tolist() == [0, 1, 0, 1]
     assert len(lth.compare(found)) == 2

@@ -264,7 +264,7 @@ def test_files_beside_two_networks_may_have_one_name(inside: bool, tmp_path: Pat
 
 
 WRONG = {
-    "def build(size): ...": "net.py:build wants size, but is given shape and classes",
+    "def build(size): ...": "net.py:build wants size, but is given shape, classes and outputs",
     "def builds(): ...": "net.py has no function 'build'; did you mean 'builds'?",
     "build = 3": "net.py has no function 'build'",
     "def build(): return 3": "net.py:build returned int, expected a torch.nn.Module",

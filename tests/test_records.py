@@ -505,7 +505,7 @@ def test_headline_table(tmp_path: Path) -> None:
     assert [row.weights for row in rows] == [266200, 212960, 170368, 136294]
     assert rows[2].percent == pytest.approx(64)
     assert rows[2].early_stop["ticket"] == terminal.Stat(25201, 25101, 25301, 3)
-    assert rows[2].accuracy["ticket"] == pytest.approx((0.978, 0.977, 0.979, 3))
+    assert rows[2].score["ticket"] == pytest.approx((0.978, 0.977, 0.979, 3))
     assert rows[2].early_stop["reinit"] == (40002.5, 40002, 40003, 6)
     assert list(rows[0].early_stop) == ["ticket"]
     assert [row.n for row in rows] == [3] * 4

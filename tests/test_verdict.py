@@ -217,8 +217,8 @@ def test_what_five_trials_resolve() -> None:
     found = judged({(0, "ticket"): FIVE, (1, "ticket"): shifted(0.8, 0.004), (2, "ticket"): shifted(1.3, -0.01)})
     first, second = found.levels
     assert (found.winning, first.resolved, second.resolved) == (1, "yes", "no")
-    assert (first.contrast.time, first.contrast.accuracy) == ("better", "better")
-    assert (second.contrast.time, second.contrast.accuracy) == ("worse", "worse")
+    assert (first.contrast.time, first.contrast.score) == ("better", "better")
+    assert (second.contrast.time, second.contrast.score) == ("worse", "worse")
     assert sentences.headline(found).startswith(
         "Winning level: 80.0% of the weights, resolved by 5 trials. Compared with the whole network: early stop 1.25 "
         "times sooner (95% interval 1.25 to 1.25); test accuracy 0.4 points higher (95% interval 0.4 to 0.4)."
@@ -227,7 +227,7 @@ def test_what_five_trials_resolve() -> None:
 
 def test_within_the_margins_networks_are_equal() -> None:
     found = judged({(0, "ticket"): FIVE, (1, "ticket"): shifted(0.99, 0.0003)})
-    assert (found.levels[0].contrast.time, found.levels[0].contrast.accuracy) == ("equal", "equal")
+    assert (found.levels[0].contrast.time, found.levels[0].contrast.score) == ("equal", "equal")
     said = sentences.headline(found)
     assert "Compared with the whole network: about equally early (1.01 times sooner); " in said
     assert "about equally accurate (0.03 points higher)" in said

@@ -22,6 +22,7 @@ from lth.config.registry import (
     SCORES,
     START_RULES,
     STRATEGIES,
+    TASKS,
 )
 from lth.config.resolution import approve_typed, approved_code, recorded, resolve, resolve_with_notes, scaled
 from lth.config.settings import as_settings, parse_branches, parse_override, to_setting
@@ -31,9 +32,9 @@ from lth.config.userfile import is_custom
 
 __all__ = [
     "BRANCHES", "CONTINUED", "DATASETS", "GROUPS", "MASK_RULES", "MODELS", "MOST_LEVELS", "MOST_SCALE",
-    "MOST_WEIGHTS", "SCORES", "START_RULES", "STRATEGIES", "Branch", "Data", "Experiment", "Model", "Prune", "Recipe",
-    "approve_typed", "approved_code", "as_settings", "deep_copy", "describe", "is_custom", "is_path", "keys",
-    "member_name", "merge", "nearest", "nearest_key", "parse_branches", "parse_override", "presets", "printable",
-    "read", "recorded", "resolve", "resolve_with_notes", "scaled", "shown", "sigma_in", "sweep", "to_setting",
-    "to_toml",
+    "MOST_WEIGHTS", "SCORES", "START_RULES", "STRATEGIES", "TASKS", "Branch", "Data", "Experiment", "Model", "Prune",
+    "Recipe", "approve_typed", "approved_code", "as_settings", "deep_copy", "describe", "is_custom", "is_path",
+    "keys", "member_name", "merge", "nearest", "nearest_key", "parse_branches", "parse_override", "presets",
+    "printable", "read", "recorded", "resolve", "resolve_with_notes", "scaled", "shown", "sigma_in", "sweep",
+    "to_setting", "to_toml",
 ]  # fmt: skip

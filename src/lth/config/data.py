@@ -9,7 +9,7 @@ from typing import Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, Field, ValidationInfo, field_validator
 
 from lth.config import registry
-from lth.config.fields import ADDED, Positive, Real, Text, Value, Whole
+from lth.config.fields import ADDED, Positive, Real, Text, Value, Whole, named
 from lth.config.names import shown
 
 MOST_SIDE, MOST_CLASSES = 4096, 100_000
@@ -47,6 +47,11 @@ class Data(Value):
     name: Text = Field(
         default="mnist", description="a dataset of `lth list datasets`, a folder of images, or an .npz file"
     )
+    task: Annotated[str, named("tasks")] = Field(
+        default="classification",
+        description="what the targets are: one of `lth list tasks`",
+        json_schema_extra=ADDED,
+    )
     validation: Positive = Field(
         default=5000, description="training examples split off at random, by seed, for validation"
     )
@@ -83,6 +88,22 @@ class Data(Value):
                 f"it has {len(std)} numbers, and data.mean {len(mean)}: give both, one number for each channel"
             )
         return std
+
+    @field_validator("task")
+    @classmethod
+    def _of_the_data(cls, task: str, info: ValidationInfo) -> str:
+        if task != "classification" and info.data.get("name") in registry.DATASETS:
+            raise ValueError(
+                f"the targets of {info.data['name']} are classes: leave it out, or give data.name=FILE.npz"
+            )
+        return task
+
+    @field_validator("classes")
+    @classmethod
+    def _of_classification(cls, classes: tuple[str, ...], info: ValidationInfo) -> tuple[str, ...]:
+        if classes and info.data.get("task") != "classification":
+            raise ValueError(f"it is for data.task=classification, not {info.data.get('task')}; leave it out")
+        return classes
 
     @field_validator("name")
     @classmethod

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
+from lth.config.data import is_path
 from lth.config.experiment import Experiment
 from lth.config.keys import fields
 from lth.config.model import Model
@@ -85,6 +86,11 @@ def within_the_training(key: str, value: Any, change: Change) -> Any:
     return value if value <= change.new("recipe.iterations") else None
 
 
+def of_own_data(key: str, value: Any, change: Change) -> Any:
+    """data.task: the datasets that lth knows are of one task."""
+    return value if is_path(str(change.new("data.name"))) else None
+
+
 def output_factor(key: str, value: Any, change: Change) -> Any:
     """The default where it is refused, and where the output layer was left whole but is pruned now."""
     old, new = (groups or PRUNED for groups in (change.old("prune.groups"), change.new("prune.groups")))
@@ -108,10 +114,11 @@ def as_long_as_the_ladder(key: str, value: Any, change: Change) -> Any:
 
 
 DEPENDENTS = (
+    Dependent("data.task", ("data.name",), of_own_data),
     Dependent("data.mean", ("data.name",), default),
     Dependent("data.std", ("data.name",), default),
     Dependent("data.size", ("data.name",), default),
-    Dependent("data.classes", ("data.name",), default),
+    Dependent("data.classes", ("data.name", "data.task"), default),
     *(Dependent(f"model.{name}", ("model.name",), default) for name in Model.model_fields if name != "name"),
     Dependent("ticket_sha256", ("ticket",), default),
     Dependent("recipe.momentum", ("recipe.optimizer",), unless_refused),

@@ -92,6 +92,19 @@ class Dataset(Entry):
 
 
 @dataclass(frozen=True)
+class Task(Entry):
+    """What targets are, and by what networks are judged.
+
+    `make` is its `lth.training.losses.Objective`, `metric` the name of its `lth.results.metrics.Metric`, and `loss` the
+    name of its loss. `compiled`: whether the native engine has it.
+    """
+
+    metric: str = "accuracy"
+    loss: str = ""
+    compiled: bool = False
+
+
+@dataclass(frozen=True)
 class RecipePart(Entry):
     """An optimizer or a schedule, and the keys of [recipe] that it takes and others refuse."""
 
@@ -156,6 +169,21 @@ DATASETS: dict[str, Dataset] = {
     ),
     "cifar100": Dataset(
         "50,000 + 10,000 photographs of 100 kinds of things, 32 x 32 in colour", examples=50_000, title="CIFAR-100"
+    ),
+}
+TASKS: dict[str, Task] = {
+    "classification": Task(
+        "targets are classes: cross-entropy, judged by the test accuracy",
+        "lth.training.losses:CLASSIFICATION",
+        metric="accuracy",
+        loss="Cross-entropy",
+        compiled=True,
+    ),
+    "regression": Task(
+        "targets are floating-point numbers, in an .npz file: mean squared error, judged by the test loss",
+        "lth.training.losses:REGRESSION",
+        metric="loss",
+        loss="Mean squared error",
     ),
 }
 SCORES: dict[str, Score] = {
@@ -281,6 +309,7 @@ KINDS: dict[str, Mapping[str, Entry]] = {
     "models": MODELS,
     "datasets": DATASETS,
     "branches": BRANCHES,
+    "tasks": TASKS,
     "mask-rules": MASK_RULES,
     "start-rules": START_RULES,
     "scores": SCORES,
@@ -293,7 +322,7 @@ KINDS: dict[str, Mapping[str, Entry]] = {
     "executors": EXECUTORS,
 }
 GIVEN: dict[str, tuple[str, ...]] = {  # kinds that the user's own functions extend, and the parameters they may have
-    "models": ("shape", "classes"),
+    "models": ("shape", "classes", "outputs"),
     "scores": ("model", "weights", "mask", "batches", "loss", "generator"),
     "mask-rules": ("mask", "trained", "start", "groups", "generator"),
     "start-rules": ("mask", "trained", "start", "draw", "generator"),

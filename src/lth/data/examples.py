@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from lth.data.classes import Order, by_number, numbered
-from lth.data.targets import class_fault, from_zero, range_fault
+from lth.data.targets import class_fault, class_hint, from_zero, number_fault, range_fault
 from lth.errors import UsageError
 
 _MOST_CHANNELS = 4
@@ -20,7 +20,8 @@ class Data:
     """A dataset, whole.
 
     x: uint8 (pixels of 0..255) or float32, [n, channels, height, width], or [n, features] for plain vectors.
-    y: int64 [n] in 0..classes-1. `class_names` are the classes' names in that order; none where they are numbers.
+    y: int64 [n] in 0..classes-1. `class_names` are the classes' names in that order; none where they are numbers. In
+    regression float32 [n, values], and `classes` is the number of values. It is that of a network's outputs either way.
     """
 
     name: str
@@ -49,13 +50,14 @@ def from_arrays(
     y_test: np.ndarray,
     class_names: Sequence[str] = (),
     order: Order = by_number,
+    task: str = "classification",
 ) -> Data:
     """A dataset of arrays; `UsageError` names the array that is not as `Data` has it and what was expected.
 
     Taken for x are uint8 and finite floats of shape [n, features], [n, h, w], [n, h, w, c] or [n, c, h, w]: of the last
     two, the channels are the smaller of axes 1 and 3 (axis 1 where they are equal) and 4 at most. For y: integers [n],
     and the classes are 0 to the largest label, or text [n], and the classes are the labels in `order`. Each class has
-    an example in y_train.
+    an example in y_train. With the task regression: finite floats of any shape [n, ...].
     """
     train_x, test_x = _images(x_train, f"{name}: x_train"), _images(x_test, f"{name}: x_test")
     if (train_x.dtype, train_x.shape[1:]) != (test_x.dtype, test_x.shape[1:]):
@@ -63,11 +65,35 @@ def from_arrays(
             f"{name}: x_train is {train_x.dtype} of shape {x_train.shape}, x_test {test_x.dtype} of shape "
             f"{x_test.shape}; expected the same type and, but for the number of examples, the same shape"
         )
+    if task == "regression":
+        return _of_numbers(name, (train_x, y_train), (test_x, y_test))
     if y_train.dtype.kind in "US" and y_test.dtype.kind in "US":
         class_names, y_train, y_test = numbered(y_train, y_test, order, name)
     train_y = _labels(y_train, len(train_x), name, "y_train")
     test_y = _labels(y_test, len(test_x), name, "y_test")
     return Data(name, train_x, train_y, test_x, test_y, _count_classes(train_y, test_y, name), tuple(class_names))
+
+
+def _of_numbers(name: str, train: tuple[np.ndarray, np.ndarray], test: tuple[np.ndarray, np.ndarray]) -> Data:
+    (train_x, y_train), (test_x, y_test) = train, test
+    train_y, test_y = _values(y_train, len(train_x), name, "y_train"), _values(y_test, len(test_x), name, "y_test")
+    if y_train.shape[1:] != y_test.shape[1:]:
+        raise UsageError(
+            f"{name}: y_train has shape {y_train.shape}, y_test {y_test.shape}; expected the same shape but for the "
+            "number of examples"
+        )
+    return Data(name, train_x, train_y, test_x, test_y, train_y.shape[1])
+
+
+def _values(y: np.ndarray, examples: int, name: str, key: str) -> np.ndarray:
+    """Targets as float32 [n, values]."""
+    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+        numbers = y.astype(np.float32) if y.dtype.kind == "f" else y
+    if fault := number_fault(numbers, examples, key):
+        raise UsageError(f"{name}: {key} {fault}")
+    numbers = numbers.reshape(examples, -1)
+    numbers.setflags(write=False)
+    return numbers
 
 
 def _images(x: np.ndarray, name: str) -> np.ndarray:
@@ -111,7 +137,7 @@ def _channels_first(x: np.ndarray, name: str) -> np.ndarray:
 
 def _labels(y: np.ndarray, examples: int, name: str, key: str) -> np.ndarray:
     if fault := class_fault(y, (examples,), key):
-        raise UsageError(f"{name}: {key} {fault}")
+        raise UsageError(f"{name}: {key} {fault}{class_hint(y)}")
     if int(y.max()) > np.iinfo(np.int64).max:
         raise UsageError(f"{name}: {key} holds the label {int(y.max())}, expected 0 and up")
     labels = y.astype(np.int64)

@@ -156,7 +156,9 @@ def _header(stream: IO[bytes], name: str, kinds: str) -> tuple[tuple[int, ...], 
             "y.astype('U')"
         )
     if dtype.kind not in kinds or dtype.itemsize == 0:
-        raise UsageError(f"{name} is of type {dtype}, expected uint8 or float for x, integers or text for y")
+        raise UsageError(
+            f"{name} is of type {dtype}, expected uint8 or float for x, integers, text or, in regression, floats for y"
+        )
     if not all(type(axis) is int and 0 <= axis < _MAX_AXIS for axis in shape) or len(shape) > _MAX_AXES:
         raise UsageError(f"{name} declares the shape {_first_line(shape)}")
     return shape, fortran, dtype

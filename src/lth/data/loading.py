@@ -25,13 +25,15 @@ def load(
     say: Say = print,
     size: Size = (),
     order: Order = by_number,
+    task: str = "classification",
 ) -> Data:
     """The dataset of a name, or of the path of a folder of images or an .npz file.
 
     A string is a name first, then a path: ./mnist is the folder. `data_root` is where named datasets are looked for
     first (see `lth.data.sources`); `say` gets one line for each source that lacks them. `UsageError` where there is no
     such dataset, it cannot be found or downloaded, or it is damaged. `size` is the height and width to which the images
-    of a folder are scaled; `order` puts the names of classes in order, where they have names.
+    of a folder are scaled; `order` puts the names of classes in order, where they have names; `task` is one of `lth
+    list tasks`.
     """
     if isinstance(name, str) and name in DATASETS:
         _refuse_size(size, name)
@@ -43,10 +45,11 @@ def load(
     path = Path(os.path.expanduser(name))  # noqa: PTH111  (this one leaves the ~ of an unknown user alone)
     try:
         if path.is_dir():
+            _refuse_task(task, path)
             return read_images(path, cache_root() / "images", say, size, order)
         if path.exists():
             _refuse_size(size, path)
-            return _from_npz(path, order)
+            return _from_npz(path, order, task)
     except OSError as error:
         raise UsageError(f"{name} cannot be read: {error.strerror}") from None
     if path.suffix or os.sep in str(name):
@@ -80,11 +83,16 @@ def _refuse_size(size: Size, name: str | Path) -> None:
         raise UsageError(f"data.size is for folders of images, and {name} is not a folder: leave data.size out")
 
 
-def _from_npz(path: Path, order: Order) -> Data:
+def _refuse_task(task: str, path: Path) -> None:
+    if task != "classification":
+        raise UsageError(f"data.task={task}: the targets of a folder of images, {path}, are classes; give an .npz file")
+
+
+def _from_npz(path: Path, order: Order, task: str) -> Data:
     if kind := kind_of(path):
         raise UsageError(f"{path} is {kind}, expected an .npz file, a folder of images or a dataset's name")
     if path.suffix.lower() != ".npz":
         raise UsageError(f"{path} is no dataset: expected an .npz file, a folder of images or a dataset's name")
     arrays = read_npz(path, str(path))
     x_train, y_train, x_test, y_test = (arrays[key] for key in NPZ_KEYS)
-    return from_arrays(path.stem, x_train, y_train, x_test, y_test, order=order)
+    return from_arrays(path.stem, x_train, y_train, x_test, y_test, order=order, task=task)

@@ -15,7 +15,9 @@ from lth.randomness import generator
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a dataset as tensors of their own, y int64, x as stored (uint8 stays uint8) or standardised.
+    """The three parts of a dataset as tensors of their own, x as stored (uint8 stays uint8) or standardised.
+
+    y is int64 [n], or in regression float32 [n, values].
 
     Within a part, examples stand in the order that they have in the dataset.
     """

@@ -63,6 +63,24 @@ def from_zero(low: int, high: int, classes: int, given: str = "y") -> str | None
     return None
 
 
+def class_hint(y: np.ndarray) -> str:
+    """What to add where targets that are to be classes are numbers; empty where they are not."""
+    return "; for targets that are numbers, data.task=regression" if y.dtype.kind == "f" and not whole(y) else ""
+
+
+def number_fault(y: np.ndarray, examples: int, given: str = "y") -> str | None:
+    """What keeps `y` from being floating-point targets, one for each example; None where they are."""
+    if y.dtype.kind in "US":
+        return "holds text, which is for data.task=classification; expected floating-point numbers"
+    if y.dtype.kind != "f":
+        return (
+            f"is of type {y.dtype}: if it holds classes, leave out data.task=regression; else {given}.astype('float32')"
+        )
+    if not y.ndim or len(y) != examples or 0 in y.shape:
+        return f"has shape {y.shape}, expected ({examples}, ...): a target for each example of x"
+    return value_fault(y)
+
+
 def value_fault(y: np.ndarray) -> str | None:
     """What keeps `y` from being numbers that a loss can be computed of; None where it is."""
     if y.dtype.kind not in "fiub":

@@ -56,7 +56,7 @@ def from_checkpoint_bytes(content: bytes | None, identity: Mapping[str, Any]) ->
 
 def _row(values: Mapping[str, Any]) -> Evaluation:
     row = Evaluation(**values)
-    numbers = (row.val_loss, row.val_accuracy, row.test_loss or 0.0, row.test_accuracy or 0.0)
+    numbers = (row.val_loss, row.val_accuracy or 0.0, row.test_loss or 0.0, row.test_accuracy or 0.0)
     if type(row.iteration) is not int or not all(isinstance(number, int | float) for number in numbers):
         raise ValueError("its curve has other things than numbers")
     return row

@@ -181,8 +181,9 @@ def engine_for(
     _, engine_class = ENGINES[setup.resources.engine]
     if setup.resources.processes > 1:
         engine_class = DistributedEngine
+    device = setup.resources.device
     recipe = recipe.model_copy(update={"precision": setup.resources.precision})
-    return engine_class(model, start, mask, recipe, setup.prepared, key, setup.resources.device, begin)
+    return engine_class(model, start, mask, recipe, setup.prepared, key, device, begin, objective=setup.objective)
 
 
 # ---------------------------------------------------------------------------------------------------- what is written

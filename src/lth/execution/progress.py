@@ -13,18 +13,17 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextC
 
 from lth.execution.estimates import format_duration
 from lth.plan import Training
+from lth.results.metrics import metric_in
 
 MOST_BARS = 12  # of running trainings: a terminal's height is not a cluster's
 
 
 def headline(training: Training, summary: Mapping[str, Any]) -> str:
     """One finished training in a line."""
-    accuracy = summary.get("test_accuracy_at_early_stop")
-    result = (
-        summary["status"]
-        if accuracy is None
-        else (f"early stop at {summary['early_stop_iteration']:,}, test accuracy there {100 * accuracy:.2f}%")
-    )
+    result = summary["status"]
+    if metric := metric_in(summary):
+        score = metric.text(summary[metric.at_early_stop])
+        result = f"early stop at {summary['early_stop_iteration']:,}, test {metric.name} there {score}"
     if summary["status"] == "diverged":
         result = f"diverged: its loss is not finite at iteration {summary['iterations']:,}"
     if summary.get("collapsed_layers"):

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 from torch import nn
 
-from lth.config import Experiment, is_custom
+from lth.config import TASKS, Experiment, is_custom
 from lth.errors import UsageError
 from lth.models import architecture, build
 from lth.training import native_engine
@@ -35,7 +35,9 @@ def choose(
     """
     device = _device(engine, device)
     model = build(experiment.model, shape, classes)
-    obstacle = native_engine.obstacle(experiment.recipe, model, device)
+    task = experiment.data.task
+    uncompiled = None if TASKS[task].compiled else f"data.task is {task}"
+    obstacle = uncompiled or native_engine.obstacle(experiment.recipe, model, device)
     if engine == "native" and obstacle:
         raise UsageError(f"--engine native: {obstacle}; give --engine torch")
     chosen = "torch" if engine == "torch" or obstacle else "native"
@@ -65,6 +67,8 @@ def _precision(experiment: Experiment, model: nn.Module, device: str) -> tuple[s
         if asked == "bfloat16":
             raise UsageError("recipe.precision = bfloat16 is for the models of `lth list models`; leave it out")
         return "float32", "a custom model"
+    if asked == "auto" and not TASKS[experiment.data.task].load().correct:
+        return "float32", "outputs are numbers, of which bfloat16 has three digits"
     if asked == "auto" and not architecture(experiment.model.name).bfloat16:
         return "float32", f"the default of {experiment.model.name}"
     precision, why = resolve(asked, model, device)

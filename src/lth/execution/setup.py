@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from lth import data as datasets
-from lth.config import Experiment
+from lth.config import TASKS, Experiment, is_custom
+from lth.data.classes import by_text, recorded
 from lth.data.splits import check_channels, check_validation
 from lth.errors import UsageError
 from lth.execution.resources import Resources
@@ -19,10 +20,12 @@ from lth.models import build, first_weights, groups_of, left_out, new_weights, t
 from lth.pruning import masks
 from lth.pruning.allocation import ladder
 from lth.pruning.structures import fewest
+from lth.tickets.fitting import as_it_was
 from lth.tickets.ticket import Ticket
 from lth.training import native_engine, torch_engine
 from lth.training.batches import check_last
 from lth.training.loop import Engine
+from lth.training.losses import Objective
 
 REALS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
 # name -> what makes the data ready, once per process, and what trains on them
@@ -43,6 +46,10 @@ class Setup:
     classes: int
     splits: datasets.Splits | None = field(repr=False)
     prepared: Any = field(repr=False)
+
+    @property
+    def objective(self) -> Objective:
+        return TASKS[self.experiment.data.task].load()
 
     def model(self) -> nn.Module:
         return build(self.experiment.model, self.shape, self.classes)
@@ -66,6 +73,16 @@ class Levels:
 
     def density(self, level: int) -> float:
         return self.remaining[level] / self.total
+
+
+def load_again(experiment: Experiment, data_root: Path | None, say: Callable[[str], None]) -> datasets.Data:
+    """The data of a run in a worker's process, as `prepare` loaded them.
+
+    Only a run of version 0.1 has no record of its classes' names.
+    """
+    options = experiment.data
+    order = recorded(options.classes) if options.classes else by_text
+    return datasets.load(options.name, data_root, say, options.size, order, options.task)
 
 
 def set_up(experiment: Experiment, resources: Resources, folder: Path, data: datasets.Data) -> Setup:
@@ -100,6 +117,7 @@ def check(experiment: Experiment, data: datasets.Data) -> Levels:
     _check_data(experiment, data)
     shape, examples = tuple(data.train_x.shape[1:]), len(data.train_x) - experiment.data.validation
     model = build(experiment.model, shape, data.classes)
+    _check_outputs(experiment, model, shape, data.classes)
     frozen = [not parameter.requires_grad for parameter in model.parameters()]
     if frozen and all(frozen):
         raise UsageError(f"{experiment.model.name} has no parameter to train: all are frozen; thaw some of them")
@@ -116,6 +134,18 @@ def check(experiment: Experiment, data: datasets.Data) -> Levels:
     return Levels(
         ladder(sizes, groups, experiment, first, least), sum(sizes.values()), tuple(left_out(experiment.model, model))
     )
+
+
+def _check_outputs(experiment: Experiment, model: nn.Module, shape: tuple[int, ...], classes: int) -> None:
+    """Raise UsageError where a custom model has the right number of outputs in a shape that its task does not take."""
+    if not is_custom(experiment.model.name) or not TASKS[experiment.data.task].load().correct:
+        return
+    with as_it_was(model), torch.no_grad():
+        outputs = tuple(model.eval()(torch.zeros(2, *shape, dtype=torch.float32)).shape)
+    if outputs != (2, classes):
+        raise UsageError(
+            f"{experiment.model.name} takes a batch of 2 inputs of {shape} to {outputs}, expected (2, {classes})"
+        )
 
 
 def _check_data(experiment: Experiment, data: datasets.Data) -> None:

@@ -14,6 +14,7 @@ from lth.report import words
 from lth.results import comparison, sentences, tables, terminal, verdict
 from lth.results.captions import format_percent
 from lth.results.html import html_image, html_table
+from lth.results.metrics import Metric, metric_of
 from lth.results.records import Records
 from lth.results.trainings import finished
 from lth.storage import atomic, layout
@@ -125,7 +126,7 @@ class Run:
         picture = self.figures.get("overview")
         if picture is None:
             return ""
-        return html_image(picture.read_bytes(), "early stop and accuracy by density")
+        return html_image(picture.read_bytes(), f"early stop and {metric_of(self.experiment).name} by density")
 
     @property
     def _records(self) -> Records:
@@ -149,10 +150,10 @@ def compare(runs: Iterable[Run | str | Path]) -> pd.DataFrame:
 
 def _levels(records: Records) -> str:
     """The table of the levels as HTML: tickets, and `reinit` beside them."""
-    rows = terminal.headline_table(records)
+    rows, metric = terminal.headline_table(records), metric_of(records.experiment)
     branches = [name for name in ("ticket", "reinit") if any(name in row.early_stop for row in rows)]
-    names = [f"{name}: {what}" for name in branches for what in ("early stop", "accuracy")]
-    cells = [[*_level(row), *(cell for name in branches for cell in _means(row, name))] for row in rows]
+    names = [f"{name}: {what}" for name in branches for what in ("early stop", metric.name)]
+    cells = [[*_level(row), *(cell for name in branches for cell in _means(row, name, metric))] for row in rows]
     return html_table(["level", "weights remaining", *names], cells)
 
 
@@ -160,7 +161,7 @@ def _level(row: terminal.Headline) -> tuple[str, str]:
     return f"{row.level}{' *' * row.winning}", f"{format_percent(row.percent)}%"
 
 
-def _means(row: terminal.Headline, branch: str) -> tuple[str, str]:
-    stop, accuracy = row.early_stop.get(branch), row.accuracy.get(branch)
+def _means(row: terminal.Headline, branch: str, metric: Metric) -> tuple[str, str]:
+    stop, score = row.early_stop.get(branch), row.score.get(branch)
     late = terminal.LATE * (branch in row.unreached)
-    return f"{stop.mean:,.0f}{late}" if stop else "", f"{100 * accuracy.mean:.2f}%" if accuracy else ""
+    return f"{stop.mean:,.0f}{late}" if stop else "", metric.text(score.mean) if score else ""

@@ -11,7 +11,6 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from lth.config import Experiment, is_custom
 from lth.config.fields import plain
@@ -124,7 +123,7 @@ def _scores(
         "mask": lambda: mask,
         "model": lambda: _loaded(model, masks.apply(everywhere(model, mask), state)),
         "batches": lambda: ScoreBatches(setup, training),
-        "loss": lambda: cross_entropy,
+        "loss": lambda: setup.objective.mean,
         "generator": lambda: generator(experiment.seed, training.trial, training.id, "score"),
     }
     return _apply("scores", experiment.prune.score, experiment, suppliers)

@@ -23,9 +23,10 @@ _shares: dict[tuple[Any, ...], bool] = {}  # what `_shares_tensors` found, by fu
 def builder(name: str, shape: tuple[int, ...], classes: int, sha256: str | None = None) -> Build:
     """A function that builds the module of `name` (FILE.py:FUNCTION); its tensors are new in each call.
 
-    The user's function is given `shape`, of an input without the batch, and `classes`, if it has parameters of these
-    names, and may draw from the global generators. A module, parameter or buffer that it keeps between calls is copied.
-    `sha256` is of the file as the experiment was made with it; another file is never run.
+    The user's function is given `shape`, of an input without the batch, and `classes` or `outputs`, the number of
+    outputs, if it has parameters of these names, and may draw from the global generators. A module, parameter or
+    buffer that it keeps between calls is copied. `sha256` is of the file as the experiment was made with it; another
+    file is never run.
     Raises UsageError for a missing or failing function.
     """
     function = userfile.function(name, sha256, key="model.name")
@@ -37,7 +38,9 @@ def builder(name: str, shape: tuple[int, ...], classes: int, sha256: str | None 
 
 
 def _built(name: str, function: Callable[..., Any], shape: tuple[int, ...], classes: int) -> nn.Module:
-    model = userfile.call(name, function, {"shape": lambda: shape, "classes": lambda: classes})
+    model = userfile.call(
+        name, function, {"shape": lambda: shape, "classes": lambda: classes, "outputs": lambda: classes}
+    )
     if not isinstance(model, nn.Module):
         raise UsageError(f"{name} returned {type(model).__name__}, expected a torch.nn.Module")
     return model
@@ -67,12 +70,15 @@ def _identities(model: nn.Module) -> Iterator[tuple[str, int]]:
 
 
 def check_outputs(name: str, model: nn.Module, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """The module, in training mode. Raises UsageError where it does not map inputs to [batch, classes]."""
+    """The module, in training mode. Raises UsageError where it does not map inputs to [batch, classes].
+
+    The outputs may be in another shape, which regression takes.
+    """
     if extra := [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]:
         raise UsageError(f"{name}: {extra[0]} is no tensor, which is all that a run stores; use lth.find_tickets")
     with _failures_named(f"{name} on inputs of {shape}", model), torch.no_grad():
         outputs = model.eval()(torch.zeros(2, *shape, dtype=torch.float32))  # as data are, whatever the default is
-    if not isinstance(outputs, Tensor) or outputs.shape != (2, classes):
+    if not isinstance(outputs, Tensor) or outputs.shape[:1] != (2,) or outputs.numel() != 2 * classes:
         given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise UsageError(f"{name} takes a batch of 2 inputs of {shape} to {given}, expected (2, {classes})")
     return model.train()

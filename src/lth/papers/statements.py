@@ -13,6 +13,7 @@ from lth.papers.intervals import Measured, over_trials
 from lth.papers.judging import ROUNDING
 from lth.papers.trials import Trials, by_trial, cut_off
 from lth.results import sentences, verdict
+from lth.results.metrics import metric_of
 from lth.results.records import Records
 from lth.results.statistics import aggregate, branch_order
 
@@ -83,7 +84,7 @@ def statements(run: Trials) -> Iterator[Statement]:
 
 def _level(run: Trials) -> int | None:
     """The winning level; without one, the level of the most accurate tickets."""
-    level = verdict.judge(run.table, run.experiment.recipe).winning
+    level = verdict.judge(run.table, run.experiment.recipe, metric_of(run.experiment)).winning
     tickets = run.table.loc[(run.table["family"] == "ticket") & (run.table["level"] > 0)]
     if level is not None or not tickets[TEST].notna().any():
         return level

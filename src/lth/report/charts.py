@@ -7,16 +7,18 @@ screen can show.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
 import pandas as pd
 
+from lth.config import TASKS
 from lth.results import verdict
 from lth.results.captions import quantity_label, run_names
 from lth.results.early_stops import unreached_at
 from lth.results.looks import FAMILIES
+from lth.results.metrics import metrics_of
 from lth.results.records import PLACE, Records
 from lth.results.series import pick_levels
 from lth.results.statistics import aggregate, branch_order, family
@@ -82,7 +84,12 @@ CHARTS = (
         "The iteration of lowest validation loss: how soon a network has learned what it can.",
         ("early_stop_iteration",),
     ),
-    Chart("loss", "Loss", "Cross-entropy; lower is better.", ("val_loss_at_early_stop", *LAST)),
+    Chart(
+        "loss",
+        "Loss",
+        "{loss}; lower is better.",
+        ("test_loss_at_early_stop", "val_loss_at_early_stop", *LAST, "train_loss_at_early_stop", "final_train_loss"),
+    ),
     Chart(
         "seconds", "Time", "Seconds that one training took, evaluations included, on the machine below.", ("seconds",)
     ),
@@ -106,21 +113,31 @@ def kind(quantity: str) -> str:
 def by_density(runs: Sequence[Records]) -> list[tuple[Chart, dict[str, list[Line]]]]:
     """Each chart with the lines of its quantities; those without data are left out."""
     at = sorted({n for run in runs for n in run.experiment.recipe.report_at})
-    further = tuple(f"{kind}_accuracy_at_{n}" for n in at for kind in ("test", "val"))
+    further = {m: tuple(f"{kind}_{m}_at_{n}" for n in at for kind in ("test", "val")) for m in ("accuracy", "loss")}
     summaries = [with_last(run) for run in runs]
     drawn = []
-    for chart in CHARTS:
-        quantities = chart.quantities + (further if chart.id == "accuracy" else ())
+    for chart in charts_of(runs):
+        quantities = chart.quantities + further.get(chart.id, ())
         lines = {quantity: overlaid(runs, summaries, quantity) for quantity in quantities}
         if lines := {quantity: some for quantity, some in lines.items() if some}:
             drawn.append((chart, lines))
     return drawn
 
 
+def charts_of(runs: Sequence[Records]) -> list[Chart]:
+    """The charts, the one of what the runs are judged by first."""
+    first = metrics_of([run.experiment for run in runs])[0].name
+    loss = " or ".join(dict.fromkeys(TASKS[run.experiment.data.task].loss for run in runs))
+    charts = [replace(chart, about=chart.about.format(loss=loss)) for chart in CHARTS]
+    return sorted(charts, key=lambda chart: chart.id != first)
+
+
 def with_last(run: Records) -> pd.DataFrame:
     """The summary with the losses at each training's last evaluation."""
     last = run.curves.sort_values("iteration", kind="stable").groupby(list(PLACE))[list(LAST.values())].last()
-    return run.summary.merge(last.set_axis(list(LAST), axis=1).reset_index(), "left", list(PLACE))
+    known = [name for name in LAST if name in run.summary]  # of a run that is judged by them
+    last = last.set_axis(list(LAST), axis=1).drop(columns=known)
+    return run.summary.merge(last.reset_index(), "left", list(PLACE))
 
 
 def overlaid(runs: Sequence[Records], summaries: Sequence[pd.DataFrame], quantity: str) -> list[Line]:

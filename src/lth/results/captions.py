@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from collections.abc import Sequence
 
 from lth.config import Experiment
+from lth.results.metrics import ACCURACY, Metric, metric_of
 from lth.results.records import Records
 from lth.results.statistics import at_chance
 
@@ -17,6 +19,12 @@ QUANTITIES = {  # column -> label of its axis
     "final_test_accuracy": "test accuracy at the last iteration",
     "train_accuracy_at_early_stop": "training accuracy at early stop",
     "final_train_accuracy": "training accuracy at the last iteration",
+    "test_loss_at_early_stop": "test loss at early stop",
+    "val_loss_at_early_stop": "validation loss at early stop",
+    "train_loss_at_early_stop": "training loss at early stop",
+    "final_test_loss": "test loss at the last iteration",
+    "final_val_loss": "validation loss at the last iteration",
+    "final_train_loss": "training loss at the last iteration",
     "test_loss": "test loss",
     "test_accuracy": "test accuracy",
     "val_loss": "validation loss",
@@ -35,9 +43,11 @@ def format_at_chance(records: Records) -> list[str]:
     levels = at_chance(records)
     if not levels:
         return []
-    chance = 100 * (records.environment or {})["data"]["chance"]
+    chance, metric = (records.environment or {})["data"]["chance"], metric_of(records.experiment)
     which = f"level{'s' * (len(levels) > 1)} {', '.join(map(str, levels))}"
-    return [f"at chance (about {chance:.0f}%): all tickets of {which}; nothing is learned there"]
+    what = f"as high as that of a constant answer (test loss {metric.text(chance)})"
+    what = what if metric.relative else f"at chance (about {100 * chance:.0f}%)"
+    return [f"{what}: all tickets of {which}; nothing is learned there"]
 
 
 def format_trials(counts: Sequence[int]) -> str:
@@ -64,7 +74,7 @@ def format_scale(experiment: Experiment) -> str:
     return "" if experiment.scale == 1 else f", at scale {experiment.scale:g} of the full iterations"
 
 
-def explain(every: Sequence[int], lowest: Sequence[float | None], paper: str = "") -> str:
+def explain(every: Sequence[int], lowest: Sequence[float | None], paper: str = "", metric: Metric = ACCURACY) -> str:
     """What error bars, pale lines and triangles of a figure's panels are, in sentences.
 
     `every` and `lowest` are what lth.results.panels.draw_bars and focus return of each panel.
@@ -77,7 +87,9 @@ def explain(every: Sequence[int], lowest: Sequence[float | None], paper: str = "
         sentences.append(f"Error bars: minimum and maximum{step}.")
     sentences += [f"Wide, pale lines: {paper}."] * bool(paper)
     if cut := [mean for mean in lowest if mean is not None]:
-        sentences.append(f"Triangles: means below the axis, the lowest {100 * min(cut):.1f}%.")
+        where = f"above the axis, the highest {max(cut):.4g}" if metric.relative else ""
+        where = where or f"below the axis, the lowest {100 * min(cut):.1f}%"
+        sentences.append(f"Triangles: means {where}.")
     return " ".join(sentences)
 
 
@@ -94,9 +106,8 @@ def format_percent(percent: float) -> str:
 
 def quantity_label(quantity: str) -> str:
     """The name of a column in words."""
-    kind, _, iteration = quantity.partition("_accuracy_at_")
-    if iteration.isdigit():
-        return f"{'test' if kind == 'test' else 'validation'} accuracy at iteration {int(iteration):,}"
+    if match := re.fullmatch(r"(test|val)_(accuracy|loss)_at_(\d+)", quantity):
+        return f"{'test' if match[1] == 'test' else 'validation'} {match[2]} at iteration {int(match[3]):,}"
     return QUANTITIES.get(quantity, quantity.replace("_", " "))
 
 

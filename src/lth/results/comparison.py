@@ -20,11 +20,10 @@ if TYPE_CHECKING:
 FEWEST = 3  # trials that can tell two runs apart: levels are steps, and two trials are often equal
 RANKED = (
     "Runs with a winning level come first, the sparsest at the top, then the most accurate; runs without one follow, "
-    "the most accurate first, at their most accurate level. Winning and matching levels are percents of weights "
-    "remaining, with the range of single trials; ± is half the 95% interval, by Student's t over trials."
+    "the most accurate first, at their most accurate level (in regression: of the lowest loss). Winning and matching "
+    "levels are percents of weights remaining, with the range of single trials; ± is half the 95% interval, by "
+    "Student's t over trials."
 )
-
-
 NOTHING = Interval(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
 
 
@@ -43,7 +42,7 @@ class Ranked:
     level: int
     percent: float  # of weights remaining
     winners: Mapping[int, float | None]
-    accuracy: Interval  # a fraction
+    score: Interval  # test accuracy, a fraction, or loss
     early_stop: Interval | None
 
     @property
@@ -52,7 +51,7 @@ class Ranked:
 
     @property
     def trials(self) -> int:
-        return self.accuracy.n
+        return self.score.n
 
 
 def ranked(runs: Sequence[Records]) -> list[Ranked]:
@@ -63,7 +62,8 @@ def ranked(runs: Sequence[Records]) -> list[Ranked]:
 
 
 def _rank(row: Ranked) -> tuple[bool, float, float]:
-    return not row.wins, row.percent if row.wins else 0.0, -row.accuracy.value
+    better = row.score.value if row.judged.metric.relative else -row.score.value
+    return not row.wins, row.percent if row.wins else 0.0, better
 
 
 def varied(runs: Sequence[Records]) -> list[dict[str, str]]:
@@ -78,14 +78,14 @@ def _ranked(run: Records, name: str, settings: Mapping[str, str]) -> Ranked | No
     judged = verdict.of(run)
     level = judged.focus.level if judged.focus else 0
     tickets = run.summary.loc[(run.summary["branch"] == "ticket") & (run.summary["status"] != "diverged")]
-    results = verdict.results_of(run.summary, judged.at_the_end).get((level, "ticket"), {}).values()
+    results = verdict.results_of(run.summary, judged.at_the_end, judged.metric).get((level, "ticket"), {}).values()
     if not results:
         return None
     density = float(tickets.loc[tickets["level"] == level, "density"].mean())
     reached = not judged.at_the_end and all(result.reached is not False for result in results)
     early_stop = average([result.stop for result in results]) if reached else None
-    accuracy = average([result.accuracy for result in results])
-    return Ranked(run, name, settings, judged, level, 100 * density, _winners(run, judged), accuracy, early_stop)
+    score = average([result.score for result in results])
+    return Ranked(run, name, settings, judged, level, 100 * density, _winners(run, judged), score, early_stop)
 
 
 def _winners(run: Records, judged: Verdict) -> dict[int, float | None]:
@@ -93,7 +93,7 @@ def _winners(run: Records, judged: Verdict) -> dict[int, float | None]:
     percents = {level.level: level.percent for level in judged.levels}
     winners = {}
     for trial, rows in run.summary.groupby("trial"):
-        level = verdict.judge(rows, run.experiment.recipe).winning
+        level = verdict.judge(rows, run.experiment.recipe, judged.metric).winning
         winners[int(str(trial))] = None if level is None else percents[level]
     return winners
 
@@ -106,7 +106,8 @@ def table(rows: Sequence[Ranked]) -> pd.DataFrame:
 
     Columns: run, the settings that differ, trials, winning_density with the least and greatest of single trials (blank
     where a trial has no winning level), resolved (yes, no or open), level, density, test_accuracy and
-    early_stop_iteration there with their 95% intervals, and matching_density.
+    early_stop_iteration there with their 95% intervals, and matching_density. In regression test_loss takes the place
+    of test_accuracy.
     """
     import pandas as pd
 
@@ -115,6 +116,7 @@ def table(rows: Sequence[Ranked]) -> pd.DataFrame:
 
 def _values(row: Ranked) -> dict[str, object]:
     least, greatest = winning_range(row) or (math.nan, math.nan)
+    name = f"test_{row.judged.metric.name}"
     winning, matching = (row.judged.level(level) for level in (row.judged.winning, row.judged.matching))
     stop = row.early_stop or NOTHING
     return {
@@ -127,9 +129,9 @@ def _values(row: Ranked) -> dict[str, object]:
         "resolved": winning.resolved if winning else "",
         "level": row.level,
         "density": row.percent / 100,
-        "test_accuracy": row.accuracy.value,
-        "test_accuracy_low": row.accuracy.low,
-        "test_accuracy_high": row.accuracy.high,
+        name: row.score.value,
+        f"{name}_low": row.score.low,
+        f"{name}_high": row.score.high,
         "early_stop_iteration": stop.value,
         "early_stop_iteration_low": stop.low,
         "early_stop_iteration_high": stop.high,
@@ -163,12 +165,18 @@ MOST_SETTINGS = 4  # columns of a table; beyond, the name of the run stands for 
 
 def heads(rows: Sequence[Ranked]) -> list[str]:
     """The heads of the table that `cells` are the rows of."""
-    return [*_names(rows), "winning %", "test accuracy %", "early stop", "matching %", "trials"]
+    return [*_names(rows), "winning %", _measured(rows), "early stop", "matching %", "trials"]
 
 
 def cells(rows: Sequence[Ranked]) -> list[list[str]]:
     """The rows of a table for people: values with their intervals."""
     return [[*(row.settings.get(name, row.name) for name in _names(rows)), *_cells(row)] for row in rows]
+
+
+def _measured(rows: Sequence[Ranked]) -> str:
+    """`test accuracy %`, `test loss`, or both where runs of both tasks are compared."""
+    metrics = dict.fromkeys(row.judged.metric for row in rows)
+    return " / ".join(f"test {metric.name} {metric.sign}".strip() for metric in metrics)
 
 
 def _names(rows: Sequence[Ranked]) -> list[str]:
@@ -177,12 +185,12 @@ def _names(rows: Sequence[Ranked]) -> list[str]:
 
 
 def _cells(row: Ranked) -> list[str]:
-    matching = row.judged.level(row.judged.matching)
+    metric, matching = row.judged.metric, row.judged.level(row.judged.matching)
     at = "" if row.wins else f" (at {_percent(row)})"
     stop = "" if row.judged.at_the_end else "not reached"
     return [
         _winning(row),
-        f"{_plus_minus(row.accuracy, 100, '.2f')}{at}",
+        f"{_plus_minus(row.score, metric.unit, metric.form)}{at}",
         _plus_minus(row.early_stop, 1, ",.0f") if row.early_stop else stop,
         format_percent(matching.percent) if matching else "none",
         str(row.trials),
@@ -213,14 +221,14 @@ def headline(rows: Sequence[Ranked]) -> str:
         return "Nothing is trained yet."
     first = rows[0]
     if not first.wins:
-        return f"None of {len(rows)} runs has a winning level. The most accurate: {label(first)}, {_accuracy(first)}."
+        return f"None of {len(rows)} runs has a winning level. {_best(first)}: {label(first)}, {_score(first)}."
     sparsest = [row for row in rows if row.wins and math.isclose(row.percent, first.percent)]
     tickets = f"the sparsest winning tickets, {_percent(first)} of the weights"
     if len(sparsest) > 1:
         last = sum(row.level == row.run.experiment.levels for row in sparsest)
         deeper = f" {last} of them win at their last level: prune further to tell them apart." if last else ""
         which = f"All {len(rows)} runs" if len(sparsest) == len(rows) else f"{len(sparsest)} of {len(rows)} runs"
-        return f"{which} have {tickets}. The most accurate of them: {label(first)}, {_accuracy(first)}.{deeper}"
+        return f"{which} have {tickets}. {_best(first)} of them: {label(first)}, {_score(first)}.{deeper}"
     best, second = f"Of {len(rows)} runs, {label(first)} has {tickets}", next(iter(rows[1:]), None)
     if second is None or not second.wins:
         return f"{best}. No other run has a winning level."
@@ -237,8 +245,12 @@ def _percent(row: Ranked) -> str:
     return f"{format_percent(row.percent)}%"
 
 
-def _accuracy(row: Ranked) -> str:
-    return f"{100 * row.accuracy.value:.2f}% at {_percent(row)} of the weights"
+def _best(row: Ranked) -> str:
+    return row.judged.metric.best
+
+
+def _score(row: Ranked) -> str:
+    return f"{row.judged.metric.text(row.score.value)} at {_percent(row)} of the weights"
 
 
 def _told_apart(first: Ranked, second: Ranked) -> str:

@@ -100,25 +100,29 @@ def spaced(positions: np.ndarray, gap: float) -> list[int]:
     return picked
 
 
-def focus(axes: Axes, series: Sequence[Series]) -> float | None:
-    """Cut the y axis at the bottom if outlying means would compress all others.
+def focus(axes: Axes, series: Sequence[Series], falling: bool = False) -> float | None:
+    """Cut the y axis at the bottom, at the top if `falling`, if outlying means would compress all others.
 
     Means are outlying below Tukey's fence (the first quartile minus 1.5 interquartile ranges) and below the best
     mean of every curve. The axis is cut only if showing them would make the panel more than half as high again.
-    A triangle at the bottom stands for each mean that is cut off. Returns the lowest mean if the axis was cut.
+    A triangle there stands for each mean that is cut off. Returns the lowest (highest) mean if the axis was cut.
+    `falling`: lower is better, so all of this holds upside down.
     """
-    means = np.concatenate([s.mean for s in series])
-    top, (first, third) = max(s.high.max() for s in series), np.quantile(means, [0.25, 0.75])
-    lowest = min(s.mean.max() for s in series)
+    sign = -1 if falling else 1
+    curves = [(sign * s.mean, (sign * (s.low if falling else s.high)).max()) for s in series]
+    means = np.concatenate([mean for mean, _ in curves])
+    top, (first, third) = max(high for _, high in curves), np.quantile(means, [0.25, 0.75])
+    lowest = min(mean.max() for mean, _ in curves)
     fence = min(first - 1.5 * (third - first), lowest - 0.05 * (top - lowest))
     if len(means) < 12 or top <= fence or top - means.min() <= 1.5 * (top - fence):
         return None
-    axes.set_ylim(fence, top + 0.05 * (top - fence))
-    for s in series:
-        if len(cut := s.x[s.mean < fence]):
-            (line,) = axes.plot(cut, np.full(len(cut), fence), "v", color=s.look.get("color"), clip_on=False)
+    axes.set_ylim(*sorted((sign * fence, sign * (top + 0.05 * (top - fence)))))
+    for s, (mean, _) in zip(series, curves, strict=True):
+        if len(cut := s.x[mean < fence]):
+            look = {"marker": "^" if falling else "v", "linestyle": "", "color": s.look.get("color"), "clip_on": False}
+            (line,) = axes.plot(cut, np.full(len(cut), sign * fence), **look)
             line.set_in_layout(False)
-    return float(means.min())
+    return float(sign * means.min())
 
 
 def zoom(axes: Axes, series: Sequence[Series], until: float) -> None:

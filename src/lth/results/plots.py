@@ -17,6 +17,7 @@ from matplotlib.figure import Figure
 from lth.results import verdict
 from lth.results.captions import caption_of, explain, run_names
 from lth.results.looks import level_look
+from lth.results.metrics import ACCURACY, LOSS, metrics_of
 from lth.results.panels import draw_bands, draw_bars, draw_marks, focus, marked, percent_axis, y_axis, zoom
 from lth.results.records import Records
 from lth.results.series import Series, iteration_series, overlaid, pick_levels
@@ -25,7 +26,7 @@ from lth.results.statistics import aggregate
 from lth.storage.atomic import failures_named
 
 Behind = Callable[[Sequence[Records], str], Sequence[Series]]  # runs, a column of summary.csv -> series behind theirs
-BY_DENSITY = {  # figure -> its panels, columns of summary.csv
+BY_DENSITY = {  # figure -> its panels, columns of summary.csv; of other metrics by `by_density`
     "overview": ["early_stop_iteration", "test_accuracy_at_early_stop", "final_test_accuracy"],
     "early-stop-iteration": ["early_stop_iteration"],
     "test-accuracy-at-early-stop": ["test_accuracy_at_early_stop"],
@@ -65,11 +66,20 @@ def draw(
 def figures(runs: Sequence[Records], behind: Behind = nothing, width: float | None = None) -> dict[str, Figure]:
     """All figures of a run, or of several overlaid, by file name; figures without data are left out."""
     with fonts(width):
-        at = sorted({n for run in runs for n in run.experiment.recipe.report_at})
-        by_density = BY_DENSITY | ({"test-accuracy-at-iterations": [f"test_accuracy_at_{n}" for n in at]} if at else {})
-        drawn = {name: by_density_figure(runs, values, behind, width) for name, values in by_density.items()}
+        drawn = {name: by_density_figure(runs, values, behind, width) for name, values in by_density(runs).items()}
         drawn |= {name: by_iteration_figure(runs, value, width) for name, value in BY_ITERATION.items()}
     return {name: figure for name, figure in drawn.items() if figure is not None}
+
+
+def by_density(runs: Sequence[Records]) -> dict[str, list[str]]:
+    """The figures against density and their panels, by the metrics of the runs."""
+    at = sorted({n for run in runs for n in run.experiment.recipe.report_at})
+    reported = {"test-accuracy-at-iterations": [f"test_accuracy_at_{n}" for n in at]} if at else {}
+    panels: dict[str, dict[str, None]] = {}
+    for metric in metrics_of([run.experiment for run in runs]):
+        for name, values in (BY_DENSITY | reported).items():
+            panels.setdefault(metric.column(name), {}).update(dict.fromkeys(map(metric.column, values)))
+    return {name: list(values) for name, values in panels.items()}
 
 
 def by_density_figure(
@@ -87,10 +97,11 @@ def by_density_figure(
         draw_bands(axes, further)
         every.append(draw_bars(axes, series))
         draw_marks(axes, series)
-        lowest.append(None if value.endswith("iteration") else focus(axes, series))
+        lowest.append(None if value == "early_stop_iteration" else focus(axes, series, falling="loss" in value))
         y_axis(axes, value)
         percent_axis(axes, np.concatenate([s.x for s in series]))
-    explained = f"{explain(every, lowest, paper)} {marked(itertools.chain(*panels.values()))}".strip()
+    metric = LOSS if any("loss" in value for value in panels) else ACCURACY
+    explained = f"{explain(every, lowest, paper, metric)} {marked(itertools.chain(*panels.values()))}".strip()
     finish(figure, f"{caption_of(runs)}\n{explained}", width)
     return figure
 

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from lth.config import TASKS, Experiment
+
 if TYPE_CHECKING:
     import pandas as pd
-
-    from lth.config import Experiment
 
 PLACE = ("trial", "level", "branch")
 TEXTS = ("branch", "status", "engine", "precision")
@@ -21,6 +21,10 @@ RESULTS = (
     *("val_loss_at_early_stop", "val_accuracy_at_early_stop"),
     *("test_accuracy_at_early_stop", "train_accuracy_at_early_stop"),
     *("final_test_accuracy", "final_train_accuracy", "final_val_accuracy"),
+)
+LOSSES = (  # further columns of tasks that are judged by the loss
+    *("test_loss_at_early_stop", "train_loss_at_early_stop"),
+    *("final_test_loss", "final_train_loss", "final_val_loss"),
 )
 EFFORT = ("iterations", "engine", "precision", "seconds")
 
@@ -45,7 +49,12 @@ class Place(NamedTuple):
 
 
 def summary_columns(experiment: Experiment) -> list[str]:
-    """The columns of summary.csv, in order; two for each iteration of `recipe.report_at`."""
+    """The columns of summary.csv, in order; two for each iteration of `recipe.report_at`.
+
+    Of a task that is judged by the loss, columns of losses follow those of accuracies, which are blank.
+    """
     report_at = sorted(set(experiment.recipe.report_at))
     reported = [f"{kind}_accuracy_at_{n}" for n in report_at for kind in ("test", "val")]
+    if TASKS[experiment.data.task].metric == "loss":
+        reported = [*LOSSES, *reported, *(name.replace("accuracy", "loss") for name in reported)]
     return [*PLACE, *RESULTS, *reported, *EFFORT]

@@ -10,12 +10,13 @@ from lth.config import Experiment
 from lth.results.captions import format_percent
 from lth.results.early_stops import FEWEST
 from lth.results.intervals import Interval
-from lth.results.verdict import ACCURACY_MARGIN, TIME_MARGIN, TOLERANCE, Answer, Contrast, Control, Level, Verdict
+from lth.results.metrics import Metric
+from lth.results.verdict import TIME_MARGIN, Answer, Contrast, Control, Level, Verdict
 
 WHOLE = "the whole network"
 METHOD = (
-    f"Intervals are 95%, paired by trial; networks are equal within {TIME_MARGIN:.0%} of the early stop and "
-    f"{100 * ACCURACY_MARGIN:g} points of accuracy; what is resolved is corrected for the number of levels (Holm)."
+    "Intervals are 95%, paired by trial; networks are equal within {time:.0%} of the early stop and {margin} of "
+    "{name}; what is resolved is corrected for the number of levels (Holm)."
 )
 
 
@@ -51,11 +52,11 @@ def evidence(verdict: Verdict) -> str:
         return ""
     compared = _contrast(focus.contrast, verdict)
     if focus.contrast.n == 1:
-        compared = f"{_numbers(focus.contrast, WHOLE)}."
+        compared = f"{_numbers(focus.contrast, verdict.metric, WHOLE)}."
         compared = f"{compared[0].upper()}{compared[1:]}"
     if verdict.winning is not None:
         return compared
-    best = "Most accurate" if len(verdict.levels) > 1 else "The only level"
+    best = verdict.metric.best if len(verdict.levels) > 1 else "The only level"
     return f"{best}: {format_percent(focus.percent)}% of the weights. {compared}"
 
 
@@ -64,17 +65,24 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
     focus = verdict.focus
     if not focus:
         return []
-    kind = "winning level" if verdict.winning is not None else "most accurate level"
+    kind = (
+        "winning level"
+        if verdict.winning is not None
+        else f"level of {verdict.metric.best.lower()}"
+        if verdict.metric.relative
+        else "most accurate level"
+    )
     rows = [(kind, f"{format_percent(focus.percent)}% of the weights (level {focus.level})")]
     if focus.contrast.n == 1:
-        rows.append((f"compared with {WHOLE}", _numbers(focus.contrast, WHOLE)))
+        rows.append((f"compared with {WHOLE}", _numbers(focus.contrast, verdict.metric, WHOLE)))
         rows += [
-            (f"{one.name}, same level", _numbers(_reversed(one.contrast), "the ticket")) for one in verdict.controls
+            (f"{one.name}, same level", _numbers(_reversed(one.contrast, verdict.metric), verdict.metric, "the ticket"))
+            for one in verdict.controls
         ]
     else:
         rows.append((f"compared with {WHOLE}", _amounts(focus.contrast, verdict)))
         rows += [
-            (f"{one.name}, compared with the ticket", _amounts(_reversed(one.contrast), verdict))
+            (f"{one.name}, compared with the ticket", _amounts(_reversed(one.contrast, verdict.metric), verdict))
             for one in verdict.controls
         ]
     return [*rows, ("matching level", _matching(verdict))]
@@ -89,21 +97,31 @@ def remarks(verdict: Verdict) -> list[str]:
 
 def basis(verdict: Verdict) -> list[str]:
     """What the run is judged by, where it is not the early stop."""
-    return ["Judged by final accuracy, as the learning rate falls near the end."] if verdict.at_the_end else []
+    return (
+        [f"Judged by final {verdict.metric.name}, as the learning rate falls near the end."]
+        if verdict.at_the_end
+        else []
+    )
 
 
 def method(verdict: Verdict) -> list[str]:
     """How intervals and answers were made, if there are any."""
-    return [METHOD] if any(level.contrast.n > 1 for level in verdict.levels) else []
+    margin = verdict.metric.amount(verdict.metric.margin)
+    name = f"{'the ' * verdict.metric.relative}{verdict.metric.name}"
+    text = METHOD.format(time=TIME_MARGIN, margin=margin, name=name)
+    return [text] if any(level.contrast.n > 1 for level in verdict.levels) else []
 
 
 def matching(verdict: Verdict) -> str:
-    """The sparsest level within half a point of the accuracy of level 0."""
+    """The sparsest level within the tolerance of level 0: half a point of accuracy, or 5% of the loss."""
     return f"Matching level: {_matching(verdict)}."
 
 
 def _matching(verdict: Verdict) -> str:
-    within, level = f"within {100 * TOLERANCE:g} points of {WHOLE}'s accuracy", verdict.level(verdict.matching)
+    within, level = (
+        f"within {verdict.metric.amount(verdict.metric.tolerance)} of {WHOLE}'s {verdict.metric.name}",
+        verdict.level(verdict.matching),
+    )
     if level is None:
         return f"none is {within}"
     trials = "one trial" if level.contrast.n == 1 else f"mean of {level.contrast.n} trials"
@@ -114,9 +132,9 @@ def control(one: Control, verdict: Verdict) -> str:
     """How a branch compares with the tickets of the headline's level."""
     contrast, name = one.contrast, one.name
     if contrast.n == 1:
-        numbers = _numbers(_reversed(contrast), "the ticket")
+        numbers = _numbers(_reversed(contrast, verdict.metric), verdict.metric, "the ticket")
         return f"{name}, at the same level: {numbers}. One trial does not tell them apart."
-    said = _contrast(_reversed(contrast), verdict, f"{name} compared with the ticket of this level")
+    said = _contrast(_reversed(contrast, verdict.metric), verdict, f"{name} compared with the ticket of this level")
     if not refutes(one, verdict):
         return said
     return f"{said} {_as_good(contrast, verdict)}"
@@ -128,8 +146,8 @@ def refutes(one: Control, verdict: Verdict) -> bool:
 
 
 def _as_good(contrast: Contrast, verdict: Verdict) -> str:
-    equal = contrast.accuracy == "equal" and (verdict.at_the_end or contrast.time in ("equal", "worse"))
-    if contrast.accuracy == "worse" or equal:
+    equal = contrast.score == "equal" and (verdict.at_the_end or contrast.time in ("equal", "worse"))
+    if contrast.score == "worse" or equal:
         return "New weights are as good: this is no winning ticket in the paper's sense."
     return "New weights are as good on average: this is not shown to be a winning ticket in the paper's sense."
 
@@ -137,14 +155,13 @@ def _as_good(contrast: Contrast, verdict: Verdict) -> str:
 SWAPPED: dict[Answer, Answer] = {"better": "worse", "worse": "better", "equal": "equal", "open": "open"}
 
 
-def _reversed(contrast: Contrast) -> Contrast:
+def _reversed(contrast: Contrast, metric: Metric) -> Contrast:
     """The contrast as the other network sees it."""
-    g, sooner = contrast.gain, contrast.sooner
-    gain = Interval(-g.value, -g.high, -g.low, -g.greatest, -g.least, g.n)
-    answers = SWAPPED[contrast.time], SWAPPED[contrast.accuracy]
+    sooner, gain = contrast.sooner, metric.reversed(contrast.gain)
+    answers = SWAPPED[contrast.time], SWAPPED[contrast.score]
     swap = lambda pair: (pair[1], pair[0])
-    stops, accuracies = contrast.stops and swap(contrast.stops), swap(contrast.accuracies)
-    return Contrast(contrast.n, sooner and sooner.inverse, gain, stops, accuracies, *answers)
+    stops, scores = contrast.stops and swap(contrast.stops), swap(contrast.scores)
+    return Contrast(contrast.n, sooner and sooner.inverse, gain, stops, scores, *answers)
 
 
 def advice(verdict: Verdict, experiment: Experiment) -> str | None:
@@ -178,8 +195,8 @@ def _no_winner(verdict: Verdict) -> str:
         return "No level can win: the early stop was not reached."
     reason = f" (early stop not reached at {unreached} of {len(verdict.levels)} levels)" if unreached else ""
     if verdict.at_the_end:
-        return f"No winning level: no ticket is, on average, as accurate at the end as {WHOLE}."
-    return f"No winning level: no ticket is, on average, both as early and as accurate as {WHOLE}{reason}."
+        return f"No winning level: no ticket is, on average, as {verdict.metric.kind} at the end as {WHOLE}."
+    return f"No winning level: no ticket is, on average, both as early and as {verdict.metric.kind} as {WHOLE}{reason}."
 
 
 def _of_one_trial(verdict: Verdict, focus: Level) -> str:
@@ -188,10 +205,10 @@ def _of_one_trial(verdict: Verdict, focus: Level) -> str:
     return f"By its numbers, the winning level has {format_percent(focus.percent)}% of the weights."
 
 
-def _numbers(contrast: Contrast, other: str) -> str:
+def _numbers(contrast: Contrast, metric: Metric, other: str) -> str:
     """The two networks side by side, without a claim."""
-    ticket, than = contrast.accuracies
-    parts = [f"test accuracy {100 * ticket:.2f}% ({other} {100 * than:.2f}%)"]
+    ticket, than = map(metric.text, contrast.scores)
+    parts = [f"test {metric.name} {ticket} ({other} {than})"]
     if contrast.stops:
         parts.insert(0, f"early stop at iteration {contrast.stops[0]:,.0f} ({other} {contrast.stops[1]:,.0f})")
     return ", ".join(parts)
@@ -204,7 +221,8 @@ def _contrast(contrast: Contrast, verdict: Verdict, of: str = f"Compared with {W
 def _amounts(contrast: Contrast, verdict: Verdict) -> str:
     """A network beside another, each quantity with what is known of it."""
     final = "final " if verdict.at_the_end else ""
-    parts = [_amount(f"{final}test accuracy", ACCURACY, contrast.accuracy, contrast.gain)]
+    of = quantity(verdict.metric)
+    parts = [_amount(f"{final}test {verdict.metric.name}", of, contrast.score, contrast.gain)]
     if contrast.sooner:
         parts.insert(0, _amount("early stop", TIME, contrast.time, contrast.sooner))
     elif not verdict.at_the_end:
@@ -223,8 +241,12 @@ class Quantity(NamedTuple):
     opposite: Callable[[float], float]
 
 
-ACCURACY = Quantity("about equally accurate", lambda x: _points(x), "points", ("higher", "lower"), 0.0, lambda x: -x)
-TIME = Quantity("about equally early", lambda x: f"{x:.2f}", "times", ("sooner", "later"), 1.0, lambda x: 1 / x)
+TIME = Quantity("about equally early", lambda x: f"{x:.2f}", " times", ("sooner", "later"), 1.0, lambda x: 1 / x)
+
+
+def quantity(metric: Metric) -> Quantity:
+    """How a difference in the metric is said."""
+    return Quantity(metric.equal, metric.size, metric.difference, metric.sides, 0.0, lambda gain: -gain)
 
 
 def _amount(what: str, of: Quantity, answer: Answer, interval: Interval) -> str:
@@ -248,10 +270,4 @@ def _side(of: Quantity, value: float) -> str:
     """`1.32 times sooner`, `0.4 points lower`, `equal`."""
     better = value > of.null
     size = of.size(value if better else of.opposite(value))
-    return "equal" if size == of.size(of.null) else f"{size} {of.unit} {of.sides[not better]}"
-
-
-def _points(gain: float) -> str:
-    """A difference of accuracies, a fraction, in points."""
-    points = 100 * gain
-    return f"{points:.1f}" if abs(points) >= 0.095 else f"{points:.2f}"
+    return "equal" if size == of.size(of.null) else f"{size}{of.unit} {of.sides[not better]}"

@@ -13,15 +13,17 @@ from lth.results.verdict import Contrast, Control, Level, Verdict
 def as_json(verdict: Verdict) -> dict[str, Any]:
     """The verdict as plain lists and dicts; NaN and infinity are written as null.
 
-    `weights_remaining` and accuracies are fractions. `sooner` is the other network's early stop divided by the
-    ticket's, `gain` the ticket's accuracy minus the other's.
+    `weights_remaining` and accuracies are fractions; in regression, losses stand in their place.
+    `sooner` is the other network's early stop divided by the ticket's. `gain` is the ticket's accuracy minus the
+    other's, or the share by which its loss is lower.
     """
+    name, plural = verdict.metric.name, verdict.metric.plural
     return {
-        "judged_by": "final accuracy" if verdict.at_the_end else "early stop and accuracy there",
+        "judged_by": f"final {name}" if verdict.at_the_end else f"early stop and {name} there",
         "winning": _place(verdict.level(verdict.winning)),
         "matching": _place(verdict.level(verdict.matching)),
-        "levels": [_level(level) for level in verdict.levels],
-        "controls": [_control(control) for control in verdict.controls],
+        "levels": [_level(level, plural) for level in verdict.levels],
+        "controls": [_control(control, plural) for control in verdict.controls],
         "controls_at_level": verdict.focus.level if verdict.focus and verdict.controls else None,
         "early_stops_not_reached": verdict.unreached,
     }
@@ -33,25 +35,25 @@ def _place(level: Level | None) -> dict[str, Any] | None:
     return {"level": level.level, "weights_remaining": level.percent / 100, "resolved": level.resolved}
 
 
-def _level(level: Level) -> dict[str, Any]:
-    compared = _contrast(level.contrast)
+def _level(level: Level, plural: str) -> dict[str, Any]:
+    compared = _contrast(level.contrast, plural)
     return {"level": level.level, "weights_remaining": level.percent / 100, "resolved": level.resolved} | compared
 
 
-def _control(control: Control) -> dict[str, Any]:
-    return {"branch": control.name, "as_good": control.as_good} | _contrast(control.contrast)
+def _control(control: Control, plural: str) -> dict[str, Any]:
+    return {"branch": control.name, "as_good": control.as_good} | _contrast(control.contrast, plural)
 
 
-def _contrast(contrast: Contrast) -> dict[str, Any]:
+def _contrast(contrast: Contrast, plural: str) -> dict[str, Any]:
     """A ticket beside another network, whose values are second."""
     return {
         "n": contrast.n,
         "early_stops": list(contrast.stops) if contrast.stops else None,
-        "accuracies": list(contrast.accuracies),
+        plural: list(contrast.scores),
         "sooner": _interval(contrast.sooner),
         "sooner_answer": contrast.time,
         "gain": _interval(contrast.gain),
-        "gain_answer": contrast.accuracy,
+        "gain_answer": contrast.score,
     }
 
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 from lth import config
 from lth.errors import UsageError
 from lth.results.intervals import ROUNDING
+from lth.results.metrics import metric_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -84,18 +85,18 @@ def _sparsest(rows: Rows, passes: Callable[[float, float], bool]) -> int | None:
 
 
 def at_chance(records: Records) -> list[int]:
-    """The levels at which no ticket is more accurate than a constant answer.
+    """The levels at which no ticket is better than a constant answer.
 
-    The margin is three standard deviations of that accuracy. Empty if the environment does not hold the accuracy of a
-    constant answer. Diverged trainings are left out.
+    The margin is three standard deviations of its accuracy, or 2% of its loss. Empty if the environment does not hold
+    the score of a constant answer. Diverged trainings are left out.
     """
     facts = (records.environment or {}).get("data")
     facts = facts if isinstance(facts, dict) else {}
     chance, n = facts.get("chance"), facts.get("test_examples")
     if not isinstance(chance, float) or not isinstance(n, int) or n < 1:
         return []
-    most = chance + 3 * math.sqrt(chance * (1 - chance) / n)
-    summary = records.summary
+    summary, metric = records.summary, metric_of(records.experiment)
     tickets = summary.loc[(summary["branch"] == "ticket") & (summary["status"] != "diverged")]
-    best = tickets.groupby("level")["test_accuracy_at_early_stop"].max()
-    return [int(str(level)) for level, accuracy in best.items() if accuracy <= most]
+    scores = tickets.groupby("level")[metric.at_early_stop]
+    best = scores.min() if metric.relative else scores.max()
+    return [int(str(level)) for level, score in best.items() if metric.of_constant(score, chance, n)]

@@ -16,6 +16,7 @@ from rich.text import Text
 from lth.results import comparison, sentences, verdict
 from lth.results.captions import format_at_chance, format_diverged, format_scale, format_trials
 from lth.results.early_stops import unreached_at
+from lth.results.metrics import Metric, metric_of
 from lth.results.records import Records
 from lth.results.statistics import aggregate, branch_order
 
@@ -38,7 +39,7 @@ class Headline:
     percent: float  # of weights remaining
     weights: int
     early_stop: dict[str, Stat]  # branch -> early-stop iteration; "ticket" is one of them
-    accuracy: dict[str, Stat]  # branch -> test accuracy there
+    score: dict[str, Stat]  # branch -> test accuracy there, or test loss
     n: int  # tickets that the means are over
     winning: bool
     unreached: frozenset[str]  # branches of which an early stop was not reached
@@ -46,8 +47,8 @@ class Headline:
 
 def headline_table(records: Records) -> list[Headline]:
     """A row for each level that has a ticket, from level 0 down; branches only where they have results."""
-    summary = records.summary
-    early_stop, accuracy = (_stats(summary, what) for what in ("early_stop_iteration", "test_accuracy_at_early_stop"))
+    summary, metric = records.summary, metric_of(records.experiment)
+    early_stop, score = (_stats(summary, what) for what in ("early_stop_iteration", metric.at_early_stop))
     winning, unreached = verdict.of(records).winning, unreached_at(summary)
     rows = []
     for level, tickets in summary[summary["branch"] == "ticket"].groupby("level"):
@@ -61,7 +62,7 @@ def headline_table(records: Records) -> list[Headline]:
                 percent,
                 weights,
                 at,
-                accuracy.get(level, {}),
+                score.get(level, {}),
                 n,
                 level == winning,
                 unreached.get(level, frozenset()),
@@ -85,10 +86,13 @@ def render_tables(records: Records, console: Console) -> list[Table]:
     """
     rows = headline_table(records)
     branches = sorted({name for row in rows for name in row.early_stop}, key=branch_order) or ["ticket"]
-    whole = _headline(rows, branches)
+    metric = metric_of(records.experiment)
+    whole = _headline(rows, branches, metric)
     tables, controls = [whole], [name for name in branches if name != "ticket"]
     if console.measure(whole, options=console.options.update_width(UNBOUNDED)).maximum > console.width and controls:
-        tables = [_headline(rows, [name for name in branches if name in ("ticket", control)]) for control in controls]
+        tables = [
+            _headline(rows, [name for name in branches if name in ("ticket", control)], metric) for control in controls
+        ]
     tables[-1].caption, tables[-1].caption_justify = _caption(records, rows), "left"
     return tables
 
@@ -105,9 +109,11 @@ def render_comparison(rows: Sequence[comparison.Ranked]) -> Table:
     return table
 
 
-def _headline(rows: Sequence[Headline], branches: Sequence[str]) -> Table:
+def _headline(rows: Sequence[Headline], branches: Sequence[str], metric: Metric) -> Table:
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
-    headers = [f"{name}\n{what}" for name in branches for what in ("early stop", "accuracy %")]
+    headers = [
+        f"{name}\n{what}" for name in branches for what in ("early stop", f"{metric.name} {metric.sign}".strip())
+    ]
     for header in ("level", "left %", "weights", *headers):
         table.add_column(header, justify="right", vertical="top", overflow="fold")
     between = "\n" if len(branches) > 1 else "  "
@@ -117,7 +123,7 @@ def _headline(rows: Sequence[Headline], branches: Sequence[str]) -> Table:
         for name in branches:
             mark = LATE if name in row.unreached else ""
             cells.append(_cell(row.early_stop.get(name), 1, ",.0f", between, mark))
-            cells.append(_cell(row.accuracy.get(name), 100, ".2f", between))
+            cells.append(_cell(row.score.get(name), metric.unit, metric.form, between))
         table.add_row(*cells, style="bold" if row.winning else None)
     return table
 
@@ -139,5 +145,12 @@ def _caption(records: Records, rows: Sequence[Headline]) -> str:
     what = f"{records.experiment.name}: {format_trials([row.n for row in rows])}{format_scale(records.experiment)}"
     left_out = [f"left out: {text}" for text in format_diverged(records)]
     return "\n".join(
-        [what, "accuracy on the test set at early stop", *marks, *left_out, *format_at_chance(records), *said]
+        [
+            what,
+            f"{found.metric.name} on the test set at early stop",
+            *marks,
+            *left_out,
+            *format_at_chance(records),
+            *said,
+        ]
     )

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Any, Literal, NamedTuple
 
 from lth.config import Recipe
 from lth.results.early_stops import judged_at_the_end
-from lth.results.intervals import Interval, difference, exceeds, holm, quotient
+from lth.results.intervals import Interval, exceeds, holm, quotient
+from lth.results.metrics import ACCURACY, Metric, metric_of
 from lth.results.records import REACHED, Records
 from lth.results.statistics import Comparison, branch_order, family, matching_index, winning_index
 
@@ -22,8 +23,6 @@ if TYPE_CHECKING:
     import pandas as pd
 
 TIME_MARGIN = 0.05  # of the early stop: within it two networks are equally early
-ACCURACY_MARGIN = 0.002  # within it two networks are equally accurate
-TOLERANCE = 0.005  # of the accuracy, for a ticket that matches the whole network
 CHANCE = 0.05
 
 Answer = Literal["better", "worse", "equal", "open"]
@@ -35,23 +34,24 @@ class Contrast:
     """A ticket beside another network, over the trials that have both.
 
     `sooner` is the other's early stop over the ticket's, None where the experiment is judged by final accuracy or an
-    early stop was not reached; `gain` is the ticket's accuracy minus the other's, a fraction. `stops` and `accuracies`
-    are the means of (ticket, other). `time` and `accuracy` answer what the trials resolve about the ticket: it is
-    better or worse beyond chance, equal within the margins, or this is open.
+    early stop was not reached; `gain` is the ticket's accuracy minus the other's, a fraction, or the share by which its
+    loss is lower (`lth.results.metrics`). `stops` and `scores` are the means of (ticket, other). `time` and `score`
+    answer what the trials resolve about the ticket: it is better or worse beyond chance, equal within the margins, or
+    this is open.
     """
 
     n: int
     sooner: Interval | None
     gain: Interval
     stops: tuple[float, float] | None
-    accuracies: tuple[float, float]
+    scores: tuple[float, float]
     time: Answer = "open"
-    accuracy: Answer = "open"
+    score: Answer = "open"
 
 
 @dataclass(frozen=True)
 class Level:
-    """A level's tickets beside level 0. `resolved`: whether it is no later and no less accurate beyond chance."""
+    """A level's tickets beside level 0. `resolved`: whether it is no later and no worse beyond chance."""
 
     level: int
     percent: float  # of weights remaining
@@ -67,32 +67,34 @@ class Control:
     name: str
     contrast: Contrast
     unreached: bool
+    margin: float = ACCURACY.margin
 
     @property
     def as_good(self) -> bool:
-        """Whether the branch is, on average, as good as the ticket: by the margins, or more accurate."""
+        """Whether the branch is, on average, as good as the ticket: by the margins, or better."""
         gain, sooner = self.contrast.gain.value, self.contrast.sooner
-        if gain > ACCURACY_MARGIN:
+        if gain > self.margin:
             return False
         as_early = not self.unreached and (sooner is None or sooner.value <= 1 + TIME_MARGIN)
-        return gain < -ACCURACY_MARGIN or as_early
+        return gain < -self.margin or as_early
 
 
 @dataclass(frozen=True)
 class Verdict:
     """What a run shows. `unreached` of its `trained` trainings, diverged ones left out, did not reach an early stop."""
 
-    at_the_end: bool  # judged by final accuracy
+    at_the_end: bool  # judged by the final value of the metric
     levels: tuple[Level, ...]
     winning: int | None
-    matching: int | None  # the sparsest level within TOLERANCE of level 0's accuracy
+    matching: int | None  # the sparsest level within the metric's tolerance of level 0
     controls: tuple[Control, ...]
     unreached: int
     trained: int
+    metric: Metric = ACCURACY
 
     @property
     def focus(self) -> Level | None:
-        """The winning level; without one, the most accurate."""
+        """The winning level; without one, the best by the metric."""
         if not self.levels:
             return None
         best = max(self.levels, key=lambda level: (round(level.contrast.gain.value, 6), level.level))
@@ -103,11 +105,11 @@ class Verdict:
 
 
 class Result(NamedTuple):
-    """The early stop of a network in a trial, whether it was reached (None: unknown), and its accuracy."""
+    """The early stop of a network in a trial, whether it was reached (None: unknown), and its score."""
 
     stop: float
     reached: bool | None
-    accuracy: float
+    score: float
 
 
 KNOWN = {True: True, False: False}  # what else a table may hold is unknown
@@ -116,16 +118,16 @@ Pair = tuple[Result, Result]  # of one trial: the ticket, the other network
 
 def of(run: Records) -> Verdict:
     """The verdict on a run."""
-    return judge(run.summary, run.experiment.recipe)
+    return judge(run.summary, run.experiment.recipe, metric_of(run.experiment))
 
 
-def judge(summary: pd.DataFrame, recipe: Recipe) -> Verdict:
+def judge(summary: pd.DataFrame, recipe: Recipe, metric: Metric = ACCURACY) -> Verdict:
     """The verdict on a summary of trainings by a recipe. Diverged trainings are left out.
 
     A level is compared with level 0 over the trials that have both. No level wins by early stops that were not reached.
     """
     at_the_end = judged_at_the_end(recipe)
-    results = results_of(summary, at_the_end)
+    results = results_of(summary, at_the_end, metric)
     dense = results.get((0, "ticket"), {})
     paired: dict[int, list[Pair]] = {}
     for (level, branch), tickets in sorted(results.items()):
@@ -133,21 +135,23 @@ def judge(summary: pd.DataFrame, recipe: Recipe) -> Verdict:
         if branch == "ticket" and level and both:
             paired[level] = both
     densities = _densities(summary)
-    rows = [(level, densities[level], _comparisons(pairs, at_the_end)) for level, pairs in paired.items()]
-    levels = _levels(paired, densities, at_the_end)
+    rows = [(level, densities[level], _comparisons(pairs, at_the_end, metric)) for level, pairs in paired.items()]
+    levels = _levels(paired, densities, at_the_end, metric)
     trained = summary.loc[summary["status"] != "diverged"]
     unreached = int(trained[REACHED].eq(False).sum()) if REACHED in trained else 0
-    winning, matching = winning_index(rows), matching_index(rows, TOLERANCE)
-    verdict = Verdict(at_the_end, levels, winning, matching, (), unreached, len(trained))
+    winning, matching = winning_index(rows), matching_index(rows, metric.tolerance)
+    verdict = Verdict(at_the_end, levels, winning, matching, (), unreached, len(trained), metric)
     focus = verdict.focus
-    controls = _controls(results, focus.level, at_the_end) if focus else ()
+    controls = _controls(results, focus.level, at_the_end, metric) if focus else ()
     return replace(verdict, controls=controls)
 
 
-def results_of(summary: pd.DataFrame, at_the_end: bool) -> dict[tuple[int, str], dict[int, Result]]:
+def results_of(
+    summary: pd.DataFrame, at_the_end: bool, metric: Metric = ACCURACY
+) -> dict[tuple[int, str], dict[int, Result]]:
     """By level and branch, the result in each trial: the mean over the branch's trainings there."""
-    accuracy = "final_test_accuracy" if at_the_end else "test_accuracy_at_early_stop"
-    columns = ["level", "branch", "trial", "early_stop_iteration", REACHED, accuracy, "status"]
+    column = metric.final if at_the_end else metric.at_early_stop
+    columns = ["level", "branch", "trial", "early_stop_iteration", REACHED, column, "status"]
     gathered: dict[tuple[int, str], dict[int, list[Result]]] = {}
     for level, branch, trial, stop, reached, value, status in summary.reindex(columns=columns).itertuples(
         index=False, name=None
@@ -159,9 +163,9 @@ def results_of(summary: pd.DataFrame, at_the_end: bool) -> dict[tuple[int, str],
 
 
 def _mean(results: Sequence[Result]) -> Result:
-    stops, reached, accuracies = zip(*results, strict=True)
+    stops, reached, scores = zip(*results, strict=True)
     known = False if False in reached else None if None in reached else True
-    return Result(math.fsum(stops) / len(stops), known, math.fsum(accuracies) / len(accuracies))
+    return Result(math.fsum(stops) / len(stops), known, math.fsum(scores) / len(scores))
 
 
 def _densities(summary: pd.DataFrame) -> dict[int, float]:
@@ -173,27 +177,31 @@ def _unreached(pairs: Iterable[Pair], at_the_end: bool) -> bool:
     return not at_the_end and any(result.reached is False for pair in pairs for result in pair)
 
 
-def _comparisons(pairs: Sequence[Pair], at_the_end: bool) -> list[Comparison]:
+def _comparisons(pairs: Sequence[Pair], at_the_end: bool, metric: Metric) -> list[Comparison]:
     """What `winning_index` asks for: how much later and better each ticket is; nan where an end was not reached."""
     later = lambda pair: 0.0 if at_the_end else math.nan if _unreached([pair], False) else pair[0].stop - pair[1].stop
-    return [(later(pair), pair[0].accuracy - pair[1].accuracy) for pair in pairs]
+    return list(zip(map(later, pairs), metric.betters(*_scores(pairs)), strict=True))
+
+
+def _scores(pairs: Sequence[Pair]) -> tuple[list[float], list[float]]:
+    return [ticket.score for ticket, _ in pairs], [other.score for _, other in pairs]
 
 
 def _levels(
-    paired: Mapping[int, Sequence[Pair]], densities: Mapping[int, float], at_the_end: bool
+    paired: Mapping[int, Sequence[Pair]], densities: Mapping[int, float], at_the_end: bool, metric: Metric
 ) -> tuple[Level, ...]:
-    contrasts, no_worse = _contrasts(list(paired.values()), at_the_end)
+    contrasts, no_worse = _contrasts(list(paired.values()), at_the_end, metric)
     levels = []
     for (number, pairs), contrast, p in zip(paired.items(), contrasts, no_worse, strict=True):
         unreached = _unreached(pairs, at_the_end)
-        worse = "worse" in (contrast.time, contrast.accuracy)
+        worse = "worse" in (contrast.time, contrast.score)
         resolved: Resolved = "no" if worse else "yes" if p <= CHANCE and not unreached else "open"
         levels.append(Level(number, 100 * densities[number], contrast, unreached, resolved))
     return tuple(levels)
 
 
 def _controls(
-    results: Mapping[tuple[int, str], Mapping[int, Result]], level: int, at_the_end: bool
+    results: Mapping[tuple[int, str], Mapping[int, Result]], level: int, at_the_end: bool, metric: Metric
 ) -> tuple[Control, ...]:
     tickets = results[level, "ticket"]
     names = sorted({name for at, name in results if at == level} - {"ticket"}, key=branch_order)
@@ -202,9 +210,9 @@ def _controls(
         others = results[level, name]
         if both := [(tickets[trial], others[trial]) for trial in tickets if trial in others]:
             paired[name] = both
-    contrasts, _ = _contrasts(list(paired.values()), at_the_end)
+    contrasts, _ = _contrasts(list(paired.values()), at_the_end, metric)
     return tuple(
-        Control(name, contrast, _unreached(pairs, at_the_end))
+        Control(name, contrast, _unreached(pairs, at_the_end), metric.margin)
         for (name, pairs), contrast in zip(paired.items(), contrasts, strict=True)
     )
 
@@ -223,13 +231,18 @@ class Tests(NamedTuple):
 UNKNOWN = Tests(math.nan, math.nan, math.nan)
 
 
-def _contrasts(paired: Sequence[Sequence[Pair]], at_the_end: bool) -> tuple[list[Contrast], list[float]]:
+def _contrasts(
+    paired: Sequence[Sequence[Pair]], at_the_end: bool, metric: Metric
+) -> tuple[list[Contrast], list[float]]:
     """The contrast of each comparison, answered by p-values corrected for their number; and those of no worse."""
     timed = [not at_the_end and not _unreached(pairs, at_the_end) for pairs in paired]
     times = [_time_tests(pairs) if known else UNKNOWN for pairs, known in zip(paired, timed, strict=True)]
-    gains = [_accuracy_tests(pairs) for pairs in paired]
-    answers = zip(_answers(times, paired, _is_sooner), _answers(gains, paired, _is_better), strict=True)
-    contrasts = [_contrast(pairs, known, *answer) for pairs, known, answer in zip(paired, timed, answers, strict=True)]
+    gains = [_score_tests(pairs, metric) for pairs in paired]
+    is_better = lambda pairs: math.fsum(metric.betters(*_scores(pairs))) > 0
+    answers = zip(_answers(times, paired, _is_sooner), _answers(gains, paired, is_better), strict=True)
+    contrasts = [
+        _contrast(pairs, known, metric, *answer) for pairs, known, answer in zip(paired, timed, answers, strict=True)
+    ]
     both = [
         max(time.no_worse, gain.no_worse) if known else gain.no_worse
         for time, gain, known in zip(times, gains, timed, strict=True)
@@ -237,20 +250,20 @@ def _contrasts(paired: Sequence[Sequence[Pair]], at_the_end: bool) -> tuple[list
     return contrasts, holm(both)
 
 
-def _contrast(pairs: Sequence[Pair], timed: bool, time: Answer, accuracy: Answer) -> Contrast:
+def _contrast(pairs: Sequence[Pair], timed: bool, metric: Metric, time: Answer, score: Answer) -> Contrast:
     tickets, others = zip(*pairs, strict=True)
     stops = [r.stop for r in tickets], [r.stop for r in others]
-    accuracies = [r.accuracy for r in tickets], [r.accuracy for r in others]
+    scores = _scores(pairs)
     sooner = quotient(stops[1], stops[0]) if timed else None
     mean = lambda values: math.fsum(values) / len(values)
     return Contrast(
         len(pairs),
         sooner,
-        difference(*accuracies),
+        metric.gain(*scores),
         (mean(stops[0]), mean(stops[1])) if timed else None,
-        (mean(accuracies[0]), mean(accuracies[1])),
+        (mean(scores[0]), mean(scores[1])),
         time,
-        accuracy,
+        score,
     )
 
 
@@ -260,9 +273,10 @@ def _time_tests(pairs: Sequence[Pair]) -> Tests:
     return _tests([o - t for t, o in stops], [margin * o - t for t, o in stops], [margin * t - o for t, o in stops])
 
 
-def _accuracy_tests(pairs: Sequence[Pair]) -> Tests:
-    gains = [ticket.accuracy - other.accuracy for ticket, other in pairs]
-    return _tests(gains, [ACCURACY_MARGIN + g for g in gains], [ACCURACY_MARGIN - g for g in gains])
+def _score_tests(pairs: Sequence[Pair], metric: Metric) -> Tests:
+    scale = metric.scale([other.score for _, other in pairs])
+    better, no_worse, no_better = zip(*(metric.within(t.score / scale, o.score / scale) for t, o in pairs), strict=True)
+    return _tests(better, no_worse, no_better)
 
 
 def _tests(better: Sequence[float], no_worse: Sequence[float], no_better: Sequence[float]) -> Tests:
@@ -283,7 +297,3 @@ def _answers(tests: Sequence[Tests], paired: Sequence[Sequence[Pair]], better: A
 
 def _is_sooner(pairs: Sequence[Pair]) -> bool:
     return math.fsum(ticket.stop - other.stop for ticket, other in pairs) < 0
-
-
-def _is_better(pairs: Sequence[Pair]) -> bool:
-    return math.fsum(ticket.accuracy - other.accuracy for ticket, other in pairs) > 0

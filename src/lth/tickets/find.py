@@ -77,7 +77,7 @@ def find_tickets(
             inner, trainer(recipe, data_parts, measures, seed), rate, levels,
             rates=rates, scope=scope, count=count, leave_out=leave_out, say=say,
         )  # fmt: skip
-        return replace(tickets, at_the_end=judged_at_the_end(recipe))
+        return replace(tickets, at_the_end=judged_at_the_end(recipe), minus_loss=measures[1] is None)
     finally:
         for module, mode in modes:
             module.training = mode

@@ -18,6 +18,7 @@ from lth.pruning.allocation import Advice, Pools, descend, pools, removals
 from lth.pruning.rules import keep
 from lth.pruning.scores import magnitude
 from lth.results.early_stops import is_reached
+from lth.results.metrics import ACCURACY, LOSS
 from lth.results.records import REACHED
 from lth.results.statistics import Comparison, matching_index, winning_index
 from lth.tickets import notebook
@@ -45,6 +46,7 @@ class Tickets:
     curve_rows: tuple[dict[str, Any], ...] = ()
     trained_levels: Trained = field(default_factory=Trained)
     at_the_end: bool = False  # the scores are final ones, of recipes whose learning rate falls near the end
+    minus_loss: bool = False  # the scores are minus the loss, of which `matching` takes a share
 
     def __getitem__(self, level: int) -> Ticket:
         return self.tickets[level]
@@ -91,14 +93,20 @@ class Tickets:
         """
         return self._at(winning_index(self._compared()))
 
-    def matching(self, tolerance: float = 0.005) -> Ticket | None:
-        """The ticket of smallest density whose score is at most `tolerance` below level 0's, or None.
+    def matching(self, tolerance: float | None = None) -> Ticket | None:
+        """The ticket of smallest density whose score is at most `tolerance` below level 0's, or None; 0.005 by default.
+
+        Of scores that are minus the loss, as of `lth.find_tickets` without a metric, the loss may be higher than
+        level 0's by the share `tolerance`, 0.05 by default.
 
         Raises UsageError where `tolerance` is no number from 0, or the training returned no score.
         """
+        if tolerance is None:
+            tolerance = (LOSS if self.minus_loss else ACCURACY).tolerance
         if isinstance(tolerance, bool) or not isinstance(tolerance, int | float) or not 0 <= tolerance < math.inf:
             raise UsageError(f"tolerance = {shown(tolerance)}: expected a number from 0, such as 0.005")
-        return self._at(matching_index(self._compared(), tolerance))
+        unit = abs(self.rows[0].get("score", 1.0)) if self.minus_loss else 1.0
+        return self._at(matching_index(self._compared(), tolerance * unit))
 
     def _at(self, level: int | None) -> Ticket | None:
         return None if level is None else self.tickets[level]

@@ -259,13 +259,14 @@ def _facts(ticket: Ticket) -> dict[str, str]:
     settings = origin.get("settings", {})
     weights, total = sum(masks.alive(ticket.mask).values()), masks.size(ticket.mask)
     seeds, names = origin.get("seeds", {}), class_names(ticket)
+    number = "classes" if _data_settings(ticket).get("task", "classification") == "classification" else "outputs"
     return {
         "model": _format_table(origin.get("model")),
         "weights": f"{weights:,} of {total:,} remain: {100 * ticket.density:.2f}% (density {ticket.density:.6g})",
         "place": ", ".join(f"{key} {origin[key]}" for key in ("trial", "level", "branch") if key in origin),
         "seed": str(seeds["experiment"]) if "experiment" in seeds else "",
         "inputs": " x ".join(map(str, origin.get("inputs", []))),
-        "classes": ": ".join([str(origin.get("classes", "")), *([format_names(names, 20)] if names else [])]),
+        number: ": ".join([str(origin.get("classes", "")), *([format_names(names, 20)] if names else [])]),
         "data": str(settings.get("data", {}).get("name", "")),
         "recipe": _format_table(settings.get("recipe")),
         "made with": _format_table(origin.get("versions")),

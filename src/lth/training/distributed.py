@@ -15,7 +15,6 @@ from typing import Any
 import torch
 import torch.distributed as dist
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 from torch.nn.modules.batchnorm import _BatchNorm
 from torch.nn.parallel import DistributedDataParallel
 
@@ -24,6 +23,7 @@ from lth.models.dropout import set_row
 from lth.pruning.masks import Mask, Weights
 from lth.training.batches import Key
 from lth.training.learners import Float32, Moments
+from lth.training.losses import CLASSIFICATION, Objective
 from lth.training.torch_engine import Prepared, TorchEngine
 
 
@@ -32,9 +32,10 @@ class DistributedEngine:
 
     def __init__(
         self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str,
-        begin: int = 0, moments: Moments | None = None,
+        begin: int = 0, moments: Moments | None = None, objective: Objective = CLASSIFICATION,
     ) -> None:  # fmt: skip
-        self.engine = TorchEngine(model, start, mask, recipe, data, key, device, begin, moments, Distributed)
+        given = (model, start, mask, recipe, data, key, device, begin, moments, objective)
+        self.engine = TorchEngine(*given, Distributed)
 
     @property
     def iteration(self) -> int:
@@ -44,7 +45,7 @@ class DistributedEngine:
         tell("advance", until)
         return self.engine.advance(until)
 
-    def evaluate(self, split: str) -> tuple[float, float]:
+    def evaluate(self, split: str) -> tuple[float, float | None]:
         tell("evaluate", split)
         return self._evaluate(split)
 
@@ -76,7 +77,7 @@ class DistributedEngine:
         while (message := hear())[0] != "end":
             obeyed[message[0]](*message[1:])
 
-    def _evaluate(self, split: str) -> tuple[float, float]:
+    def _evaluate(self, split: str) -> tuple[float, float | None]:
         """Each process every so-manieth batch of the split."""
         sums = self.engine.sums(split, dist.get_rank(), dist.get_world_size())
         dist.all_reduce(sums)
@@ -99,11 +100,15 @@ def hear() -> tuple[Any, ...]:
 class Distributed:
     """Weights and optimizer as `Float32` has them, a copy on each process; an update divides its batch among these."""
 
-    def __init__(self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str) -> None:
+    def __init__(
+        self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str,
+        objective: Objective = CLASSIFICATION,
+    ) -> None:  # fmt: skip
+        self.total = objective.total
         for module in model.modules():
             if isinstance(module, _BatchNorm):
                 module.forward = partial(whole_batch_norm, module)  # pyright: ignore[reportAttributeAccessIssue]
-        self.learner = Float32(model, start, mask, recipe, device)
+        self.learner = Float32(model, start, mask, recipe, device, objective)
         self.module, self.outputs = self.learner.module, self.learner.outputs
         self.weights, self.set_weights = self.learner.weights, self.learner.set_weights
         self.state, self.restore = self.learner.state, self.learner.restore
@@ -117,7 +122,7 @@ class Distributed:
         set_row(self.module, part.start)
         if rank:  # the engine seeded all alike: parts of a batch would drop the same units
             torch.manual_seed(torch.initial_seed() + rank)
-        loss = cross_entropy(self.parallel(x[part]), y[part], reduction="sum") / len(x)
+        loss = self.total(self.parallel(x[part]), y[part]) / len(x)
         self.learner.step(loss * count, lr)  # the gradients' mean over the processes is taken
         return loss.detach()
 

@@ -8,7 +8,6 @@ from typing import Protocol
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from lth.config import Recipe
 from lth.errors import UsageError
@@ -16,6 +15,7 @@ from lth.pruning.masks import Mask, Weights
 from lth.training.bfloat16 import updates
 from lth.training.bfloat16.lowering import lower
 from lth.training.gradients import bits_of, select_
+from lth.training.losses import CLASSIFICATION, Objective
 from lth.training.optimizers import optimizer_for, optimizer_named
 from lth.training.update_loop import step
 
@@ -61,7 +61,11 @@ def sparse_gradients(model: nn.Module) -> bool:
 class Float32:
     """The network as it is: the reference that anything faster is held against."""
 
-    def __init__(self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str) -> None:
+    def __init__(
+        self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str,
+        objective: Objective = CLASSIFICATION,
+    ) -> None:  # fmt: skip
+        self.loss = objective.mean
         self.module, self.call, self.recipe = model.to(device), caller(recipe), recipe
         self.module.load_state_dict(dict(start))
         self.parameters = dict(self.module.named_parameters())
@@ -70,7 +74,7 @@ class Float32:
         self.masked = [(self.parameters[name], bits) for name, bits in self.bits.items()]
 
     def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
-        loss = cross_entropy(self.outputs(x), y)
+        loss = self.loss(self.outputs(x), y)
         self.step(loss, lr)
         return loss.detach()
 
@@ -144,7 +148,11 @@ class Float32:
 class Bfloat16:
     """The network in bfloat16. The weights that are trained are float32, and an update writes both: no use converts."""
 
-    def __init__(self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str) -> None:
+    def __init__(
+        self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str,
+        objective: Objective = CLASSIFICATION,
+    ) -> None:  # fmt: skip
+        self.loss = objective.mean
         kernels_too = not recipe.compile  # torch.compile cannot look into them
         self.lowered, self.recipe, self.count = lower(model, device, mask, kernels_too), recipe, 0
         self.module, self.call = self.lowered.module, caller(recipe)
@@ -164,7 +172,7 @@ class Bfloat16:
         return updates.slot(self.recipe, torch.empty_like(used, dtype=torch.float32), mask, copy=used)
 
     def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
-        loss = cross_entropy(self.outputs(x), y)
+        loss = self.loss(self.outputs(x), y)
         loss.backward()
         self.count += 1
         gradients = {n: p.grad for n, p in self.lowered.parameters.items() if p.grad is not None}

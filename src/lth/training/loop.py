@@ -20,6 +20,7 @@ CHECKPOINT_SECONDS = 5.0
 CHECKPOINT_COST = 50  # times what a checkpoint took is worked before the next: large networks' take seconds
 OPTIMIZER = "optimizer/"  # before the names of the optimizer's tensors in a kept state
 LARGEST_LOSS = 1e34  # of a training that has not diverged: above, the sum over a batch may overflow float32, or not
+NOTHING = (None, None)  # loss and accuracy that are not evaluated
 CHECKPOINT_PAUSE = 1200.0  # seconds of work before the next at most: a machine may have slept while one was written
 
 
@@ -33,7 +34,7 @@ class Engine(Protocol):
     @property
     def iteration(self) -> int: ...
     def advance(self, until: int) -> Any: ...
-    def evaluate(self, split: str) -> tuple[float, float]: ...
+    def evaluate(self, split: str) -> tuple[float, float | None]: ...  # the accuracy is None where a task has none
     def weights(self) -> dict[str, Tensor]: ...
     def set_weights(self, weights: Weights) -> None: ...
     def state(self) -> dict[str, Tensor]: ...
@@ -47,7 +48,7 @@ class Evaluation:
 
     iteration: int
     val_loss: float
-    val_accuracy: float
+    val_accuracy: float | None  # None in a task without accuracy
     test_loss: float | None
     test_accuracy: float | None
 
@@ -242,28 +243,43 @@ def lowest(curve: list[Evaluation]) -> float:
 
 
 def summarise(engine: Engine, recipe: Recipe, progress: Checkpoint) -> dict[str, Any]:
-    """Early stop, final and intermediate accuracies. Leaves the engine at the weights of the early stop."""
+    """Early stop, final and intermediate accuracies; also losses, in a task without accuracy.
+
+    Leaves the engine at the weights of the early stop.
+    """
     curve, last = progress.curve, progress.curve[-1]
+    of_train = lambda: engine.evaluate("train") if recipe.train_accuracy else NOTHING
+    trained = of_train()
     summary: dict[str, Any] = {
         "status": "done" if finite(last) else "diverged",
         "iterations": engine.iteration,
         "final_val_accuracy": last.val_accuracy,
         "final_test_accuracy": last.test_accuracy,
-        "final_train_accuracy": engine.evaluate("train")[1] if recipe.train_accuracy else None,
+        "final_train_accuracy": trained[1],
     }
+    by_loss = last.val_accuracy is None
+    if by_loss:
+        summary |= {
+            "final_val_loss": last.val_loss, "final_test_loss": last.test_loss, "final_train_loss": trained[0]
+        }  # fmt: skip
     by_iteration = {row.iteration: row for row in curve}
     for n in recipe.report_at:
         if n in by_iteration:
             row = by_iteration[n]
             summary |= {f"test_accuracy_at_{n}": row.test_accuracy, f"val_accuracy_at_{n}": row.val_accuracy}
+            if by_loss:
+                summary |= {f"test_loss_at_{n}": row.test_loss, f"val_loss_at_{n}": row.val_loss}
     if progress.best:
         best = next(row for row in curve if row.val_loss == lowest(curve))
         engine.set_weights(progress.best)
+        tested, trained = engine.evaluate("test"), of_train()
         summary |= {
             "early_stop_iteration": best.iteration,
             "val_loss_at_early_stop": best.val_loss,
             "val_accuracy_at_early_stop": best.val_accuracy,
-            "test_accuracy_at_early_stop": engine.evaluate("test")[1],
-            "train_accuracy_at_early_stop": engine.evaluate("train")[1] if recipe.train_accuracy else None,
+            "test_accuracy_at_early_stop": tested[1],
+            "train_accuracy_at_early_stop": trained[1],
         }
+        if by_loss:
+            summary |= {"test_loss_at_early_stop": tested[0], "train_loss_at_early_stop": trained[0]}
     return summary

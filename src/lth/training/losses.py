@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
@@ -15,6 +16,38 @@ from lth.errors import UsageError
 IGNORED = -100  # the target that cross entropy leaves out, unless it is told another
 
 Measure = Callable[[Tensor, Tensor], Tensor | float]
+
+
+@dataclass(frozen=True)
+class Objective:
+    """The loss of a task, of outputs and targets (`lth list tasks`).
+
+    `mean` is the loss of a batch, and `total` the sum of those of its examples. `correct` counts right answers; it is
+    None where there is no such thing.
+    """
+
+    mean: Callable[[Tensor, Tensor], Tensor]
+    total: Callable[[Tensor, Tensor], Tensor]
+    correct: Callable[[Tensor, Tensor], Tensor] | None = None
+
+
+def count_correct(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The number of targets that are the largest output's."""
+    return (outputs.argmax(1) == targets).sum()
+
+
+def flat_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean squared error; `targets` are [n, values], and outputs as many numbers in any shape."""
+    return mse_loss(outputs.reshape(targets.shape), targets)
+
+
+def total_error(outputs: Tensor, targets: Tensor) -> Tensor:
+    """The sum over the examples of the squared error's mean over their values."""
+    return mse_loss(outputs.reshape(targets.shape), targets, reduction="sum") / targets.shape[1]
+
+
+CLASSIFICATION = Objective(cross_entropy, partial(cross_entropy, reduction="sum"), count_correct)
+REGRESSION = Objective(flat_error, total_error)
 
 
 def default_loss(targets: Tensor) -> Measure:

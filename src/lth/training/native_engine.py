@@ -17,6 +17,7 @@ from lth.pruning.masks import Mask, Weights
 from lth.randomness import seed_of
 from lth.training.batches import Key, batches
 from lth.training.learners import Moments, moment_of
+from lth.training.losses import CLASSIFICATION, Objective
 from lth.training.optimizers import optimizer_named
 from lth.training.schedule import lr_at
 
@@ -94,8 +95,10 @@ class NativeEngine:
 
     def __init__(
         self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str,
-        begin: int = 0, moments: Moments | None = None,
+        begin: int = 0, moments: Moments | None = None, objective: Objective = CLASSIFICATION,
     ) -> None:  # fmt: skip
+        if objective is not CLASSIFICATION:
+            raise ValueError("the native engine trains classification only")
         facts = chain(model)
         if facts is None:
             raise ValueError("the native engine trains chains of Linear and ReLU only")

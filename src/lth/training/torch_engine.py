@@ -6,7 +6,6 @@ from collections.abc import Callable, Mapping
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import cross_entropy
 
 from lth.config import Recipe
 from lth.data import Splits, pixels
@@ -14,6 +13,7 @@ from lth.pruning.masks import Mask, Weights
 from lth.randomness import global_draws, seed_of
 from lth.training.batches import EVALUATION_BATCH, Key, batches
 from lth.training.learners import LEARNERS, Learner, Moments
+from lth.training.losses import CLASSIFICATION, Objective
 from lth.training.precision import resolve
 from lth.training.update_loop import do_updates
 
@@ -45,10 +45,12 @@ class TorchEngine:
 
     def __init__(
         self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str,
-        begin: int = 0, moments: Moments | None = None, learner: Callable[..., Learner] | None = None,
+        begin: int = 0, moments: Moments | None = None, objective: Objective = CLASSIFICATION,
+        learner: Callable[..., Learner] | None = None,
     ) -> None:  # fmt: skip
         precision, _ = resolve(recipe.precision, model, device)
-        self.learner = (learner or LEARNERS[precision])(model, start, mask, recipe, device)
+        self.learner = (learner or LEARNERS[precision])(model, start, mask, recipe, device, objective)
+        self.objective = objective
         self.module = self.learner.module
         self.recipe, self.data, self.key, self.iteration = recipe, data, key, begin
         if moments is not None:
@@ -66,8 +68,8 @@ class TorchEngine:
         self.iteration += len(losses)
         return losses
 
-    def evaluate(self, split: str) -> tuple[float, float]:
-        """Mean loss and accuracy over a whole split; every example counts once, also those of a smaller last batch."""
+    def evaluate(self, split: str) -> tuple[float, float | None]:
+        """Mean loss, and accuracy where the task has one; every example counts once, also in a smaller last batch."""
         return self.means(split, self.sums(split))
 
     @torch.no_grad()
@@ -81,14 +83,15 @@ class TorchEngine:
             seed(seed_of(*self.key, "evaluate", split))  # a custom model may draw here too: always the same numbers
             for x, y in batches[first::step]:
                 outputs = self.learner.outputs(pixels(x))
-                sums[0] += cross_entropy(outputs, y, reduction="sum")
-                sums[1] += (outputs.argmax(1) == y).sum()
+                sums[0] += self.objective.total(outputs, y)
+                if self.objective.correct:
+                    sums[1] += self.objective.correct(outputs, y)
         return sums
 
-    def means(self, split: str, sums: Tensor) -> tuple[float, float]:
-        """Of `sums`: mean loss, and accuracy."""
-        loss, correct = sums.tolist()
-        return loss / len(self.data[split][1]), correct / len(self.data[split][1])
+    def means(self, split: str, sums: Tensor) -> tuple[float, float | None]:
+        """Of `sums`: mean loss, and accuracy, if the task has one."""
+        loss, correct = (total / len(self.data[split][1]) for total in sums.tolist())
+        return loss, correct if self.objective.correct else None
 
     def weights(self) -> dict[str, Tensor]:
         """Copies of all parameters and buffers, on the CPU, as the network has them whatever computes."""

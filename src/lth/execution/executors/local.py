@@ -20,13 +20,12 @@ import torch
 
 from lth.config import Experiment
 from lth.config.userfile import accept
-from lth.data import load
 from lth.errors import LthError
 from lth.execution.executors import Executor, Job, Workers, terminated
 from lth.execution.executors.bootstrap import check_guarded
 from lth.execution.job import carry_out
 from lth.execution.resources import Resources, choose
-from lth.execution.setup import set_up
+from lth.execution.setup import load_again, set_up
 from lth.plan import Training
 from lth.storage.outcomes import is_done, outcome
 from lth.training import processor
@@ -226,7 +225,7 @@ def _set_up_process(
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     if resources.device == "cuda":
         torch.cuda.set_device(number % torch.cuda.device_count())
-    data = load(experiment.data.name, data_root, say=lambda line: None)  # the parent has said it
+    data = load_again(experiment, data_root, lambda line: None)  # the parent has said it
     _worker.update(setup=set_up(experiment, resources, folder, data), stop=stop, iteration=iteration)
     terminated.listen()
 

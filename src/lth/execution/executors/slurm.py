@@ -22,12 +22,11 @@ from uuid import uuid4
 
 from lth.config import Experiment
 from lth.config.userfile import accept
-from lth.data import load
 from lth.errors import LthError, UsageError
 from lth.execution.executors import Executor, Job, Workers
 from lth.execution.job import carry_out, keep_start
 from lth.execution.resources import Resources, choose
-from lth.execution.setup import set_up, setup_of
+from lth.execution.setup import load_again, set_up, setup_of
 from lth.plan import Training
 from lth.storage import atomic, layout, outcomes
 from lth.training.loop import Hooks, Stopped
@@ -208,7 +207,7 @@ class Task:
             if stop.exists() or not self.session.exists():
                 return False
             accept(self.code)
-            data = load(self.experiment.data.name, self.data_root, say=print)
+            data = load_again(self.experiment, self.data_root, print)
             setup = set_up(self.experiment, self.resources, self.folder, data)
             carry_out(self.training, setup, Hooks(report=report, stopped=stop.exists))
         except Stopped:
