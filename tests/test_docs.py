@@ -23,10 +23,10 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 ROOT = Path(__file__).parents[1]
 PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
 COMMANDS = [
-    (page, command)
+    (page, command.strip())
     for page, text in PAGES.items()
     for line in text.splitlines()
-    for command in re.split(r";", line.strip())
+    for command in re.split(r";", line.split("  #")[0])
     if line.startswith("    ") and command.strip().startswith("lth ")
 ]
 
