@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import lth
 from lth import models
 from lth.errors import UsageError
+from lth.tickets.callbacks import part_of
 
 # These libraries warn of themselves in ways that are not ours to mend.
 pytestmark = [pytest.mark.usefixtures("one_thread"), pytest.mark.filterwarnings("ignore")]
@@ -384,3 +385,25 @@ def test_callbacks_are_pickled_and_copied() -> None:
     for make in (lth.lightning_callback, lth.hf_callback):
         for made in (pickle.loads(pickle.dumps(make(mask, "net"))), copy.deepcopy(make(mask, "net"))):
             assert made.held.module == "net" and torch.equal(made.held.mask["net.weight"], mask["net.weight"])
+
+
+@pytest.mark.parametrize(
+    ("place", "said"),
+    [
+        ("nte", "module = 'nte' is no module of Outer, whose own are: net; did you mean 'net'?"),
+        ("net.0.weight", "module = 'net.0.weight' is no module of Outer, whose own are: net; did you mean 'net.0'?"),
+        (3, "module = 3 is no module of Outer, whose own are: net"),
+    ],
+)
+def test_a_module_that_is_not_there_is_named(place: Any, said: str) -> None:
+    """It ended in torch's AttributeError, after the trainer had begun."""
+
+    class Outer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.net = nn.Sequential(nn.Linear(2, 2), nn.ReLU())
+
+    with pytest.raises(UsageError) as refused:
+        part_of(Outer(), place)
+    assert str(refused.value) == said
+    assert part_of(model := Outer(), "") is model and part_of(model, "net.0") is model.net[0]

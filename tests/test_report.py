@@ -78,6 +78,14 @@ def test_the_first_screen_says_what_was_run_what_it_shows_and_what_is_next(tmp_p
     assert "Unfinished" not in top and html.rindex("<h2>") == html.index("<h2>Settings</h2>")
 
 
+def test_a_step_without_a_command_has_no_empty_box(tmp_path: Path) -> None:
+    levels = {0: ([12001], [0.9]), 1: ([12001], [0.9])}
+    run = a_run(tmp_path / "run", levels)
+    ((what, command), *_) = words.next_steps(run)
+    assert what.startswith("The early stop was not reached") and not command
+    assert what in page.main([run]).replace("&#x27;", "'") and "<code></code>" not in page.main([run])
+
+
 def test_next_steps_are_commands_that_the_run_calls_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     levels = {0: ([5200, 5100], [0.975] * 2), 1: ([4000, 5300], [0.979] * 2)}
     run = a_run(tmp_path / "run", levels)

@@ -55,7 +55,8 @@ def _finding(run: Records, name: str) -> str:
 def _next(run: Records) -> str:
     """What to do next, with the commands."""
     steps = words.next_steps(run)
-    items = "".join(f"<li>{marked(what)}<pre><code>{escape(command)}</code></pre></li>" for what, command in steps)
+    code = lambda command: command and f"<pre><code>{escape(command)}</code></pre>"
+    items = "".join(f"<li>{marked(what)}{code(command)}</li>" for what, command in steps)
     return f'<h2 class="small">Next</h2><ul class="next">{items}</ul>' if items else ""
 
 

@@ -19,6 +19,7 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim.swa_utils import AveragedModel
 
+from lth.config import nearest, shown
 from lth.errors import UsageError
 from lth.tickets.hold import Hold, hold
 
@@ -97,6 +98,18 @@ def hf_callback(mask: Mapping[str, Tensor], module: str = "") -> Any:
     return MaskCallback()
 
 
+def part_of(model: nn.Module, place: str) -> nn.Module:
+    """The module at a place such as "model.encoder"; the model itself at "". Raises UsageError if there is none."""
+    places = [name for name, _ in model.named_modules()]
+    if place in places:
+        return model.get_submodule(place)
+    first = ", ".join(name for name, _ in model.named_children()) or "none"
+    raise UsageError(
+        f"module = {shown(place)} is no module of {type(model).__name__}, whose own are: {first}"
+        f"{nearest(str(place), places[1:])}"
+    )
+
+
 @dataclass
 class Held:
     """The mask of a callback, and the hold of the training that it is in."""
@@ -107,7 +120,7 @@ class Held:
 
     def begin(self, model: nn.Module, ended: Callable[[], bool] = lambda: False) -> Hold:
         self.end()
-        held = Hold(model.get_submodule(self.module), self.mask, ended=ended)
+        held = Hold(part_of(model, self.module), self.mask, ended=ended)
         held.__enter__()
         self.hold = held
         return held
