@@ -299,6 +299,7 @@ ELSEWHERE = {
     "data.mean": "with data.std: test_engines.py",
     "data.std": "with data.mean: test_engines.py",
     "data.size": "of folders of images: test_data_folders.py",
+    "data.task": "of .npz files: test_regression.py",
     "data.classes": "a record: test_classes.py",
     "model.name": "another network: test_presets.py",
     "prune.conv_rate": "of networks with convolutions: test_models.py",

@@ -51,7 +51,7 @@ def load(
             _refuse_size(size, path)
             return _from_npz(path, order, task)
     except OSError as error:
-        raise UsageError(f"{name} cannot be read: {error.strerror}") from None
+        raise UsageError(f"{str(name)[:300]} cannot be read: {error.strerror}") from None
     if path.suffix or os.sep in str(name):
         raise UsageError(
             f"{name}: no such file or folder; expected a folder of images, an .npz file or a dataset's name"
