@@ -5,6 +5,9 @@
 Each round draws new cases for each kind of file: experiments, overrides, datasets (IDX, CIFAR, pickles, npz, folders of
 images), tickets, checkpoints and folders of runs, which begin from tests/data/corpus. A find is a traceback, a hang,
 more memory than is stated, or a changed file; its falsifying example is printed, and the program fails at the end.
+
+2026-12-01, an hour on a core of two (Intel Xeon with AMX), --seed 1: 18,000 cases, 1,800 of each kind. One find: the
+message on a pickle repeated the name that it asks for, thousands of characters; mended, with a test.
 """
 
 from __future__ import annotations
