@@ -16,9 +16,8 @@ $(INSTALLED): pyproject.toml constraints.txt setup.py $(wildcard src/lth/native/
 demo: install
 	$(BIN)/lth run lenet --trials 2 --levels 10 --scale 0.2
 
-# Two processes with one thread each.
 test: install
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
+	$(BIN)/python -m pytest
 
 bench: install
 	$(BIN)/lth bench

@@ -6,6 +6,9 @@ GCC's AddressSanitizer and UndefinedBehaviorSanitizer, built into build/sanitize
 beyond the end of an array, _core by a kernel's ordinary stores and _conv by masked ones, which compilers do not
 instrument (src/lth/native/shared/sanitizer.hpp): both have to be caught. `--keep` takes the build that is there.
 It needs Linux, GCC and a package index.
+
+2026-12-01, two cores of an Intel Xeon with AMX, GCC 12: both planted errors caught, no finding in the tests; the build
+takes four and a half minutes.
 """
 
 from __future__ import annotations
