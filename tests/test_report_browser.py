@@ -338,6 +338,7 @@ def test_hostile_names_are_shown_and_nothing_more(window: Browser, tmp_path: Pat
         )
     assert window.run("return [typeof window.hacked, document.images.length]") == ["undefined", 0]
     assert window.console() == []
+    window.run("document.querySelector('#each-run').open = true")
     assert HOSTILE in text(window, ".finding")
     assert "<img src=x onerror=window.hacked=1>1: ticket" in text(window, "#series")
     assert text(window, "#series").rstrip().endswith("the paper")
