@@ -103,7 +103,7 @@ def test_a_stopped_run_of_two_processes_goes_on_to_the_same_bits(tiny: dict[str,
     tiny["levels"] = 0
     tiny["recipe"] |= {"iterations": 1500, "eval_every": 500}
     experiment = to_file(tiny, tmp_path / "tiny.toml")
-    for pause in (0.2, 0.5, 1, 2):  # a busy machine may be stopped before the first iteration: nothing to keep yet
+    for pause in (0.2, 0.5, 1, 2, 4):  # a busy machine may be stopped before the first iteration: nothing to keep yet
         shutil.rmtree(tmp_path / "stopped", ignore_errors=True)
         process = two_processes(experiment, tmp_path / "stopped")
         until = time.monotonic() + 100
