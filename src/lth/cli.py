@@ -24,9 +24,8 @@ app = typer.Typer(
 data_app = typer.Typer(help="Datasets: what there is, fetch one, where they are looked for.", no_args_is_help=True)
 app.add_typer(data_app, name="data")
 
-Source = Annotated[
-    str, typer.Argument(metavar="PRESET|FILE.toml", help="a preset (see `lth list presets`) or a TOML file")
-]
+SOURCE = typer.Argument(metavar="PRESET|FILE.toml", help="a preset (see `lth list presets`) or a TOML file")
+Source = Annotated[str, SOURCE]
 Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="such as recipe.lr=0.001")]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print errors only")]
@@ -62,9 +61,7 @@ def options(
 @app.command()
 def run(
     context: typer.Context,
-    source: Annotated[
-        str | None, typer.Argument(metavar="PRESET|FILE.toml", help="a preset (see `lth list presets`) or a TOML file")
-    ] = None,
+    source: Annotated[str | None, SOURCE] = None,
     settings: Settings = None,
     ticket: Annotated[Path | None, typer.Option(metavar="FILE", help="a ticket file: level 0 is that ticket")] = None,
     trials: Annotated[int | None, typer.Option(help="repetitions, each with its own seed")] = None,

@@ -96,7 +96,7 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """The report, one HTML page; it is made first if there is none."""
+        """The report, one HTML page; it is made first if it is missing."""
         if not (self.folder / layout.REPORT).is_file():
             self.draw()
         return self.folder / layout.REPORT
@@ -140,7 +140,8 @@ def compare(runs: Iterable[Run | str | Path]) -> pd.DataFrame:
     top; then runs without one, the most accurate first. Columns: run, the settings that differ, trials,
     winning_density with the least and greatest of single trials, resolved, level, density, test_accuracy and
     early_stop_iteration there with their 95% intervals (Student's t over trials), and matching_density. Densities and
-    accuracies are fractions; what is not known is blank. Raises UsageError where a folder holds no run.
+    accuracies are fractions; what is not known is blank. In regression, test_loss takes the place of test_accuracy.
+    Raises UsageError where a folder holds no run.
     """
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
     if not folders:

@@ -11,7 +11,7 @@ from lth.storage import layout
 
 
 def as_json(run: Records) -> dict[str, Any]:
-    """The headline of the run, what follows it, and the verdict; `report` is null where there is none yet."""
+    """The headline of the run, what follows it, and the verdict; `report` is null until it is made."""
     stored, expected = words.progress(run)
     judged, report = verdict.of(run), run.folder / layout.REPORT
     return {
