@@ -1,40 +1,51 @@
-# Each target sets itself up: `make demo` on a fresh machine installs first.
+# Each target installs what it needs first: `make demo` works on a fresh machine.
 PYTHON ?= python3
 BIN := .venv/bin
-INSTALLED := .venv/.installed
+PIP := $(BIN)/python -m pip install --disable-pip-version-check -c constraints.txt
+SOURCES := pyproject.toml constraints.txt setup.py $(wildcard src/lth/native/*/*.cpp src/lth/native/*/*.hpp)
 
-.PHONY: install demo test bench docs sanitize lint clean
+.PHONY: install develop demo test bench docs sanitize lint clean
 
-install: $(INSTALLED)
+# What a user needs.
+install: .venv/.installed
 
-$(INSTALLED): pyproject.toml constraints.txt setup.py $(wildcard src/lth/native/*/*.cpp src/lth/native/*/*.hpp)
+.venv/.installed: $(SOURCES)
+	@echo "Installing lth and its dependencies into .venv (PyTorch is the largest); this takes a few minutes."
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
-	touch $(INSTALLED)
+	$(PIP) -e .
+	@touch $@
 
-# The main job on real MNIST, scaled to about three minutes on two cores.
+# What the tests, the documentation and the linters need in addition. lth is installed by now and is not built again.
+develop: .venv/.developing
+
+.venv/.developing: .venv/.installed
+	@echo "Installing what the tests and the documentation need into .venv."
+	$(PIP) --quiet 'lth[dev]'
+	@touch $@
+
+# The main experiment on real MNIST, scaled to about three minutes on two cores.
 demo: install
 	$(BIN)/lth run lenet --trials 2 --levels 10 --scale 0.2
 
-test: install
+test: develop
 	$(BIN)/python -m pytest
 
 bench: install
 	$(BIN)/lth bench
 
 # The site, into site/.
-docs: install
+docs: develop
 	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict
 
 # The kernels with sanitizers, and their tests.
-sanitize: install
+sanitize: develop
 	$(BIN)/python benchmarks/sanitize.py
 
-# The experiments of results/NAME, and what is kept of them; stop it as you like, it resumes.
+# Run the experiments of results/NAME and keep their tables. It can be stopped at any time and resumes.
 results-%: install
 	$(BIN)/python results/make.py $*
 
-lint: install
+lint: develop
 	$(BIN)/ruff check .
 	$(BIN)/pyright
 

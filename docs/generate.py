@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Iterable, Iterator
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
@@ -114,37 +113,18 @@ def _bounds(metadata: Iterable[Any]) -> Iterator[str]:
 
 
 def python() -> str:
-    """Every public name with its signature and docstring."""
+    """Every public name. mkdocstrings replaces the lines that begin with `:::` by signature, docstring and members."""
     parts = ["# Python", "Everything here is `lth.NAME`; it is loaded when it is first used."]
     for name in lth.__all__:
         thing = getattr(lth, name)
-        if inspect.isclass(thing) and issubclass(thing, Exception):
-            parts += [f"## {name}", _docstring(thing)]
-            continue
-        parts += [f"## {name}", _signature(name, thing), _docstring(thing)]
-        if inspect.isclass(thing):
-            for key, member in vars(thing).items():
-                inner = getattr(member, "fget", None) or getattr(member, "__func__", member)
-                if not key.startswith("_") and inspect.isfunction(inner) and inner.__doc__:
-                    shown = f"    {key}" if isinstance(member, property) else _signature(key, inner)
-                    parts += [f"### {name}.{key}", shown, _docstring(inner)]
+        if thing is lth_config.Recipe:
+            parts += [
+                "## Recipe",
+                "How a network is trained. Its fields are the keys `recipe.*` of the [settings](settings.md).",
+            ]
+        else:
+            parts.append(f"::: {thing.__module__}.{name}")
     return "\n\n".join(parts) + "\n"
-
-
-def _signature(name: str, thing: Any) -> str:
-    signature = inspect.signature(thing)
-    parameters = [p.replace(annotation=p.empty) for n, p in signature.parameters.items() if n != "self"]
-    plain = [str(p) if "lambda" not in str(p.default) else f"{p.name}=..." for p in parameters]
-    marks = [p.kind is p.KEYWORD_ONLY for p in parameters]
-    if True in marks and not any(p.kind is p.VAR_POSITIONAL for p in parameters):
-        plain.insert(marks.index(True), "*")
-    return f"    {name}({', '.join(plain)})"
-
-
-def _docstring(thing: Any) -> str:
-    if thing is lth_config.Recipe:
-        return "How a network is trained. Its fields are the keys `recipe.*` of the [settings](settings.md)."
-    return inspect.getdoc(thing) or ""
 
 
 def _cell(text: str) -> str:

@@ -29,6 +29,12 @@ def approving(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
+def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no figures and write no report: most tests look at trainings and tables."""
+    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
+
+
+@pytest.fixture
 def one_thread() -> Iterator[None]:
     """Networks this small are slower on several threads, and much slower where the cores are busy."""
     import torch

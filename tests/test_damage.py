@@ -28,16 +28,13 @@ from lth.results import tables
 from lth.storage import atomic, checksums, documents, integrity, manifest, runs
 from lth.tickets.ticket import Ticket
 from lth.training.loop import Checkpoint
-from test_resume import contents
+from stored_runs import contents
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 FIRST = Path(__file__).parent / "data/version-0.1/finished"
 LAST = "trial-1/level-02"  # read by whoever adds a level
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 def train(tables: dict[str, Any], out: Path, **options: Any) -> None:

@@ -27,7 +27,8 @@ from lth.models.dropout import CounterDropout, set_counter, set_row
 from lth.pruning import masks
 from lth.storage import documents
 from lth.training.distributed import Distributed, whole_batch_norm
-from test_resume import contents, has_checkpoint, to_file
+from stored_runs import contents
+from test_resume import has_checkpoint, to_file
 
 PLAIN = "from lth.execution import running\nrunning.show_results = lambda *_: None\nfrom lth.cli import main\nmain()"
 

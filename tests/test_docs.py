@@ -52,8 +52,11 @@ def test_the_site_has_every_page(site: Path) -> None:
 
 def test_the_reference_has_all_that_the_code_has(site: Path) -> None:
     page = lambda name: (site / "reference" / name / "index.html").read_text(encoding="utf-8")
-    assert all(f'id="{name.lower()}"' in page("python") for name in lth.__all__)
-    assert "Tickets.winning" in page("python") and "Pruned weights of" in page("python")
+    ids = re.findall(r'<h[23] id="([^"]+)"', page("python"))
+    assert {name.rpartition(".")[2] for name in ids} >= {*lth.__all__} - {"Recipe"} and "recipe" in ids
+    members = {name.removeprefix("lth.tickets.") for name in ids}
+    assert {"ticket.Ticket.save", "ticket.Ticket.density", "ticket.Ticket.mask", "imp.Tickets.winning"} <= members
+    assert "Pruned weights of" in page("python") and "Raises UsageError" in page("python")
     assert all(f"<code>{key}</code>" in page("settings") for key in [*config.keys()])
     group: Any = typer.main.get_command(app)
     assert all(

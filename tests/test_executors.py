@@ -31,7 +31,8 @@ from lth.execution.executors.local import room
 from lth.execution.resources import Resources
 from lth.plan import plan
 from ray_cluster import RayCluster, cluster, environment
-from test_resume import contents, has_checkpoint, to_file
+from stored_runs import contents
+from test_resume import has_checkpoint, to_file
 
 needs_ray = pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'lth[ray]'")
 needs_submitit = pytest.mark.skipif(find_spec("submitit") is None, reason="pip install 'lth[slurm]'")

@@ -16,9 +16,9 @@ from lth import models
 from lth.config import Model
 from lth.errors import UsageError
 from lth.results import tables, verdict
-from lth.storage.tensors import load_tensors
 from lth.tickets import export
 from lth.tickets.ticket import Ticket
+from stored_runs import trained
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 ONNX = [name for name in ("onnx", "onnxscript", "onnxruntime") if not find_spec(name)]
@@ -45,10 +45,6 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr("lth.execution.running.show_results", lambda folder, console: None)
         lth.run(tiny, out=folder / "run", engine="torch", workers=1)
     return folder / "run"
-
-
-def trained(run: Path, level: int) -> dict[str, Tensor]:
-    return load_tensors((run / f"trial-1/level-{level:02d}/trained.safetensors").read_bytes())
 
 
 def network(state: dict[str, Tensor]) -> torch.nn.Module:

@@ -21,8 +21,8 @@ from lth.execution.executors import Executor
 from lth.execution.executors import local as local_executor
 from lth.measures import tables as measures
 from lth.pruning import masks
-from lth.tickets.ticket import Ticket
 from lth.training.optimizers import Optimizer
+from stored_runs import ticket
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PAGE = (Path(__file__).parents[1] / "docs" / "extending.md").read_text(encoding="utf-8")
@@ -38,10 +38,6 @@ def my(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return path
 
 
-def ticket(run: lth.Run, level: int, branch: str = "") -> Ticket:
-    return Ticket.load(run.folder / f"trial-1/level-{level:02}" / branch / "ticket.safetensors")
-
-
 def test_the_page_has_an_example_of_each_kind_that_a_file_can_extend() -> None:
     assert [*EXAMPLES] == ["score", "rule", "signs", "build"]
 
@@ -50,8 +46,8 @@ def test_a_score_with_gradients_from_a_file(tiny: dict[str, Any], my: Path) -> N
     tiny["prune"] = {"score": "my.py:score", "rate": 0.5}
     run = lth.run(tiny, levels=1, out="run", pictures=False, workers=1)
     by_magnitude = lth.run(tiny, {"prune.score": "magnitude"}, levels=1, out="plain", pictures=False, workers=1)
-    assert ticket(run, 1).density == ticket(by_magnitude, 1).density
-    assert masks.overlap(ticket(run, 1).mask, ticket(by_magnitude, 1).mask) < 0.9
+    assert ticket(run.folder, 1).density == ticket(by_magnitude.folder, 1).density
+    assert masks.overlap(ticket(run.folder, 1).mask, ticket(by_magnitude.folder, 1).mask) < 0.9
     my.write_text(my.read_text() + "\n")
     with pytest.raises(lth.UsageError, match=r"my\.py is no longer the file"):
         lth.run(Path("run/experiment.toml"), levels=2, out="run", pictures=False)
@@ -80,27 +76,31 @@ def test_a_mask_rule_and_a_start_rule_from_a_file(tiny: dict[str, Any], my: Path
         {"name": "signs", "mask": "ticket", "start": "my.py:signs"},
     ]
     run = lth.run(tiny, levels=1, out="run", pictures=False, workers=1)
-    whole, inverted, signs = ticket(run, 0), ticket(run, 1, "inverted-1"), ticket(run, 1, "signs-1")
-    assert inverted.density == signs.density == ticket(run, 1).density
+    whole, inverted, signs = (
+        ticket(run.folder, 0),
+        ticket(run.folder, 1, "inverted-1"),
+        ticket(run.folder, 1, "signs-1"),
+    )
+    assert inverted.density == signs.density == ticket(run.folder, 1).density
     for name, layer in inverted.mask.items():
         size = whole.start[name].abs()
         if 0 < int(layer.sum()) < layer.numel():
             assert size[layer].max() <= size[~layer].min()
     for name, layer in signs.mask.items():
         assert torch.equal(signs.start[name][layer].sign(), whole.start[name][layer].sign())
-        assert not torch.equal(signs.start[name], ticket(run, 1).start[name])
+        assert not torch.equal(signs.start[name], ticket(run.folder, 1).start[name])
 
 
 def test_a_model_from_a_file(tiny: dict[str, Any], my: Path) -> None:
     tiny["model"] = {"name": "my.py:build"}
     run = lth.run(tiny, levels=1, out="run", pictures=False, workers=1)
-    assert [tuple(layer.shape) for layer in ticket(run, 1).mask.values()] == [(16, 36), (4, 16)]
+    assert [tuple(layer.shape) for layer in ticket(run.folder, 1).mask.values()] == [(16, 36), (4, 16)]
 
 
 def test_two_of_every_four_inputs_survive(tiny: dict[str, Any], tmp_path: Path) -> None:
     tiny["prune"] = {"structure": "2:4", "densities": [0.75, 0.5], "output_factor": 1}
     run = lth.run(tiny, levels=2, out=tmp_path / "run", pictures=False, workers=1)
-    for layer in ticket(run, 2).mask.values():
+    for layer in ticket(run.folder, 2).mask.values():
         assert (layer.unflatten(1, (-1, 4)).sum(2) == 2).all()
     with pytest.raises(lth.UsageError, match=r"the structure keeps the others"):
         lth.run(tiny, {"prune.densities": [0.4]}, levels=1, out=tmp_path / "more", pictures=False)
@@ -129,8 +129,8 @@ def test_a_score_a_mask_rule_a_start_rule_and_a_branch_are_an_entry_each(
     monkeypatch.setitem(registry.START_RULES, "zero", Rule("all zeros", "lth_added:zero", control=True))
     monkeypatch.setitem(registry.BRANCHES, "nothing", Control("a control", mask="whole", start="zero"))
     run = lth.run(tiny, {"prune.score": "largest"}, levels=1, branches="nothing", out=tmp_path / "run", pictures=False)
-    assert ticket(run, 1, "nothing-1").density == 1
-    assert not any(tensor.any() for tensor in ticket(run, 1, "nothing-1").start.values())
+    assert ticket(run.folder, 1, "nothing-1").density == 1
+    assert not any(tensor.any() for tensor in ticket(run.folder, 1, "nothing-1").start.values())
     with pytest.raises(lth.UsageError, match=r"did you mean 'largest'"):
         lth.run(tiny, {"prune.score": "largst"})
 

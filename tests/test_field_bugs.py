@@ -6,7 +6,6 @@ test_records.py; those of resuming in test_resume.py.
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -24,15 +23,12 @@ from lth.execution.setup import set_up
 from lth.models import init
 from lth.plan import evaluations, plan
 from lth.pruning import masks
-from lth.tickets.ticket import Ticket
 from lth.training.batches import batches
 from lth.training.loop import train
 from lth.training.torch_engine import TorchEngine, prepare
+from stored_runs import summary, ticket, trained
 
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 
 def finished(tables: dict[str, Any], folder: Path, **options: Any) -> Path:
@@ -40,18 +36,10 @@ def finished(tables: dict[str, Any], folder: Path, **options: Any) -> Path:
     return folder
 
 
-def ticket(run: Path, level: int, branch: str = "") -> Ticket:
-    return Ticket.load(run / f"trial-1/level-{level:02d}" / branch / "ticket.safetensors")
-
-
-def trained(run: Path, level: int, branch: str = "") -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(run / f"trial-1/level-{level:02d}" / branch / "trained.safetensors")
-
-
-def summary(run: Path, level: int, branch: str = "") -> dict[str, Any]:
-    found = json.loads((run / f"trial-1/level-{level:02d}" / branch / "summary.json").read_text())
-    digests = ("seal", "files", "training", "made_from")  # which tell any two settings apart, also idle ones
-    return {key: value for key, value in found.items() if key not in ("seconds", *digests)}
+def outcome(run: Path, level: int, branch: str = "") -> dict[str, Any]:
+    """The summary of a training without its time and the digests, which tell any two settings apart, even unused ones."""
+    ignored = ("seconds", "seal", "files", "training", "made_from")
+    return {key: value for key, value in summary(run, level, branch).items() if key not in ignored}
 
 
 def same(a: dict[str, torch.Tensor], b: dict[str, torch.Tensor]) -> bool:
@@ -149,7 +137,7 @@ def test_the_test_set_decides_nothing(tiny: dict[str, Any], tiny_data: Path, tmp
     other = finished(tiny, tmp_path / "b")
     for level in range(3):
         assert same(trained(run, level), trained(other, level))
-        a, b = summary(run, level), summary(other, level)
+        a, b = outcome(run, level), outcome(other, level)
         assert a["early_stop_iteration"] == b["early_stop_iteration"]
         assert a["test_accuracy_at_early_stop"] != b["test_accuracy_at_early_stop"]
 
@@ -175,7 +163,7 @@ def test_a_control_changes_nothing_in_the_trunk(tiny: dict[str, Any], tmp_path: 
     controlled = finished(tiny, tmp_path / "controlled", branches="reinit:2,random-mask")
     for level in range(3):
         assert same(trained(plain, level), trained(controlled, level))
-        assert summary(plain, level) == summary(controlled, level)
+        assert outcome(plain, level) == outcome(controlled, level)
     for level in (1, 2):
         trunk = ticket(controlled, level)
         first, second = ticket(controlled, level, "reinit-1"), ticket(controlled, level, "reinit-2")
@@ -320,7 +308,7 @@ ELSEWHERE = {
 def everything(run: Path) -> list[Any]:
     curves = [path.read_text() for path in sorted(run.rglob("curve.csv"))]
     weights = [path.read_bytes() for path in sorted(run.rglob("trained.safetensors"))]
-    summaries = [summary(run, 0), summary(run, 1)]
+    summaries = [outcome(run, 0), outcome(run, 1)]
     return [curves, weights, summaries]
 
 
@@ -355,7 +343,7 @@ def test_a_layer_without_weights_is_named_and_the_run_goes_on(tiny: dict[str, An
     tiny["prune"] = {"densities": [0.3, 0.01], "output_factor": 1.0}
     run = lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1)
     assert list(run.summary["status"])[2] == "collapsed"
-    assert "output.weight" in summary(tmp_path / "run", 2)["collapsed_layers"]
+    assert "output.weight" in outcome(tmp_path / "run", 2)["collapsed_layers"]
 
 
 def test_what_is_needed_comes_first_and_low_levels_before_deep_ones() -> None:

@@ -17,14 +17,11 @@ from lth.execution import pace, resources, setup
 from lth.execution.repair import repair
 from lth.plan import keeps_trained, plan, readers, reads_trained
 from lth.storage import layout, outcomes
-from test_resume import contents
+from stored_runs import contents
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 def run(tables: dict[str, Any], out: Path, keep: str, **options: Any) -> dict[str, Any]:

@@ -16,12 +16,15 @@ import torch
 from torch import nn
 
 import lth
+import stored_runs
 from lth import config, models
 from lth.errors import LthError, UsageError
 from lth.models import init, vit
 from lth.models.dropout import CounterDropout, set_counter
 from lth.pruning import allocation, masks
 from lth.tickets.ticket import Ticket
+
+pytestmark = pytest.mark.usefixtures("no_figures")
 
 COUNTED = {
     "lenet": {"fc": 265_200, "output": 1_000},
@@ -37,11 +40,6 @@ TOTAL = {
     "lenet": 266_200, "conv2": 4_300_992, "conv4": 2_425_024, "conv6": 1_667_264, "conv6-256": 2_261_184,
     "resnet18": 270_896, "vgg19": 20_024_000, "vit": 200_320,
 }  # fmt: skip
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 def built(name: str, shape: tuple[int, ...] = (3, 32, 32), **options: Any) -> nn.Module:
@@ -366,15 +364,11 @@ def photographs(tmp_path: Path) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def tensors(run: Path, level: int, file: str) -> dict[str, torch.Tensor]:
-    return safetensors.torch.load_file(run / f"trial-1/level-{level:02d}" / file)
-
-
 def test_a_reset_takes_batch_norm_back_and_pruning_leaves_it_alone(photographs: dict[str, Any], tmp_path: Path) -> None:
     lth.run(photographs, out=tmp_path / "run", workers=1, levels=1, branches="reinit")
     first = safetensors.torch.load_file(tmp_path / "run/trial-1/start.safetensors")
     for level in (0, 1):
-        trained = tensors(tmp_path / "run", level, "trained.safetensors")
+        trained = stored_runs.trained(tmp_path / "run", level)
         ticket = Ticket.load(tmp_path / f"run/trial-1/level-{level:02d}/ticket.safetensors")
         assert set(ticket.mask) == set(models.groups(built("resnet18")))  # no scale, no shift, no bias
         for name, tensor in ticket.start.items():
@@ -393,7 +387,7 @@ def test_a_reset_takes_batch_norm_back_and_pruning_leaves_it_alone(photographs: 
 def test_global_pruning_ranks_all_convolutions_together(photographs: dict[str, Any], tmp_path: Path) -> None:
     lth.run(photographs, out=tmp_path / "run", workers=1, levels=1)
     mask = Ticket.load(tmp_path / "run/trial-1/level-01/ticket.safetensors").mask
-    trained = tensors(tmp_path / "run", 0, "trained.safetensors")
+    trained = stored_runs.trained(tmp_path / "run", 0)
     groups = models.groups(built("resnet18"))
     assert all(mask[name].all() for name, group in groups.items() if group != "conv")
     convolutions = [name for name, group in groups.items() if group == "conv"]

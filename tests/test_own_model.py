@@ -21,7 +21,7 @@ from lth.tickets.ticket import Ticket
 from lth.training import loop
 from lth.training.learners import Float32
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("no_figures", "one_thread")
 
 NETWORK = """
 import torch
@@ -43,11 +43,6 @@ class Mine(nn.Module):
 def build(shape, classes):
     return Mine(shape[0] * shape[1] * shape[2], classes)
 """
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 @pytest.fixture

@@ -17,15 +17,12 @@ from lth.plan import evaluations
 from lth.pruning import allocation
 from lth.training.schedule import lr_at
 
+pytestmark = pytest.mark.usefixtures("no_figures")
+
 LENET = ["lenet", "lenet-continued", "lenet-fashion", "lenet-oneshot"]
 CONV = ["conv2", "conv4", "conv6", "conv6-256"]
 DROPOUT = ["conv2-dropout", "conv4-dropout", "conv6-dropout"]
 DEEP = ["resnet18", "resnet18-lr0.01", "resnet18-warmup", "vgg19", "vgg19-lr0.01", "vgg19-warmup"]
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 def test_the_papers_experiments_are_all_there() -> None:

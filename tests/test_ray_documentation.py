@@ -18,8 +18,9 @@ import pytest
 
 import lth
 from ray_cluster import environment
+from stored_runs import contents
 from test_executors import PLAIN, begin, complete, free_port, listening, wait_for
-from test_resume import contents, to_file
+from test_resume import to_file
 
 pytestmark = [
     pytest.mark.skipif(find_spec("ray") is None, reason="Ray is not installed: pip install 'lth[ray]'"),

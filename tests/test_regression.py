@@ -30,14 +30,8 @@ from lth.training.batches import batches
 from lth.training.losses import REGRESSION
 from lth.training.torch_engine import TorchEngine, prepare
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = pytest.mark.usefixtures("no_figures", "one_thread")
 QUIET = Console(quiet=True)
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """But for the one run that `run` has made before."""
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 def teacher(shape: tuple[int, ...] = (3,), examples: int = 240) -> dict[str, np.ndarray]:

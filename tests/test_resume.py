@@ -22,7 +22,9 @@ from lth import config, native
 from lth.errors import LthError, UsageError
 from lth.storage import runs
 from lth.training import loop
+from stored_runs import contents
 
+pytestmark = pytest.mark.usefixtures("no_figures")
 # lth as it is, but writing checkpoints many times a second
 EAGER = """
 import sys
@@ -33,34 +35,9 @@ main()
 """
 
 
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
-
-
 def command(experiment: Path, out: Path, engine: str, workers: int) -> list[str]:
     words = [sys.executable, "-c", EAGER, "run", str(experiment), "--out", str(out), "--engine", engine]
     return [*words, "--workers", str(workers)]
-
-
-def contents(run: Path) -> dict[str, Any]:
-    """Every finished file of the trainings and their tables, but for times and the machine."""
-    found: dict[str, Any] = {}
-    for path in sorted(run.rglob("*")):
-        name = str(path.relative_to(run))
-        if (
-            path.is_dir()
-            or {"figures", "measures"} & {*path.relative_to(run).parts}
-            or path.name in (".lock", "environment.json", "manifest.json", "report.html")  # these tell of times
-        ):
-            continue
-        if path.name == "summary.json":
-            found[name] = {k: v for k, v in json.loads(path.read_text()).items() if k not in ("seconds", "seal")}
-        elif path.name == "summary.csv":
-            found[name] = [line.rpartition(",")[0] for line in path.read_text().splitlines()]
-        else:
-            found[name] = path.read_bytes()
-    return found
 
 
 def times(run: Path) -> dict[Path, int]:

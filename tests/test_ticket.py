@@ -23,12 +23,7 @@ from lth.pruning import masks
 from lth.storage.tensors import load_tensors, read_metadata, save_tensors
 from lth.tickets.ticket import Ticket, describe
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
-
-@pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
+pytestmark = pytest.mark.usefixtures("no_figures", "one_thread")
 
 
 @pytest.fixture(scope="module")

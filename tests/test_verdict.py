@@ -181,7 +181,27 @@ def test_two_trials_on_both_sides_are_not_called_sooner() -> None:
     assert said == (
         "Winning level on average: 80.0% of the weights; 2 trials do not resolve it. Compared with the whole network: "
         "early stop not resolved with 2 trials (single trials: 1.08 times later to 1.14 times sooner); test accuracy "
-        "not resolved with 2 trials (single trials: 0.1 points higher to 0.5 points higher)."
+        "not resolved with 2 trials (single trials: 0.1 to 0.5 points higher)."
+    )
+
+
+def test_a_range_begins_with_the_smaller_difference() -> None:
+    """It was "single trials: 2.86 times later to 2.83 times later"."""
+    ticket, reinit = [(2400, 0.981), (2900, 0.981)], [(6800, 0.978), (8300, 0.979)]
+    whole = [(3400, 0.979), (3800, 0.979)]
+    found = judged({(0, "ticket"): whole, (1, "ticket"): ticket, (1, "reinit-1"): reinit})
+    assert sentences.control(found.controls[0], found).endswith(
+        "early stop not resolved with 2 trials (single trials: 2.83 to 2.86 times later); test accuracy not resolved "
+        "with 2 trials (single trials: 0.2 to 0.3 points lower)."
+    )
+
+
+def test_a_resolved_quotient_may_have_no_bounds() -> None:
+    """It was "2.69 times later (95% interval at least 0.00)": two trials that resolve a difference of 3,900."""
+    ticket, reinit = [(1900, 0.983), (2700, 0.984)], [(5700, 0.975), (6700, 0.979)]
+    found = judged({(0, "ticket"): [(2700, 0.97)] * 2, (1, "ticket"): ticket, (1, "reinit-1"): reinit})
+    assert "early stop 2.70 times later (the 95% interval of the factor has no bounds)" in sentences.control(
+        found.controls[0], found
     )
 
 

@@ -255,15 +255,27 @@ def _amount(what: str, of: Quantity, answer: Answer, interval: Interval) -> str:
         side = _side(of, interval.value)
         return of.equal if side == "equal" else f"{of.equal} ({side})"
     if answer == "open":
-        least, greatest = _side(of, interval.least), _side(of, interval.greatest)
-        each = f"all {least}" if least == greatest else f"single trials: {least} to {greatest}"
-        return f"{what} not resolved with {interval.n} trials ({each})"
+        return f"{what} not resolved with {interval.n} trials ({_range(of, interval)})"
     ends = interval.low, interval.high
     if answer == "worse":
         ends = tuple(math.inf if of.null and end == 0 else of.opposite(end) for end in reversed(ends))
     low, high = ends
+    if low <= of.null:  # few trials may resolve a difference without bounding the quotient (Fieller's theorem)
+        return f"{what} {_side(of, interval.value)} (the 95% interval of the factor has no bounds)"
     between = f"at least {of.size(low)}" if math.isinf(high) else f"{of.size(low)} to {of.size(high)}"
     return f"{what} {_side(of, interval.value)} (95% interval {between})"
+
+
+def _range(of: Quantity, interval: Interval) -> str:
+    """The range of single trials, the smaller difference first if all are on one side."""
+    ends = interval.least, interval.greatest
+    if max(ends) < of.null:
+        ends = ends[::-1]
+    first, last = (_side(of, end) for end in ends)
+    if first == last:
+        return f"all {first}"
+    one_side = (min(ends) > of.null or max(ends) < of.null) and "equal" not in (first, last)
+    return f"single trials: {first.partition(' ')[0] if one_side else first} to {last}"
 
 
 def _side(of: Quantity, value: float) -> str:

@@ -58,14 +58,18 @@ ORIGIN: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what a file's metada
 
 @dataclass(frozen=True, repr=False)
 class Ticket:
-    """A mask, the start weights (with biases and buffers) under it, and where they came from."""
+    """A mask, the start weights under it, and their origin. A ticket is immutable."""
 
     mask: Mask
+    """One bool tensor per counted parameter, by name: true where the weight survives."""
     start: Mapping[str, Tensor]
+    """The weights, biases and buffers with which training begins, by name."""
     origin: dict[str, Any] = field(default_factory=dict)
+    """The model, trial, level, seeds, settings and versions that the ticket comes from, as far as they are known."""
 
     @property
     def density(self) -> float:
+        """The fraction of counted weights that survive, in [0, 1]."""
         return masks.density(self.mask)
 
     def __repr__(self) -> str:
