@@ -1,7 +1,7 @@
-"""The ways in which lth gives up: wrong use (exit code 2), failure while working (1), interruption (130).
+"""The exceptions of lth: wrong use (exit code 2), failure while working (1), interruption (130).
 
-All are for the person at the keyboard: one clear line that says what was given, what was expected, and what to type.
-What a caller may need of that line is a field of the exception; no message is parsed.
+Each message is one line that says what was given, what was expected, and what to type. Its parts are fields of the
+exception; no message is parsed.
 """
 
 from __future__ import annotations
@@ -10,10 +10,10 @@ from pathlib import Path
 
 
 class LthError(Exception):
-    """Work could not go on: a full disk, a lost network, a file that vanished.
+    """The work could not continue: a full disk, a lost connection, a file that disappeared.
 
-    `path` is the file at fault, `fault` what is wrong, `cure` what to do about it, `command` what to type to go on.
-    The message is made of them: "PATH: FAULT; CURE. To go on: COMMAND", without what is not given.
+    `path` is the file, `fault` what is wrong, `cure` what to do about it, `command` what to type to continue. The
+    message is "PATH: FAULT; CURE. To go on: COMMAND", without the parts that are missing.
     """
 
     exit_code = 1
@@ -35,23 +35,23 @@ class LthError(Exception):
 
 
 class UsageError(LthError):
-    """What was asked for cannot be done as asked: a wrong name, value, file or combination."""
+    """The request cannot be carried out: a wrong name, value, file or combination."""
 
     exit_code = 2
 
 
 class Damaged(UsageError):
-    """A stored file is not what was written: "PATH is damaged: FAULT; CURE"."""
+    """A stored file differs from what was written: "PATH is damaged: FAULT; CURE"."""
 
     def __init__(self, path: str | Path, fault: str, cure: str) -> None:
         super().__init__(fault, path=path, cure=cure)
-        self.args = (path, fault, cure)  # from which a copy in another process is made
+        self.args = (path, fault, cure)  # the arguments from which pickle makes a copy in another process
 
     def __str__(self) -> str:
         return f"{self.path} is damaged: {self.fault}; {self.cure}"
 
 
 class Interrupted(LthError):
-    """Stopped by Ctrl-C or SIGTERM; all that was done is kept."""
+    """Stopped by Ctrl-C or SIGTERM. All finished work is stored."""
 
     exit_code = 130

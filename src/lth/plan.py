@@ -1,4 +1,4 @@
-"""Experiment -> trainings: everything that will be done, and what each needs, as values. No torch here."""
+"""The plan of an experiment: its trainings and the files that each one needs, as values. This module needs no torch."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from lth.config.registry import ROLES, Rule, entry
 from lth.config.userfile import file_of, is_custom
 from lth.errors import UsageError
 
-KINDS = {"mask": "ticket", "trained": "trained", "given": "ticket"}  # the kind of artifact that has a role
+KINDS = {"mask": "ticket", "trained": "trained", "given": "ticket"}  # role -> kind of artifact
 
 
 class Artifact(NamedTuple):
-    """A stored file that a training reads: `kind` is "start", "ticket" or "trained".
+    """A stored file that a training reads. `kind` is "start", "ticket" or "trained".
 
-    `owner` is the training, the trial (of a start), or the run itself, which is "" (of the experiment's ticket file).
+    `owner` is a training id, a trial (for its start), or "" for the experiment's ticket file.
     """
 
     owner: str
@@ -30,11 +30,11 @@ class Artifact(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Training:
-    """One training: what it reads, the rules that make its mask and its start, and how it is trained.
+    """One training: its inputs, the rules that make its mask and its start, and how it is trained.
 
-    `id` is also its folder below the run's. `inputs` are the artifacts that its rules read, by role (see
-    `lth.config.registry.Rule`); `needs` the trainings among their owners, which have to be stored before, in the order
-    in which the rules name them. `begin` is the iteration at which it begins.
+    `id` is also its folder in the run's folder. `inputs` are the artifacts that its rules read, by role (see
+    `lth.config.registry.Rule`). `needs` are the trainings that own them, in the order in which the rules name them;
+    they have to be stored first. `begin` is the iteration at which the training begins.
     """
 
     id: str
@@ -51,7 +51,7 @@ class Training:
 
 
 def digests(experiment: Experiment) -> Callable[[str], str | None]:
-    """A function from a training's id to its `digest`; None where the experiment has no such training."""
+    """Return a function from a training id to its `digest`, or to None if the experiment has no such training."""
     of_level = cache(experiment.digest)
 
     def digest_of(training_id: str) -> str | None:
@@ -67,7 +67,7 @@ def digests(experiment: Experiment) -> Callable[[str], str | None]:
 
 
 def digest(training: Training, experiment: Experiment) -> str:
-    """A digest of all that a training is told to do, and what it needs: equal for equal ones of any two runs."""
+    """A digest of everything that determines a training, including the trainings that it needs; equal across runs."""
     return _digest(training, experiment.digest(training.level), experiment.files)
 
 
@@ -76,7 +76,7 @@ def _digest(training: Training, of_level: str, files: Mapping[str, str]) -> str:
     words = [of_level, training.id, training.needs, *rules]
     custom = {name: files.get(file_of(name)) for name in rules[:2] if is_custom(name)}
     if added := {key: value for key, value in (("begin", training.begin), ("files", custom)) if value}:
-        words.append(added)  # what version 0.1 could express keeps its digest
+        words.append(added)  # experiments that version 0.1 could express keep their digests
     return hashlib.sha256(json.dumps(words).encode()).hexdigest()
 
 
@@ -97,10 +97,9 @@ def plan(experiment: Experiment) -> list[Training]:
 
 
 def trainings(experiment: Experiment) -> Iterator[Training]:
-    """The plan, one training after the other.
+    """Yield the trainings of an experiment in the order in which they should be carried out.
 
-    The order is the one in which they should be done: all trials of a level before the next level of one, so that
-    the first complete picture appears early.
+    All trials of a level come before the next level, so that results over all trials appear early.
     """
     for level in range(experiment.levels + 1):
         for trial in range(1, experiment.trials + 1):
@@ -127,16 +126,16 @@ def _at_level(experiment: Experiment, trial: int, level: int) -> Iterator[Traini
         of = {"mask": ticket, "trained": parent}
         yield from trainings([CONTINUED], of, "ticket", "trained", experiment.recipe)
     for branch in experiment.branches_at(level):
-        assert branch.mask and branch.start  # config has filled them in
+        assert branch.mask and branch.start  # filled in by config
         of, recipe = {"mask": ticket, "trained": ticket}, experiment.recipe_of(branch)
         yield from trainings(branch.labels, of, branch.mask, branch.start, recipe, branch.sigma)
 
 
 @cache
 def _roles(mask_rule: str, start_rule: str, files: tuple[tuple[str, str], ...]) -> tuple[str, ...]:
-    """The roles that two rules read beside the trial's start, which is always read.
+    """The roles that two rules read in addition to the trial's start, which is always read.
 
-    A rule from a user's file that is gone reads all that it may: tables of its trainings can still be made.
+    A rule from a user's file that no longer exists reads all roles, so that tables of its trainings can still be made.
     """
     roles: list[str] = []
     for kind, name in (("mask-rules", mask_rule), ("start-rules", start_rule)):
@@ -160,13 +159,13 @@ def _pruned(experiment: Experiment, trial: int, level: int) -> str:
 
 
 def reads_trained(training: Training) -> str | None:
-    """The training whose trained weights this one is made from, if any."""
+    """The training whose trained weights this one reads, if any."""
     trained = training.inputs.get("trained")
     return trained.owner if trained else None
 
 
 def readers(experiment: Experiment, training_id: str) -> Iterator[Training]:
-    """The trainings that are made from the trained weights of this one."""
+    """The trainings that read the trained weights of this one."""
     trial, level = place(training_id)
     last = experiment.levels if experiment.strategy == "oneshot" else min(level + 1, experiment.levels)
     for later in range(level + 1, last + 1):
@@ -174,7 +173,9 @@ def readers(experiment: Experiment, training_id: str) -> Iterator[Training]:
 
 
 def longest_chain(trainings: Iterable[Training], seconds: Mapping[str, float]) -> float:
-    """The least seconds that trainings take, however many run side by side: each begins after those that it needs."""
+    """The minimum time in seconds for all trainings with unlimited parallelism, given that each waits for those that it
+    needs.
+    """
     ends: dict[str, float] = {}
     for training in trainings:
         ends[training.id] = seconds[training.id] + max((ends.get(need, 0.0) for need in training.needs), default=0.0)
@@ -182,7 +183,7 @@ def longest_chain(trainings: Iterable[Training], seconds: Mapping[str, float]) -
 
 
 def keeps_trained(experiment: Experiment, training_id: str) -> bool:
-    """Whether its trained weights stay on disk when nothing reads them any more."""
+    """Return whether a training's trained weights stay on disk when no other training reads them."""
     if experiment.store.keep == "last":
         trial, _ = place(training_id)
         return training_id == _pruned(experiment, trial, experiment.levels + 1)
@@ -190,10 +191,10 @@ def keeps_trained(experiment: Experiment, training_id: str) -> bool:
 
 
 def evaluations(recipe: Recipe, begin: int = 0) -> list[tuple[int, bool]]:
-    """The evaluated iterations of a training from `begin`, in order, each with whether the test set is evaluated too.
+    """Yield the evaluated iterations of a training from `begin`, each with whether the test set is evaluated too.
 
-    The grid is the same wherever a training begins: iteration 1, every `eval_every` after it, each of `report_at`, and
-    the last. Evaluated are those of it above `begin`, and the first update, `begin` + 1.
+    The grid does not depend on `begin`: iteration 1, every `eval_every` after it, each of `report_at`, and the last.
+    Only its iterations above `begin` are evaluated, and `begin` + 1.
     """
     first, last, test_every = begin + 1, recipe.iterations, recipe.test_every or recipe.eval_every
     always = {n for n in (first, *recipe.report_at, last) if first <= n <= last}

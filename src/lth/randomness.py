@@ -1,4 +1,4 @@
-"""Generators made of what they are for, so that no two uses share one and nothing reads a global generator."""
+"""Random generators that are derived from their purpose: no two uses share one, and no global generator is read."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
     import torch
 
-_GLOBAL = threading.RLock()  # the global generators are the process's: one thread at a time draws from them
+_GLOBAL = threading.RLock()  # the global generators belong to the process, so one thread at a time may draw from them
 
 
 def seed_of(*parts: object) -> int:
-    """A seed in [0, 2**63) made of the parts, the same on every machine and in every process.
+    """A seed in [0, 2**63) derived from the parts, equal on every machine and in every process.
 
-    Parts are numbers and strings such as (seed, trial, training, purpose); numpy's integers count as Python's.
+    Parts are numbers and strings such as (seed, trial, training, purpose); numpy integers count as Python integers.
     """
-    # A numpy integer prints as np.int64(3): written as a plain number, equal parts give equal seeds.
+    # repr of a numpy integer is np.int64(3); as a plain number, equal parts give equal seeds
     words = "/".join(repr(int(part)) if isinstance(part, Integral) else repr(part) for part in parts)
     return int.from_bytes(hashlib.sha256(words.encode()).digest()[:8], "big") >> 1
 
 
 def generator(*parts: object) -> torch.Generator:
-    """A CPU generator of its own for the use that the parts name (see `seed_of`)."""
+    """A CPU generator for the purpose that the parts name (see `seed_of`)."""
     import torch
 
     return torch.Generator().manual_seed(seed_of(*parts))
@@ -36,12 +36,10 @@ def generator(*parts: object) -> torch.Generator:
 
 @contextmanager
 def global_draws(device: torch.device) -> Iterator[Callable[[int], None]]:
-    """Leave the global generators as they were, whatever is drawn inside; yields what seeds them.
+    """Restore the global generators of torch, numpy and Python at the end; yields a function that seeds them.
 
-    Other threads wait meanwhile: they would draw what this one seeded, and seed what it draws.
-
-    They are torch's, numpy's and Python's: modules and datasets of other people know no others. torch.manual_seed does
-    the same for its own at a hundred times the cost.
+    Other threads that call this wait meanwhile. Modules and datasets of users draw from these generators.
+    torch.manual_seed would do the same for torch's at a hundred times the cost.
     """
     import numpy as np
     import torch
@@ -64,7 +62,7 @@ def global_draws(device: torch.device) -> Iterator[Callable[[int], None]]:
 
 @contextmanager
 def others_kept() -> Iterator[None]:
-    """Leave numpy's and Python's global generators as they were."""
+    """Restore the global generators of numpy and Python at the end."""
     import numpy as np
 
     numpys, pythons = np.random.get_state(), random.getstate()  # noqa: NPY002

@@ -1,8 +1,8 @@
-"""This machine: time per training iteration by density, both engines, and the limit of its arithmetic.
+"""Measure the time per training iteration by density on this machine, for both engines, and its peak arithmetic rate.
 
-LeNet-300-100 at batch 60, Adam, one thread, uniform random masks (the density in each hidden layer, twice it, at most
-1, in the output), synthetic images of MNIST's shape. Both engines are measured in short alternating rounds of one
-process, so that whatever else the machine does meets both.
+LeNet-300-100 at batch 60, Adam, one thread, uniform random masks (the given density in each hidden layer, twice it, at
+most 1, in the output layer), synthetic images of MNIST's shape. The engines are measured in short alternating rounds in
+one process, so that other load affects both.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from lth.training import processor
 
 DENSITIES = (1.0, 0.5, 0.2, 0.1, 0.05, 0.02, 0.01)
 SIZES = (784, 300, 100, 10)
-SCALED = (1.0, 0.05)  # densities at which several trainings run side by side
+SCALED = (1.0, 0.05)  # densities at which several trainings run in parallel
 BATCH = 60
 EXAMPLES = 60_000
 RATE = 1.2e-3
@@ -38,7 +38,7 @@ SEED = 1
 
 @dataclass(frozen=True)
 class Start:
-    """A masked LeNet before training: one mask, weight and bias a layer, as torch shapes them."""
+    """A masked LeNet before training: one mask, weight and bias per layer, in torch's shapes."""
 
     masks: list[np.ndarray]
     weights: list[np.ndarray]
@@ -46,7 +46,9 @@ class Start:
 
 
 def random_start(density: float, sizes: Sequence[int] = SIZES, seed: int = SEED) -> Start:
-    """Glorot weights under uniform random masks: `density` in the hidden layers, twice it (at most 1) in the output."""
+    """Glorot weights under uniform random masks: `density` in the hidden layers, twice it (at most 1) in the output
+    layer.
+    """
     generator = np.random.default_rng(seed)
     shapes = list(zip(sizes[1:], sizes[:-1], strict=True))
     densities = [density] * (len(shapes) - 1) + [min(1.0, 2 * density)]
@@ -58,19 +60,19 @@ def random_start(density: float, sizes: Sequence[int] = SIZES, seed: int = SEED)
 
 
 def synthetic_images(count: int, features: int = SIZES[0]) -> tuple[np.ndarray, np.ndarray]:
-    """Random uint8 images [count, features] and int64 labels [count], always the same."""
+    """Random uint8 images [count, features] and int64 labels [count] from a fixed seed."""
     generator = np.random.default_rng(SEED)
     return generator.integers(0, 256, (count, features), np.uint8), generator.integers(0, SIZES[-1], count)
 
 
 def arithmetic(start: Start, batch: int = BATCH) -> int:
-    """Floating-point operations of an iteration on surviving weights: forward, weight gradient, input gradient."""
+    """Floating-point operations per iteration on surviving weights: forward, weight gradient, input gradient."""
     alive = [int(mask.sum()) for mask in start.masks]
     return 2 * batch * (2 * sum(alive) + sum(alive[1:]))
 
 
 def torch_round(start: Start, images: torch.Tensor, labels: torch.Tensor) -> Callable[[int], float]:
-    """A function that trains for n iterations with torch at its best and returns seconds per iteration."""
+    """Return a function that trains n iterations with torch and returns seconds per iteration."""
     layers = [nn.Linear(mask.shape[1], mask.shape[0]) for mask in start.masks]
     for layer, weight, bias in zip(layers, start.weights, start.biases, strict=True):
         layer.weight.data.copy_(torch.from_numpy(weight))
@@ -98,7 +100,7 @@ def torch_round(start: Start, images: torch.Tensor, labels: torch.Tensor) -> Cal
 
 
 def native_round(start: Start, data: Any, isa: str | None = None) -> Callable[[int], float]:
-    """A function that trains for n iterations with the native engine and returns seconds per iteration."""
+    """Return a function that trains n iterations with the native engine and returns seconds per iteration."""
     sizes = [start.masks[0].shape[1], *(mask.shape[0] for mask in start.masks)]
     network = native.Network(sizes, start.masks, start.weights, start.biases, isa=isa)
     generator = np.random.default_rng(SEED)
@@ -115,14 +117,17 @@ def native_round(start: Start, data: Any, isa: str | None = None) -> Callable[[i
 
 
 def alternate(runs: Sequence[Callable[[int], float]], rounds: int, seconds: float) -> list[list[float]]:
-    """Seconds per iteration of each, `rounds` times in turn, each round about `seconds` long."""
+    """Run the functions in turn, `rounds` times, each round about `seconds` long.
+
+    Returns seconds per iteration of each.
+    """
     iterations = [max(5, int(seconds / run(5))) for run in runs]
     samples = [[run(n) for run, n in zip(runs, iterations, strict=True)] for _ in range(rounds)]
     return [list(column) for column in zip(*samples, strict=True)]
 
 
 def peak() -> float:
-    """Floating-point operations a second of the best one-thread float32 matrix product of several shapes."""
+    """Floating-point operations per second of the best float32 matrix product of several shapes on one thread."""
     return max(matrix_product(*shape) for shape in [(BATCH, 784, 300), (256, 256, 256), (512, 512, 512), (1024,) * 3])
 
 
@@ -140,7 +145,7 @@ def matrix_product(rows: int, inner: int, columns: int, repeats: int = 12) -> fl
 
 
 def scaling(runs: Sequence[Callable[[int], float]], rounds: int, seconds: float) -> float:
-    """Throughput of all `runs` at once, each on a thread of its own, over that of one alone: median of rounds."""
+    """Throughput of all `runs` in parallel, one thread each, relative to one alone: the median over rounds."""
     iterations = max(5, int(seconds / runs[0](20)))
 
     def elapsed(active: Sequence[Callable[[int], float]]) -> float:
@@ -154,7 +159,7 @@ def scaling(runs: Sequence[Callable[[int], float]], rounds: int, seconds: float)
 
 @contextmanager
 def one_thread():
-    """torch on one thread, and as many as before afterwards."""
+    """Use one torch thread, and restore the number afterwards."""
     before = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -164,7 +169,7 @@ def one_thread():
 
 
 def machine() -> dict[str, Any]:
-    """Processor, cores and memory, without the host's name."""
+    """Processor, cores and memory, without the host name."""
     memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 2**30
     return {
         "processor": processor.name(),
@@ -179,7 +184,7 @@ def versions() -> dict[str, str]:
 
 
 def measure(start: Start, density: float, data: Any, tensors: Any, limit: float, rounds: int, seconds: float) -> dict:
-    """A row of the table; without native data, torch's time alone."""
+    """One row of the table; without native data, only torch's time."""
     runs = [torch_round(start, *tensors)] + ([native_round(start, data)] if data else [])
     samples = alternate(runs, rounds, seconds)
     medians = [statistics.median(column) for column in samples]
@@ -192,7 +197,7 @@ def measure(start: Start, density: float, data: Any, tensors: Any, limit: float,
 
 
 def check_file(file: Path) -> None:
-    """Raise UsageError where the numbers could not be written: before they are measured."""
+    """Raise UsageError if the numbers could not be written there, before they are measured."""
     if file.is_dir():
         raise UsageError(f"--json {file}: it is a folder; name a file, such as {file / 'bench.json'}")
     above = next(folder for folder in file.absolute().parents if folder.exists())
@@ -209,10 +214,10 @@ def bench(
 ) -> dict[str, Any]:
     """Measure both engines and return what `lth bench --json` writes.
 
-    Each density takes `rounds` rounds of about `seconds` per engine. Times are medians in milliseconds, `ratio` is
-    the median of the rounds' native / torch, `share_of_peak` the arithmetic on surviving weights over the best matrix
-    product of this run, `scaling` the throughput of as many trainings as cores over that of one (the lowest of
-    `scaling_by_density`). Without the native engine its columns are None and `why_not` says why.
+    Each density takes `rounds` rounds of about `seconds` per engine. Times are medians in milliseconds, `ratio` is the
+    median over rounds of native / torch, `share_of_peak` the arithmetic on surviving weights relative to the best
+    matrix product of this run, `scaling` the throughput of one training per core relative to a single one (the lowest
+    of `scaling_by_density`). Without the native engine its columns are None and `why_not` has the reason.
     """
     pixels, labels = synthetic_images(examples)
     tensors = (torch.from_numpy(pixels).float().div_(255), torch.from_numpy(labels))
@@ -243,7 +248,7 @@ def bench(
 
 
 def describe(row: dict[str, Any]) -> str:
-    """A row of the result as a line to read."""
+    """Format a row of the result."""
     line = f"density {row['density']:<5g} torch {row['torch_ms']:.3f} ms"
     if row["native_ms"] is None:
         return line

@@ -1,6 +1,6 @@
-"""What this machine has, what lth will therefore choose, and the commands that would supply what is missing.
+"""What this machine has, what lth will choose on it, and the commands that install what is missing.
 
-Nothing here is needed to train; each part is looked for only when asked, and torch is imported by those that need it.
+Nothing here is needed for training. torch is imported only by the checks that need it.
 """
 
 from __future__ import annotations
@@ -23,13 +23,13 @@ from lth.data.sources import cache_root, on_disk
 from lth.errors import UsageError
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "firefox", "safari")
-LEAST_FREE_GIB = 1.0  # below this, a run of LeNet in full may not fit
-AGAIN = "pip install --no-deps --force-reinstall ."  # in the folder of lth's sources
+LEAST_FREE_GIB = 1.0  # with less free space, a full run of LeNet may not fit
+AGAIN = "pip install --no-deps --force-reinstall ."  # in the source folder of lth
 
 
 @dataclass(frozen=True)
 class Finding:
-    """One thing: its name, whether it is here, what is known of it, and the command that would supply it."""
+    """One item: its name, whether it is available, a description, and the command that supplies it."""
 
     what: str
     found: bool
@@ -42,7 +42,7 @@ class Finding:
 
 
 def examine(data_root: Path | None = None) -> Iterator[str]:
-    """A line for each thing that lth can use, then what it will choose here; each as soon as it is known."""
+    """Yield one line per item, then lth's choices, each as soon as it is known."""
     torch = torch_itself()
     with_torch = (bfloat16, gpu) if torch.found else ()
     yield str(torch)
@@ -66,7 +66,7 @@ def torch_itself() -> Finding:
 
 
 def compiler() -> Finding:
-    """The C++ compiler that installing lth would use."""
+    """The C++ compiler that an installation of lth would use."""
     names = [os.environ.get("CXX", "").split(" ")[0], "c++", "g++", "clang++"]
     path = next(filter(None, (shutil.which(name) for name in names if name)), None)
     supply = "xcode-select --install" if sys.platform == "darwin" else "sudo apt-get install g++"
@@ -80,7 +80,7 @@ def compiler() -> Finding:
 
 
 def headers() -> Finding:
-    """Python's C headers, which building the native engine needs beside the compiler."""
+    """Python's C headers, which building the native engine needs in addition to the compiler."""
     folder = Path(sysconfig.get_path("include"))
     if (folder / "Python.h").is_file():
         return Finding("Python headers", True, str(folder))
@@ -97,7 +97,7 @@ def native_engine() -> Finding:
 
 
 def bfloat16() -> Finding:
-    """What computes in bfloat16 on the CPU."""
+    """How the CPU computes in bfloat16."""
     from lth.training import precision
     from lth.training.bfloat16 import kernels
 
@@ -133,7 +133,7 @@ def memory() -> Finding:
 
 
 def disk(what: str, folder: Path) -> Finding:
-    """The room below `folder`, which need not exist yet."""
+    """The free space below `folder`, which need not exist yet."""
     there = next(place for place in (folder, *folder.parents) if place.exists())
     free = shutil.disk_usage(there).free / 2**30
     detail = f"{free:.1f} GiB free in {folder}"
@@ -149,7 +149,7 @@ def disk(what: str, folder: Path) -> Finding:
 
 
 def dataset(name: str, data_root: Path | None) -> Finding:
-    """Whether a dataset lies on this machine, whole; no network is asked."""
+    """Whether a dataset is complete on this machine. Does not use the network."""
     folder, damage = on_disk(name, data_root)
     if folder:
         return Finding(f"data: {name}", True, f"in {folder}")
@@ -165,7 +165,7 @@ def package(name: str, use: str) -> Finding:
 
 
 def browser() -> Finding:
-    """What opens report.html here."""
+    """The browser that opens report.html here."""
     if path := next(filter(None, map(shutil.which, BROWSERS)), None):
         return Finding("browser", True, path)
     if sys.platform == "darwin":
@@ -178,7 +178,7 @@ def browser() -> Finding:
 
 
 def choices() -> Iterator[str]:
-    """What `lth run` will choose here, said for one experiment of each kind."""
+    """What `lth run` will choose here, for one experiment of each kind."""
     cases = (("fully connected (lenet)", "lenet", (1, 28, 28)), ("convolutional (resnet18)", "resnet18", (3, 32, 32)))
     for kind, preset, shape in cases:
         yield f"  {kind}: {choice(resolve(preset), shape)}"

@@ -2,19 +2,20 @@
 
 The table has one row per trial, level and layer, in the network's order:
 
-ticket                    the beginning of the checksum of the ticket's file
-shape, weights, alive     as in 300x784; counted weights, and those that survive
-units, dead_units         rows, or channels out; those that no surviving weight enters
-inputs, unread_inputs     columns, or channels in; those that no surviving weight leaves
-limit, all_starts, alive_starts    the largest absolute first value of the layer; how many weights, and survivors, have
-                          their first value in each of 40 equal bins from -limit to limit
-incoming, outgoing        how many units, and inputs, keep which share of their weights, in 40 equal bins from 0 to 1
-block, pixels             of the first layer, if inputs are images: its surviving weights by the pixel that they read,
-                          all channels together, or by their place in the kernel of a convolution; images of more than
-                          64 pixels a side are summed in squares of `block` pixels
+ticket                    the first digits of the ticket file's checksum
+shape, weights, alive     shape such as 300x784; counted weights; surviving weights
+units, dead_units         rows or output channels; those that no surviving weight enters
+inputs, unread_inputs     columns or input channels; those that no surviving weight leaves
+limit, all_starts, alive_starts    the largest absolute initial value of the layer; histograms of the initial values of
+                          all weights and of the survivors, in 40 equal bins from -limit to limit
+incoming, outgoing        histograms of the fraction of their weights that units, and inputs, keep, in 40 equal bins from
+                          0 to 1
+block, pixels             first layer, if inputs are images: surviving weights per pixel, summed over channels, or per
+                          place in the kernel of a convolution; images with more than 64 pixels per side are summed in
+                          squares of `block` pixels
 
-Numbers in one cell are separated by blanks, rows of pixels by slashes. Only the tickets of the trunk are measured: a
-branch has the ticket's mask, or a random one, and draws its own weights.
+Numbers in one cell are separated by blanks, rows of pixels by slashes. Only the tickets of the trunk are measured,
+because a branch has the ticket's mask or a random one, and draws its own weights.
 """
 
 from __future__ import annotations
@@ -49,7 +50,7 @@ def compute(
     trials: Numbers = None,
     levels: Numbers = None,
 ) -> pd.DataFrame:
-    """The rows of `stored`, and those of further tickets of `trials` and `levels` (default: all)."""
+    """`stored` with the missing rows of the tickets of `trials` and `levels` (default: all)."""
     table = _valid(folder, stored)
     measured = set() if table is None else _places(table)
     rows: list[dict[str, Any]] = []
@@ -64,7 +65,7 @@ def compute(
 
 
 def read(folder: Path) -> dict[At, Anatomy]:
-    """The stored anatomy of a run's tickets, by trial and level, also as version 0.1 stored it; computes none."""
+    """The stored anatomy of a run's tickets by trial and level, including that of version 0.1. Computes nothing."""
     table = _valid(folder, tables.read("anatomy", folder))
     anatomies = {} if table is None else of_table(table, folder)
     for trial, level, path in layout.trunk_folders(folder):
@@ -74,7 +75,7 @@ def read(folder: Path) -> dict[At, Anatomy]:
 
 
 def _valid(folder: Path, stored: pd.DataFrame | None) -> pd.DataFrame | None:
-    """The rows of a stored table but those of other tickets than the folder holds by now."""
+    """The rows of a stored table whose tickets are still in the folder."""
     if stored is None:
         return None
     tables.check_columns(stored, "anatomy", folder, COLUMNS)
@@ -84,7 +85,7 @@ def _valid(folder: Path, stored: pd.DataFrame | None) -> pd.DataFrame | None:
 
 
 def _of_ticket(folder: Path, place: Place) -> Anatomy:
-    """The anatomy of a stored ticket, from its tensors."""
+    """The anatomy of a stored ticket, computed from its tensors."""
     from lth.storage.tensors import read_tensors
     from lth.tickets.ticket import read_ticket
 
@@ -100,7 +101,7 @@ def _of_ticket(folder: Path, place: Place) -> Anatomy:
 
 
 def to_rows(at: At, anatomy: Anatomy, ticket: str = "") -> list[dict[str, Any]]:
-    """The rows of a ticket."""
+    """The table rows of one ticket."""
     rows = [_row(layer) | {"trial": at[0], "level": at[1], "ticket": ticket} for layer in anatomy.layers]
     if anatomy.pixels:
         rows[0] |= {"block": str(anatomy.block), "pixels": "/".join(map(_joined, anatomy.pixels))}

@@ -1,9 +1,9 @@
-"""The anatomy of a ticket in the files that version 0.1 wrote beside it.
+"""The anatomy of a ticket in the files that version 0.1 wrote next to it.
 
 layers.csv   one row per counted layer: its shape and counts
 pixels.csv   the map of the first layer; the header is the first pixel of each column
-starts.csv   two rows per layer, `all` and `alive`: limit, and the counts of first values
-degrees.csv  two rows per layer, `incoming` and `outgoing`: 1, and the counts of shares
+starts.csv   two rows per layer, `all` and `alive`: limit, and the histogram of initial values
+degrees.csv  two rows per layer, `incoming` and `outgoing`: 1, and the histogram of fractions
 """
 
 from __future__ import annotations
@@ -28,7 +28,7 @@ Histograms = dict[tuple[str, str], tuple[float, Counts]]  # layer, kind -> limit
 
 
 def read(folder: Path) -> Anatomy | None:
-    """The anatomy in a training's folder; None without its files. Raises UsageError naming a damaged one."""
+    """The anatomy in a training's folder, or None if its files do not exist. Raises UsageError naming a damaged one."""
     if not (folder / LAYERS).exists():
         return None
     summary = documents.read_json(folder / layout.SUMMARY) or {}
@@ -69,7 +69,7 @@ def _whole(texts: Sequence[str], count: int) -> Counts:
 
 
 def _rows(path: Path, summary: Mapping[str, Any]) -> list[list[str]]:
-    """The rows of a file, checked against the summary beside it; empty if there is no file."""
+    """The rows of a file, verified against the summary next to it; empty if the file does not exist."""
     try:
         content = atomic.read(path)
         fault = outcomes.file_fault(content, summary, path.name) or _other(path, content)
@@ -84,6 +84,6 @@ def _rows(path: Path, summary: Mapping[str, Any]) -> list[list[str]]:
 
 
 def _other(path: Path, content: bytes) -> str | None:
-    """What is wrong with a file of a folder of results, whose manifest tells of it."""
+    """Describe what is wrong with a file in a folder of results, according to its manifest."""
     run = layout.run_of(path)
     return manifest.fault_of(run, path.relative_to(run).as_posix(), content)

@@ -23,7 +23,7 @@ LABELS = {"movement": "distance of a weight from its start", "growth": "growth o
 
 
 def layers(run: Records, width: float | None = None) -> dict[str, Figure]:
-    """Of each layer: the weights that survive, and the units that no surviving weight enters."""
+    """The surviving weights of each layer, and its units that no surviving weight enters."""
     table = _shares(run)
     with fonts(width):
         figure, panels = sheet(2, width)
@@ -38,7 +38,7 @@ def layers(run: Records, width: float | None = None) -> dict[str, Figure]:
 
 
 def _shares(run: Records) -> pd.DataFrame:
-    """One row per ticket and layer: shares of the layer, and the percent of all weights."""
+    """One row per ticket and layer: percentages of the layer and of all weights."""
     rows = []
     for (_, level), ticket in anatomy.read(run.folder).items():
         alive, weights = (sum(getattr(layer, name) for layer in ticket.layers) for name in ("alive", "weights"))
@@ -50,7 +50,7 @@ def _shares(run: Records) -> pd.DataFrame:
 
 
 def _by_layer(table: pd.DataFrame, value: str) -> Iterator[Series]:
-    """One series per layer, in percent over the percent of all weights."""
+    """One series per layer, in percent, against the percentage of all weights."""
     for i, layer in enumerate(dict.fromkeys(table["layer"])):
         levels = table.loc[table["layer"] == layer].groupby("level")
         stats = levels.agg(x=("percent", "mean"), mean=(value, "mean"), min=(value, "min"), max=(value, "max"))
@@ -61,7 +61,7 @@ def _by_layer(table: pd.DataFrame, value: str) -> Iterator[Series]:
 
 
 def movement(run: Records, width: float | None = None) -> dict[str, Figure]:
-    """How far weights move, and by how much they grow, at each level: one figure per level."""
+    """How far weights move and by how much they grow, at each level: one figure per level."""
     table = tables.read("movement", run.folder)
     assert table is not None
     return {
@@ -82,7 +82,7 @@ def _movement_at(run: Records, table: pd.DataFrame, level: int, width: float | N
 
 
 def draw_movement(axes: Axes, table: pd.DataFrame, kind: str) -> None:
-    """Draw the histograms of a kind, trials taken together: a line per layer, dashed for weights not in the ticket."""
+    """Draw the histograms of a kind over all trials: one line per layer, dashed for weights outside the ticket."""
     rows = table.loc[table["kind"] == kind]
     for i, ((layer, which), part) in enumerate(rows.groupby(["layer", "which"], sort=False)):
         counts = part[[str(n) for n in range(1, BINS + 1)]].to_numpy(float)

@@ -1,4 +1,4 @@
-"""Histograms in equal bins, and several of them as one."""
+"""Histograms with equal bins, and their union."""
 
 from __future__ import annotations
 
@@ -17,9 +17,9 @@ def edges(limit: float, centred: bool) -> np.ndarray:
 def pooled(
     limits: Sequence[float] | np.ndarray, counts: Sequence[Sequence[float]] | np.ndarray, centred: bool
 ) -> tuple[np.ndarray, np.ndarray]:
-    """One histogram of several: the edges of its bins, and the count in each.
+    """The union of several histograms: the edges of its bins, and the count in each.
 
-    The values in a bin of one histogram are taken to lie there evenly.
+    The values in a bin are assumed to be evenly distributed in it.
     """
     common = edges(max(limits), centred)
     pairs = zip(limits, counts, strict=True)

@@ -1,4 +1,4 @@
-"""The tables of measures: computed by name, kept in RUN/measures/NAME.csv."""
+"""The tables of measures: computed by name and stored as RUN/measures/NAME.csv."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ from lth.storage import layout, manifest, runs
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-TEXTS = ("ticket", "layer", "shape")  # columns of text that may look like numbers
+TEXTS = ("ticket", "layer", "shape")  # text columns that may look like numbers
 
 
 def compute(name: str, folder: Path, **options: Any) -> Path | None:
-    """Compute the rows that a measure's table lacks; the path of the table, or None if it has no rows.
+    """Compute the missing rows of a measure's table. Returns its path, or None if it has no rows.
 
-    Raises UsageError for an unknown measure or option, or naming a file that is missing or damaged.
+    Raises UsageError for an unknown measure or option, or naming a missing or damaged file.
     """
     entry = measure(name)
     if unknown := [option for option in options if option not in entry.options]:
@@ -40,14 +40,14 @@ def compute(name: str, folder: Path, **options: Any) -> Path | None:
 
 
 def measure(name: str) -> Measure:
-    """The entry of a measure. Raises UsageError for an unknown one."""
+    """The registry entry of a measure. Raises UsageError if it is unknown."""
     if name not in MEASURES:
         raise UsageError(f"there is no measure {name!r}{nearest(name, MEASURES)}; lth list measures")
     return MEASURES[name]
 
 
 def read(name: str, folder: Path) -> pd.DataFrame | None:
-    """The stored table of a measure; None if there is none. Raises UsageError if it is damaged."""
+    """The stored table of a measure; None if it does not exist. Raises UsageError if it is damaged."""
     paths = (layout.measure_path(folder, name), layout.first_measure_path(folder, name))
     path = next((path for path in paths if path.exists()), None)
     if path is None:
@@ -71,7 +71,7 @@ def damaged(path: Path, fault: object) -> UsageError:
 
 
 def joined(stored: pd.DataFrame | None, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:
-    """A stored table and new rows of it, by level and trial."""
+    """A stored table with new rows, sorted by level and trial."""
     new = pd.DataFrame(rows, columns=[*columns])
     parts = [table for table in (stored, new) if table is not None and len(table)]
     table = pd.concat(parts) if parts else new
@@ -85,7 +85,7 @@ def check_columns(table: pd.DataFrame, name: str, folder: Path, columns: Sequenc
 
 
 def figures(run: Records, width: float | None = None) -> dict[str, Figure]:
-    """The figures of all measures of a run, by file name; those of measures without a table are left out."""
+    """The figures of all measures of a run by file name, without measures that have no table."""
     return dict(_figures(run, width))
 
 

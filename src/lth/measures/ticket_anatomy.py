@@ -1,4 +1,4 @@
-"""The anatomy of one ticket: its layers, and which weights of the first survive."""
+"""The anatomy of one ticket: its layers, and the surviving weights of the first layer."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ import numpy as np
 
 from lth.measures.histograms import BINS
 
-MOST_PIXELS = 64  # a side
+MOST_PIXELS = 64  # pixels per side
 
 Counts = tuple[int, ...]
 
 
 @dataclass(frozen=True)
 class Layer:
-    """A counted layer: see lth.measures.anatomy for the fields. Histograms that are unknown are empty."""
+    """One counted layer; see lth.measures.anatomy for the fields. Unknown histograms are empty."""
 
     layer: str
     shape: str
@@ -36,7 +36,9 @@ class Layer:
 
 @dataclass(frozen=True)
 class Anatomy:
-    """A ticket: its layers, and the map of its first one in squares of `block` pixels; empty without images."""
+    """One ticket: its layers, and the map of its first layer in squares of `block` pixels; empty if inputs are not
+    images.
+    """
 
     layers: tuple[Layer, ...]
     pixels: tuple[Counts, ...] = ()
@@ -44,7 +46,7 @@ class Anatomy:
 
 
 def dissect(mask: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray], shape: Sequence[int]) -> Anatomy:
-    """The anatomy of a ticket: bool masks of its layers, their first values before masking, the shape of one input."""
+    """The anatomy of a ticket, given the masks and unmasked initial values of its layers and the shape of one input."""
     layers = tuple(_layer(name, layer, start[name]) for name, layer in mask.items())
     grid = pixel_map(next(iter(mask.values())), shape) if mask else None
     if grid is None:
@@ -54,7 +56,9 @@ def dissect(mask: Mapping[str, np.ndarray], start: Mapping[str, np.ndarray], sha
 
 
 def pixel_map(first: np.ndarray, shape: Sequence[int]) -> np.ndarray | None:
-    """Surviving weights of the first layer by pixel (height, width), or by place in the kernel; None without images."""
+    """Surviving weights of the first layer per pixel (height, width) or place in the kernel; None if inputs are not
+    images.
+    """
     if len(shape) != 3:
         return None
     if first.ndim == 4:
@@ -81,7 +85,7 @@ def _layer(name: str, mask: np.ndarray, start: np.ndarray) -> Layer:
 
 
 def _starts(mask: np.ndarray, start: np.ndarray) -> tuple[float, Counts, Counts]:
-    """The limit of first values, and the histograms of all and of the survivors'."""
+    """The limit of initial values, and the histograms of all and of surviving ones."""
     finite, values = np.isfinite(start), start.astype(np.float64)
     limit = float(np.abs(values[finite]).max(initial=0.0))
     span = np.linspace(-1, 1, BINS + 1) * (limit or 1.0)

@@ -15,7 +15,7 @@ Numbers = int | Sequence[int] | None  # trials or levels: one, several, or all
 
 
 def tickets(folder: Path, trials: Numbers = None, levels: Numbers = None) -> dict[Place, Path]:
-    """The folders of the trunk's stored tickets; those alone whose trial has its start.
+    """The folders of the trunk's stored tickets whose trial has its start.
 
     Raises UsageError if trials or levels are not whole numbers.
     """
@@ -36,7 +36,7 @@ def trunk(folder: Path) -> dict[Place, Path]:
 
 
 def identity(folder: Path, place: Place) -> str:
-    """What identifies a stored ticket: the beginning of its checksum, empty if there is none."""
+    """The identity of a stored ticket: the first digits of its checksum; empty if it has none."""
     summary = outcomes.outcome(folder, training_id(*place)) or {}
     return outcomes.digests_in(summary).get(layout.TICKET, "")[:16]
 

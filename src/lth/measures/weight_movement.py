@@ -1,6 +1,6 @@
-"""How far weights move from their start while the unpruned network trains, in a ticket and out of it.
+"""How far weights move from their start while the unpruned network trains, inside and outside a ticket.
 
-As in appendix F.5 of Frankle & Carbin 2019. The table has two rows per trial, level, kind and layer, `in the ticket`
+See appendix F.5 of Frankle & Carbin 2019. The table has two rows per trial, level, kind and layer, `in the ticket`
 and `not in it`. `movement` is |trained - start|, in 40 equal bins from 0 to limit; `growth` is |trained| - |start|,
 from -limit to limit.
 """
@@ -34,9 +34,9 @@ def compute(
     trials: Numbers = None,
     levels: Numbers = None,
 ) -> pd.DataFrame:
-    """The rows of `stored`, and those of further tickets of `trials` and `levels` (default: all).
+    """`stored` with the missing rows of the tickets of `trials` and `levels` (default: all).
 
-    Raises UsageError if the trained weights of level 0, which are read, are not stored.
+    Raises UsageError if the trained weights of level 0 are not stored.
     """
     if stored is not None:
         tables.check_columns(stored, "movement", folder, COLUMNS)
@@ -47,7 +47,7 @@ def compute(
 
 
 def _rows(folder: Path, place: Place) -> Iterator[dict[str, Any]]:
-    """The rows of a ticket, from its tensors."""
+    """The table rows of one ticket, computed from its tensors."""
     from lth.storage.tensors import read_tensors
     from lth.tickets.ticket import read_ticket
 

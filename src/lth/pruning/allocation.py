@@ -1,7 +1,7 @@
-"""How many weights each layer loses on the way to a level. Pure functions of counts: no weight is looked at.
+"""How many weights each layer loses on the way to a level. Pure functions of counts, independent of weight values.
 
-A pool is a set of layers whose weights compete with each other: each layer its own pool (`layerwise`), or all prunable
-layers in one (`global`). A budget says how many surviving weights each pool loses.
+A pool is a set of layers whose weights compete with each other: one layer per pool (`layerwise`), or all prunable
+layers in one pool (`global`). A budget states how many surviving weights each pool loses.
 """
 
 from __future__ import annotations
@@ -13,13 +13,13 @@ from math import floor
 from lth.config import GROUPS, Experiment, Prune
 from lth.errors import UsageError
 
-Pools = list[tuple[tuple[str, ...], float]]  # layers whose weights compete with each other, and their rate
-Budget = list[tuple[tuple[str, ...], int]]  # the same layers, and how many weights they lose
+Pools = list[tuple[tuple[str, ...], float]]  # the layers of a pool, and their rate
+Budget = list[tuple[tuple[str, ...], int]]  # the layers of a pool, and how many weights they lose
 Counts = Mapping[str, int]  # surviving weights of each layer
 
 
 def rates(groups: Mapping[str, str], prune: Prune) -> dict[str, float]:
-    """Each prunable layer's rate; layers that are never pruned are left out (figure 2's last row)."""
+    """The rate of each prunable layer. Layers that are never pruned are left out (figure 2's last row)."""
     by_group: dict[str, float] = dict.fromkeys(GROUPS, prune.rate)
     by_group |= {"conv": prune.conv_rate or prune.rate, "output": prune.rate * prune.output_factor}
     return {name: by_group[group] for name, group in groups.items() if group in prune.pruned and by_group[group] > 0}
@@ -44,22 +44,22 @@ def budget(
 
 
 def _rate(experiment: Experiment, level: int, rate: float) -> float:
-    """The share that a layer of this rate loses, of the pruned network's surviving weights, on the way to `level`."""
+    """The fraction of its surviving weights that a layer with this rate loses on the way to `level`."""
     prune = experiment.prune
     if prune.rates:
         return min(1.0, prune.rates[level - 1] * (rate / prune.rate))
-    if experiment.strategy == "oneshot":  # straight to where `level` rounds would have led
+    if experiment.strategy == "oneshot":  # the same density as after `level` rounds, in one step
         return 1 - (1 - rate) ** level
     return rate
 
 
 def share(count: int, rate: float) -> int:
-    """How many of `count` surviving weights a pool of this rate loses."""
+    """How many of `count` surviving weights a pool with this rate loses."""
     return floor(count * rate + 0.5)
 
 
 def pools(rates: Mapping[str, float], scope: str) -> Pools:
-    """Each layer as a pool; with scope "global", all layers of one rate as a pool. Layers of rate 0 are left out."""
+    """One pool per layer or, with scope "global", one pool per rate. Layers with rate 0 are left out."""
     pruned = {name: rate for name, rate in rates.items() if rate > 0}
     if scope == "global":
         return [(tuple(n for n, r in pruned.items() if r == rate), rate) for rate in dict.fromkeys(pruned.values())]
@@ -67,14 +67,14 @@ def pools(rates: Mapping[str, float], scope: str) -> Pools:
 
 
 def removals(alive: Counts, pools: Pools) -> Budget:
-    """How many weights each pool loses, of those that survive in it."""
+    """How many of its surviving weights each pool loses."""
     return [(names, share(sum(alive[name] for name in names), rate)) for names, rate in pools]
 
 
 def after(alive: Counts, lose: Budget, least: Counts | None = None) -> dict[str, int]:
-    """The surviving weights once a budget is removed; `least` are the fewest that the structure leaves in a layer.
+    """The surviving weights after a budget is removed. `least` is the minimum that the structure leaves in each layer.
 
-    Of a pool of several layers only the sum is exact: which of them lose the weights depends on the scores. Raises
+    For a pool of several layers only the sum is exact, because the scores decide which layer loses how many. Raises
     UsageError naming the layers of a pool that cannot lose as many.
     """
     remaining = dict(alive)
@@ -90,7 +90,7 @@ def after(alive: Counts, lose: Budget, least: Counts | None = None) -> dict[str,
 
 @dataclass(frozen=True)
 class Advice:
-    """What to change where a level is impossible, as the caller's users type it."""
+    """What to change if a level is impossible, in the terms of the interface that was used."""
 
     levels: str  # with {} for the number
     rate: str
@@ -105,10 +105,10 @@ def descend(
     from_first: bool = False,
     least: Counts | None = None,
 ) -> list[dict[str, int]]:
-    """The surviving weights of each layer at levels 0, 1, ..., `levels`: known before any training.
+    """The surviving weights of each layer at levels 0, 1, ..., `levels`, computed before any training.
 
-    `lose` gives the budget of a level, for the counts of the level before it or, with `from_first`, of level 0; `least`
-    are the fewest weights that the structure leaves in each layer. Raises UsageError at a level that would remove
+    `lose` returns the budget of a level, given the counts of the previous level or, with `from_first`, of level 0.
+    `least` is the minimum that the structure leaves in each layer. Raises UsageError at a level that would remove
     nothing, leave no weight in the `prunable` layers, or remove more than the structure allows.
     """
     counts = [dict(first)]
@@ -132,7 +132,7 @@ def _check_level(level: int, before: Counts, now: Counts, prunable: Collection[s
 
 
 def _solve(alive: Mapping[str, int], rate: Mapping[str, float], surplus: int) -> dict[str, int]:
-    """Split `surplus` removals over layers at rates t * rate, t solved; a rate stops at 1. Exact in total."""
+    """Distribute `surplus` removals over layers at rates t * rate, at most 1, solved for t. The total is exact."""
     surplus = max(0, min(surplus, sum(alive.values())))
     wish = lambda t: {name: alive[name] * min(1.0, t * rate[name]) for name in alive}
     low, high = 0.0, 1 / min(rate.values(), default=1.0)
@@ -141,7 +141,9 @@ def _solve(alive: Mapping[str, int], rate: Mapping[str, float], surplus: int) ->
         low, high = (middle, high) if sum(wish(middle).values()) < surplus else (low, middle)
     wished = wish(high)
     lose = {name: floor(w) for name, w in wished.items()}
-    by_remainder = sorted(alive, key=lambda name: lose[name] - wished[name])  # stable: ties to the earlier layer
+    by_remainder = sorted(
+        alive, key=lambda name: lose[name] - wished[name]
+    )  # stable sort: the earlier layer comes first on ties
     step = 1 if sum(lose.values()) < surplus else -1
     for name in (by_remainder if step > 0 else by_remainder[::-1]) * 2:
         if sum(lose.values()) != surplus and 0 <= lose[name] + step <= alive[name]:
@@ -156,12 +158,11 @@ def ladder(
     first: Mapping[str, int] | None = None,
     least: Mapping[str, int] | None = None,
 ) -> list[int]:
-    """The weights that remain at levels 0, 1, ..., `experiment.levels`: known before any training.
+    """The remaining weights at levels 0, 1, ..., `experiment.levels`, computed before any training.
 
-    `first` are those of each layer at level 0, where it is a ticket and not the unpruned network; `least` the fewest
-    that the structure leaves in each. Raises UsageError at
-    a level that would remove nothing from the whole network or leave none of it, and for settings of groups that the
-    network does not have.
+    `first` has the weights of each layer at level 0, if level 0 is a ticket; `least` the minimum that the structure
+    leaves in each. Raises UsageError at a level that would remove nothing from the network or leave none of it, and for
+    settings of groups that the network does not have.
     """
     _fitting(groups, experiment.prune)
     total = sum(sizes.values())

@@ -1,7 +1,7 @@
 """Masks: which weights survive. Pure functions; a mask is never changed in place.
 
-A mask names every counted parameter (weight matrices and kernels, also those that are never pruned), with a bool tensor
-of its shape, true where the weight survives.
+A mask has one bool tensor per counted parameter (weight matrices and kernels, including those that are never pruned),
+of the parameter's shape, true where the weight survives.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ def ones(weights: Weights, names: Iterable[str]) -> Mask:
 
 
 def apply(mask: Mask, weights: Weights) -> dict[str, Tensor]:
-    """A copy of `weights` (and of what else is beside them) that is exactly 0 where the mask is false."""
+    """Return a copy of `weights` and other tensors in which pruned weights are exactly 0."""
     masked = {name: tensor.clone() for name, tensor in weights.items()}
     for name, layer in mask.items():
         masked[name][~layer.to(masked[name].device)] = 0
@@ -29,22 +29,22 @@ def apply(mask: Mask, weights: Weights) -> dict[str, Tensor]:
 
 
 def alive(mask: Mask) -> dict[str, int]:
-    """Surviving weights of each layer."""
+    """The number of surviving weights of each layer."""
     return {name: int(layer.sum()) for name, layer in mask.items()}
 
 
 def size(mask: Mask) -> int:
-    """Counted weights, surviving or not."""
+    """The number of counted weights, surviving or not."""
     return sum(layer.numel() for layer in mask.values())
 
 
 def density(mask: Mask) -> float:
-    """Remaining / counted weights: the paper's P_m, as a fraction."""
+    """The fraction of counted weights that survive, in [0, 1]: the paper's P_m."""
     return sum(alive(mask).values()) / size(mask)
 
 
 def overlap(a: Mask, b: Mask) -> float:
-    """Weights that survive in both, as a share of those that survive in either; 1 for two empty masks."""
+    """The weights that survive in both masks as a fraction of those that survive in either; 1 for two empty masks."""
     both = sum(int((a[name] & b[name]).sum()) for name in a)
     either = sum(int((a[name] | b[name]).sum()) for name in a)
     return both / either if either else 1.0

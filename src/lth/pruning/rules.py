@@ -1,15 +1,16 @@
-"""Mask rules: which weights survive in a training. Pure functions of what their parameters name.
+"""Mask rules: which weights survive in a training. Pure functions of the arguments that their parameters name.
 
-A rule is given, by name, what it asks for:
+A rule may have these parameters:
 
-    start       the trial's start weights, of all parameters and buffers
-    mask        the mask of the training that it begins with
-    trained     the trained weights of the training before
+    start       the trial's start weights, with all parameters and buffers
+    mask        the mask of the training from which the rule starts
+    trained     the trained weights of the previous training
     given       the mask of the experiment's ticket file
     groups      the counted parameters in the network's order: name -> kind of layer
-    scores      a function (weights, mask) -> scores, by the experiment's `prune.score`
-    experiment  the experiment, and `level`, the level that the mask is for
-    generator   a torch.Generator of this training's own
+    scores      a function (weights, mask) -> scores, from the experiment's `prune.score`
+    experiment  the experiment
+    level       the level that the mask is for
+    generator   a torch.Generator for this training and purpose
 """
 
 from __future__ import annotations
@@ -30,7 +31,7 @@ Scores = Callable[[Weights, Mask], Weights]
 
 
 def ones(start: Weights, groups: Mapping[str, str]) -> Mask:
-    """Nothing pruned."""
+    """The full mask: nothing is pruned."""
     return masks.ones(start, groups)
 
 
@@ -47,14 +48,14 @@ def of_file(given: Mask) -> Mask:
 def pruned(
     mask: Mask, trained: Weights, scores: Scores, groups: Mapping[str, str], experiment: Experiment, level: int
 ) -> Mask:
-    """What is left of `mask` after pruning the trained weights (section 2)."""
+    """`mask` after pruning by the trained weights (section 2)."""
     weights = {name: trained[name] for name in mask}
     lose = budget(masks.alive(mask), masks.size(mask), groups, experiment, level)
     return keep(scores(weights, mask), mask, lose, structure(experiment.prune.structure))
 
 
 def random(mask: Mask, generator: torch.Generator) -> Mask:
-    """As many weights as `mask` in each layer, at random (Appendix E)."""
+    """A random mask with as many weights per layer as `mask` (Appendix E)."""
     drawn = {}
     for name, layer in mask.items():
         chosen = torch.randperm(layer.numel(), generator=generator)[: int(layer.sum())]
@@ -63,7 +64,7 @@ def random(mask: Mask, generator: torch.Generator) -> Mask:
 
 
 def largest(mask: Mask, start: Weights) -> Mask:
-    """As many weights as `mask` in each layer, those of largest magnitude at the start (Appendix F.4)."""
+    """The mask of the weights with the largest start magnitudes, as many per layer as `mask` (Appendix F.4)."""
     lose = [((name,), layer.numel() - int(layer.sum())) for name, layer in mask.items()]
     return keep(magnitude({name: start[name] for name in mask}), masks.ones(start, mask), lose)
 
@@ -72,7 +73,7 @@ def largest(mask: Mask, start: Weights) -> Mask:
 
 
 def keep(scores: Weights, mask: Mask, lose: Budget, free: Free = single_weights) -> Mask:
-    """The mask without the lowest scores of each pool's free weights; ties go to the lower index."""
+    """`mask` without the free weights of lowest score, as many as each pool loses; ties go to the lower index."""
     left = dict(mask)
     for pool, count in lose:
         may_go = torch.cat([free(scores[name], mask[name]).reshape(-1) for name in pool])
@@ -86,7 +87,7 @@ def keep(scores: Weights, mask: Mask, lose: Budget, free: Free = single_weights)
 
 
 def lowest(scores: Tensor, count: int) -> Tensor:
-    """Where the `count` lowest scores are; of equal ones those that come first. Selecting is faster than sorting."""
+    """The places of the `count` lowest scores, the first ones on ties. Selection is faster than sorting."""
     if not count:
         return scores.new_empty(0, dtype=torch.int64)
     cutoff = scores.kthvalue(count).values

@@ -1,13 +1,13 @@
-"""Scores: what ranks weights for pruning, the lowest first. Pure functions.
+"""Scores: they rank weights for pruning, lowest first. Pure functions.
 
-A score is a function of whatever of these its parameters name, and returns one tensor for each of `weights`:
+A score returns one tensor for each entry of `weights`. It may have these parameters:
 
-    weights    name -> the prunable weights that are scored
+    weights    name -> the prunable weights to score
     mask       name -> bool tensor, true where a weight survives
     model      the network with `weights` in it, in training mode, under `mask`
-    batches    batches (x, y) of training examples, x as the network takes it, as often as it is iterated
+    batches    an iterable of batches (x, y) of training examples, x as the network takes it
     loss       the loss of (outputs, y): the mean over a batch
-    generator  a torch.Generator of this training's own
+    generator  a torch.Generator for this training and purpose
 """
 
 from __future__ import annotations

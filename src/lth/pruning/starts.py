@@ -1,11 +1,11 @@
-"""Start rules: the weights from which a training begins. Pure functions of what their parameters name.
+"""Start rules: the weights from which a training begins. Pure functions of the arguments that their parameters name.
 
-Beside what mask rules may ask for (see `lth.pruning.rules`), a start rule may ask for:
+In addition to the parameters of mask rules (see `lth.pruning.rules`), a start rule may have these:
 
-    mask    the mask of this training itself
-    draw    a function (generator) -> new weights from the initialisation's distribution
-    sigmas  the standard deviation that each layer of the mask was drawn with
-    sigma   the branch's own setting `sigma`
+    mask    the mask of this training
+    draw    a function (generator) -> new weights from the distribution of the initialisation
+    sigmas  the standard deviation of the initialisation of each masked layer
+    sigma   the branch's setting `sigma`
 """
 
 from __future__ import annotations
@@ -24,24 +24,26 @@ def trial(start: Weights) -> Weights:
 
 
 def fresh(draw: Callable[[torch.Generator], Weights], generator: torch.Generator) -> Weights:
-    """New weights from the initialisation's distribution."""
+    """New weights from the distribution of the initialisation."""
     return draw(generator)
 
 
 def trained(trained: Weights) -> Weights:
-    """Where the training before ended."""
+    """The trained weights of the previous training."""
     return trained
 
 
 def noisy(
     start: Weights, mask: Mask, sigmas: Mapping[str, float], generator: torch.Generator, sigma: float
 ) -> dict[str, Tensor]:
-    """The trial's start with noise of `sigma` times the initialisation's on what survives (Appendix F.7)."""
+    """The trial's start plus noise of `sigma` standard deviations of the initialisation on surviving weights (Appendix
+    F.7).
+    """
     return noise(start, mask, {name: sigma * own for name, own in sigmas.items()}, generator)
 
 
 def noise(start: Weights, mask: Mask, sigmas: Mapping[str, float], generator: torch.Generator) -> dict[str, Tensor]:
-    """`start` plus zero-mean Gaussian noise of `sigmas` of each layer, on surviving weights alone (Appendix F.7)."""
+    """`start` plus zero-mean Gaussian noise with each layer's `sigmas`, on surviving weights only (Appendix F.7)."""
     noisy = dict(start)
     for name, layer in mask.items():
         drawn = torch.randn(layer.shape, generator=generator, dtype=start[name].dtype)
@@ -50,7 +52,7 @@ def noise(start: Weights, mask: Mask, sigmas: Mapping[str, float], generator: to
 
 
 def sampled(start: Weights, mask: Mask, generator: torch.Generator) -> dict[str, Tensor]:
-    """`start` with each layer's surviving weights drawn with replacement from them: from D_m (Appendix F.3)."""
+    """`start` with each layer's surviving weights drawn with replacement from themselves: from D_m (Appendix F.3)."""
     resampled = dict(start)
     for name, layer in mask.items():
         survivors = start[name][layer]

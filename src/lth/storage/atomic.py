@@ -1,4 +1,5 @@
-"""Files written whole: a reader, or a crash, sees the old content or the new."""
+"""Atomic file writes: a reader, or a process that is restarted after a crash, sees either the old or the new content.
+"""
 
 from __future__ import annotations
 
@@ -15,11 +16,18 @@ from lth.errors import LthError, UsageError
 from lth.storage import layout
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-NOT_SYNCED = {errno.EINVAL, errno.ENOTSUP, errno.EACCES}  # some file systems sync no folders; some may not be read
+NOT_SYNCED = {
+    errno.EINVAL,
+    errno.ENOTSUP,
+    errno.EACCES,
+}  # some file systems cannot sync folders; others do not allow reading them
 
 
 def make_folder(folder: Path) -> None:
-    """A folder that can be written. Raises UsageError where there can be none, LthError where the disk fails."""
+    """Create a writable folder if it does not exist.
+
+    Raises UsageError if it cannot be one, LthError if the disk fails.
+    """
     try:
         make_folders(folder)
         if not os.access(folder, os.W_OK | os.X_OK):
@@ -30,7 +38,7 @@ def make_folder(folder: Path) -> None:
 
 
 def make_folders(folder: Path) -> None:
-    """A folder and those above it, made where they are missing; they outlast a power cut as the files in them do."""
+    """Create a folder and its missing parents and sync them, so that they survive a power cut."""
     if folder.is_dir():
         return
     missing = [folder, *takewhile(lambda path: not path.exists(), folder.parents)]
@@ -40,13 +48,13 @@ def make_folders(folder: Path) -> None:
 
 
 def read(path: Path, most: int = -1) -> bytes:
-    """A file's bytes, `most` at most. Raises OSError also for a link, which is not followed, and for a pipe."""
+    """Read at most `most` bytes of a file. Raises OSError if the path is a link (links are not followed) or a pipe."""
     with open_plain(path, "rb") as handle:
         return handle.read(most)
 
 
 def read_if_there(path: Path) -> bytes | None:
-    """The same; None where there is no file."""
+    """Like `read`, but return None if the file does not exist."""
     try:
         return read(path)
     except FileNotFoundError:
@@ -54,7 +62,7 @@ def read_if_there(path: Path) -> bytes | None:
 
 
 def open_plain(path: Path, mode: str) -> IO[Any]:
-    """Open a file, as `open` does. Raises OSError where there is a link, a pipe or a device in its place."""
+    """Open a regular file. Raises OSError if the path is a link, a pipe or a device."""
     text = None if "b" in mode else "utf-8"
     handle = open(path, mode, encoding=text, newline=text and "", opener=_without_links)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
@@ -73,14 +81,14 @@ def _without_links(path: str, flags: int) -> int:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Replace a file whole: a reader, or a crash, sees the old one or the new one."""
+    """Replace a file atomically."""
     with replacing(path, "wb") as handle:
         handle.write(content)
 
 
 @contextmanager
 def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
-    """The same, for content that is written bit by bit; a failure in between leaves the old file."""
+    """Replace a file atomically with content that is written in pieces; if writing fails, the old file remains."""
     with written_beside(path, mode) as (handle, beside):
         yield handle
         sync(handle)
@@ -90,7 +98,9 @@ def replacing(path: Path, mode: str = "w") -> Iterator[IO[Any]]:
 
 @contextmanager
 def written_beside(path: Path, mode: str = "w") -> Iterator[tuple[IO[Any], Path]]:
-    """A new file beside `path`, and its own path; it is gone afterwards, unless it was renamed."""
+    """Create a temporary file next to `path` and yield it with its path; it is deleted at the end unless it was
+    renamed.
+    """
     beside = layout.unfinished(path)
     with failures_named(path):
         make_folders(path.parent)
@@ -108,7 +118,7 @@ def write_synced(path: Path, content: bytes) -> None:
 
 
 def rename(source: Path, target: Path) -> None:
-    """Rename a file or folder, over a file that is there, and sync both folders: the name outlasts a power cut."""
+    """Rename a file or folder, replacing an existing file, and sync both parent folders."""
     source.replace(target)
     for folder in {source.parent, target.parent}:
         sync_folder(folder)
@@ -120,7 +130,7 @@ def sync(handle: IO[Any]) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Write the names in a folder to the disk, as `sync` does a file's bytes."""
+    """Flush the names in a folder to the disk, as fsync does for the bytes of a file."""
     try:
         handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         try:
@@ -134,7 +144,7 @@ def sync_folder(folder: Path) -> None:
 
 @contextmanager
 def failures_named(path: Path) -> Iterator[None]:
-    """Turn a failing disk into one clear line: what could not be written, and that nothing stored is lost."""
+    """Convert an OSError of the disk into an LthError that names the path and says that nothing stored is lost."""
     try:
         yield
     except OSError as error:

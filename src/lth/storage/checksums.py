@@ -1,7 +1,8 @@
-"""Seals: a file that says what its own bytes should be, so that a changed bit is noticed when it is read. No imports.
+"""Checksums inside files, so that a changed bit is noticed when the file is read. This module imports nothing of lth.
 
-A seal is the sha256 of the whole file with 64 zeros in the seal's place. It stands in the first lines of a TOML file,
-in a key of a JSON object, or in the metadata of a safetensors file; what was written before there were seals has none.
+The checksum ("seal" in the files) is the SHA-256 of the whole file with 64 zeros in place of the checksum. It is stored
+in the first lines of a TOML file, in a key of a JSON object, or in the metadata of a safetensors file. Old files have
+none.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ KEY = "seal"
 BLANK = "0" * 64
 BROKEN = "its bytes are not those that were written"
 _SEAL = re.compile(rb"seal\W{1,6}([0-9a-f]{64})")
-_DIGEST = re.compile(rb"[0-9a-f]{32}")  # half of one: a bit that changes breaks one of the halves at most
+_DIGEST = re.compile(rb"[0-9a-f]{32}")  # half of a checksum: a single changed bit breaks at most one of the two halves
 
 
 def digest(content: bytes) -> str:
@@ -21,13 +22,15 @@ def digest(content: bytes) -> str:
 
 
 def sealed(content: bytes, head: int | None = None) -> bytes:
-    """`content` with the blank seal in its first `head` bytes (all of them unless given) filled in."""
+    """Return `content` with its checksum filled in, in place of the blank one in its first `head` bytes (default:
+    anywhere).
+    """
     front, rest = content[:head], content[head:] if head else b""
     return front.replace(BLANK.encode(), digest(content).encode(), 1) + rest
 
 
 def holds(content: bytes, head: int | None = None) -> bool | None:
-    """Whether the seal in the first `head` bytes is that of `content`; None where there is no seal."""
+    """Return whether the checksum in the first `head` bytes matches `content`, or None if there is no checksum."""
     front, rest = content[:head], memoryview(content)[head:] if head else b""
     found = _SEAL.search(front)
     if found is None:
@@ -38,7 +41,7 @@ def holds(content: bytes, head: int | None = None) -> bool | None:
 
 
 def tensors_fault(content: bytes) -> str | None:
-    """The same as `text_fault` for a safetensors file, whose header's length its first eight bytes tell."""
+    """Like `text_fault`, for a safetensors file. Its first eight bytes give the length of its header."""
     head = head_of(content)
     if head > len(content):
         return "it is cut off"
@@ -48,13 +51,15 @@ def tensors_fault(content: bytes) -> str | None:
 
 
 def head_of(content: bytes) -> int:
-    """Bytes of a safetensors file's header."""
+    """The number of bytes of a safetensors file's header."""
     return 8 + int.from_bytes(content[:8], "little")
 
 
 def text_fault(content: bytes) -> str | None:
-    """What is wrong with a sealed text; None where its seal holds, or it is from before there were seals."""
+    """Describe what is wrong with a text that contains its checksum; None if it matches or if an old file has none."""
     held = holds(content)
-    front = content if content.startswith(b"{") else content.partition(b"\n")[0]  # TOML records digests further down
-    lost = held is None and _DIGEST.search(front)  # a digest, but no seal: a bit of its name has changed
+    front = (
+        content if content.startswith(b"{") else content.partition(b"\n")[0]
+    )  # TOML files have other digests further down
+    lost = held is None and _DIGEST.search(front)  # a digest without a checksum: a bit of its key has changed
     return BROKEN if held is False or lost else None

@@ -1,4 +1,4 @@
-"""JSON files with a checksum: written whole, checked when they are read."""
+"""JSON files with a checksum: written atomically and verified when they are read."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lth.errors import Damaged, UsageError
 from lth.storage import checksums
 from lth.storage.atomic import read, write_file
 
-MOST_BYTES = 16 * 2**20  # of a JSON file: a summary has some kilobytes
+MOST_BYTES = 16 * 2**20  # limit for a JSON file; a summary has a few kilobytes
 
 
 def read_json(path: Path, instead: str = "copy it again, or give another --out") -> dict[str, Any] | None:
-    """The object in a JSON file, its seal checked; None where there is no file."""
+    """Read a JSON object and verify its checksum. Returns None if the file does not exist."""
     try:
         content = read(path, MOST_BYTES + 1)
         if len(content) > MOST_BYTES:

@@ -1,8 +1,8 @@
-"""What of a run's folder is not as it was stored: found without torch, before anything is trained on it.
+"""Find damaged or mixed-up files in a run's folder, without torch and before anything is trained on them.
 
-Each file tells what it should be (`lth.storage.checksums`), each training's summary what the files beside it should be
-and what the training was made from. A file that is whole but of another run disagrees with what was made from its
-namesake.
+Each file contains its checksum (`lth.storage.checksums`). Each training's summary contains the checksums of the files
+next to it and of the files that the training was made from. An intact file that was copied from another run therefore
+disagrees with the trainings that were made from the original.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from lth.errors import UsageError
 from lth.storage import atomic, checksums, layout, outcomes
 
 MEANS = ("engine", "device", "precision", "threads", "processes")
-AT_HAND = 1024  # summaries that several trainings were made from, and that are not read again for each
+AT_HAND = 1024  # cache of summaries that are inputs of several trainings
 Summaries = Mapping[str, Mapping[str, Any]]
 
 
 class Link(NamedTuple):
-    """A training was made from a file of `source` (a training, or a trial's start), and says whether it is that one."""
+    """A training was made from a file of `source` (a training or a trial's start); says whether the checksums agree."""
 
     source: str
     training: str
@@ -31,10 +31,10 @@ class Link(NamedTuple):
 
 
 def refuse(folder: Path, experiment: Experiment, environment: Mapping[str, Any] | None) -> None:
-    """Raise UsageError where what is stored does not belong together, naming all that is at fault.
+    """Raise UsageError if stored files do not belong together, naming all of them.
 
-    Read are the summaries and the starts; other files are held against them when they are used. One summary after the
-    other, as there may be a hundred thousand; only where two disagree are all of them held side by side.
+    This reads summaries and starts only; other files are verified when they are used. Summaries are read one by one,
+    because there may be a hundred thousand; only if two disagree are all of them compared.
     """
     means = environment and environment.get("means")
     at_hand = lru_cache(AT_HAND)(lambda name: outcomes.outcome(folder, name))
@@ -60,7 +60,7 @@ def refuse(folder: Path, experiment: Experiment, environment: Mapping[str, Any] 
 
 
 def stored(folder: Path, experiment: Experiment) -> Iterator[tuple[str, dict[str, Any]]]:
-    """The trainings of an experiment that are stored, and their summaries."""
+    """The stored trainings of an experiment and their summaries."""
     digest_of = plan.digests(experiment)
     for training in plan.trainings(experiment):
         if (summary := outcomes.outcome(folder, training.id, digest_of(training.id))) is not None:
@@ -68,9 +68,10 @@ def stored(folder: Path, experiment: Experiment) -> Iterator[tuple[str, dict[str
 
 
 def strangers(folder: Path, summaries: Summaries) -> dict[str, str]:
-    """Trainings and starts that are whole but do not belong to the others, and why.
+    """Trainings and starts that are intact but do not belong to the others, with the reason.
 
-    Of two that disagree, it is the one that disagrees with more, or agrees with fewer; where these are equal, both.
+    Of two that disagree, the one with more disagreements, or else with fewer agreements, is reported; if both numbers
+    are equal, both are.
     """
     links = list(links_of(folder, summaries, summaries.get))
     found: dict[str, str] = {}
@@ -92,9 +93,9 @@ def _other(name: str, links: Iterable[Link]) -> Iterator[str]:
 
 
 def links_of(folder: Path, summaries: Summaries, find: Callable[[str], Mapping[str, Any] | None]) -> Iterator[Link]:
-    """What stored trainings tell of the files that they were made from, beside what these are.
+    """Compare the checksums that stored trainings recorded for their inputs with those of the inputs.
 
-    `find` gives the summary of a source; None where it is no training that is stored.
+    `find` returns the summary of a source, or None if it is not a stored training.
     """
     starts: dict[str, str | None] = {}
     for name, summary in summaries.items():
@@ -116,11 +117,11 @@ def start_digest(path: Path) -> str | None:
     try:
         return checksums.digest(atomic.read(path))
     except OSError:
-        return None  # `lth run` draws it again
+        return None  # `lth run` draws the start again
 
 
 def given_fault(folder: Path, experiment: Experiment) -> str | None:
-    """What is wrong with the run's copy of the ticket file that level 0 is; None where it is whole, or not there."""
+    """Describe what is wrong with the run's copy of the experiment's ticket file; None if it is intact or absent."""
     copy = folder / layout.TICKET
     if (
         experiment.ticket is None
@@ -132,7 +133,7 @@ def given_fault(folder: Path, experiment: Experiment) -> str | None:
 
 
 def other_means(summaries: Summaries, means: object) -> list[str]:
-    """The trainings that were not trained by these means."""
+    """The trainings that were made with another engine, device, precision or other resource."""
     if not isinstance(means, dict):
         return []
     return [n for n, s in summaries.items() if any(s.get(what, means.get(what)) != means.get(what) for what in MEANS)]
@@ -142,9 +143,9 @@ def other_means(summaries: Summaries, means: object) -> list[str]:
 
 
 def on_disk(folder: Path) -> dict[str, Path]:
-    """Every folder below a run's that holds files of a training, whole or not, by the training's id.
+    """All folders of a run that hold files of a training, complete or not, by training id.
 
-    A folder of results holds small tables that only reports read, and no training.
+    Folders in results/ hold small tables for reports and no trainings.
     """
     return {name: path for name, path in layout.training_folders(folder) if _needed(path)}
 
@@ -154,15 +155,15 @@ def _needed(path: Path) -> list[Path]:
 
 
 def own_files(path: Path) -> list[Path]:
-    """A training's own files, without those of the branches below it."""
+    """The files of a training without those of its branches."""
     files = (file for file in path.iterdir() if file.is_file() and not file.is_symlink())
     return sorted(file for file in files if not file.name.startswith("."))
 
 
 def fault_of(folder: Path, name: str, digest_of: Callable[[str], str | None]) -> str | None:
-    """What is wrong with a training on disk, every file of it read; None where it is whole.
+    """Read all files of a stored training and describe what is wrong; None if it is intact.
 
-    Trained weights may be gone: an earlier call may have kept less (`store.keep`), and they can be made again.
+    Trained weights may be missing: `store.keep` may have deleted them, and they can be made again.
     """
     path = folder / name
     try:
@@ -188,7 +189,7 @@ def fault_of(folder: Path, name: str, digest_of: Callable[[str], str | None]) ->
 
 
 def spoilt_extras(folder: Path, name: str) -> list[Path]:
-    """The files of a whole training that only reports read, and that are not what its summary tells of."""
+    """Files of an intact training that only reports read and that do not match its summary."""
     summary = outcomes.outcome(folder, name) or {}
     paths = [folder / name / file for file in layout.ANATOMY]
     return [path for path in paths if path.is_file() and outcomes.file_fault(atomic.read(path), summary, path.name)]

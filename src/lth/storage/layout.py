@@ -1,18 +1,18 @@
-"""The names and paths of a run's folder: no other module spells one.
+"""The names and paths in a run's folder. No other module spells out a path.
 
-    experiment.toml, environment.json       the run's
-    manifest.json                           the checksums of its tables, and a copy of its experiment
-    ticket.safetensors                      the experiment's ticket file, where it has one
-    trial-1/start.safetensors               a trial's start
+    experiment.toml, environment.json       of the run
+    manifest.json                           checksums of the tables, and a copy of the experiment
+    ticket.safetensors                      the experiment's ticket file, if it has one
+    trial-1/start.safetensors               start of a trial
     trial-1/level-03/                       a training: ticket, trained weights, curve, summary
     trial-1/level-03/reinit-2/              a branch
-    trial-1/.level-04.checkpoint            the middle of a training
+    trial-1/.level-04.checkpoint            checkpoint of an unfinished training
     summary.csv, curves.csv                 tables of all trainings
-    measures/anatomy.csv                    what `lth measure` computed
-    figures/, report.html, tensorboard/     what is made from the tables
-    damaged/                                what `lth repair` set aside
+    measures/anatomy.csv                    output of `lth measure`
+    figures/, report.html, tensorboard/     made from the tables
+    damaged/                                files that `lth repair` moved away
 
-What begins with a dot is unfinished, or of this moment only.
+Names that begin with a dot are unfinished or temporary.
 """
 
 from __future__ import annotations
@@ -29,15 +29,15 @@ EXPERIMENT, ENVIRONMENT, MANIFEST = "experiment.toml", "environment.json", "mani
 TICKET, TRAINED, CURVE, SUMMARY = "ticket.safetensors", "trained.safetensors", "curve.csv", "summary.json"
 START = "start.safetensors"
 SUMMARY_TABLE, CURVES_TABLE = "summary.csv", "curves.csv"
-PACKED_CURVES = "curves.csv.gz"  # in place of curves.csv, where results are kept
-ANATOMY = ("layers.csv", "pixels.csv", "starts.csv", "degrees.csv")  # beside the tickets of version 0.1; now a measure
+PACKED_CURVES = "curves.csv.gz"  # replaces curves.csv in results/
+ANATOMY = ("layers.csv", "pixels.csv", "starts.csv", "degrees.csv")  # next to the tickets of version 0.1; now a measure
 FIGURES, REPORT, TENSORBOARD, MEASURES = "figures", "report.html", "tensorboard", "measures"
 ASIDE, LOCK, JOBS = "damaged", ".lock", ".slurm"
 CHECKPOINT, UNFINISHED = ".checkpoint", ".unfinished"
 
 
 def file_of(artifact: Artifact) -> str:
-    """Where an artifact is stored, below the run's folder."""
+    """The path of an artifact, relative to the run's folder."""
     return f"{artifact.owner}/{artifact.kind}.safetensors".removeprefix("/")
 
 
@@ -46,17 +46,17 @@ def start_name(trial: int) -> str:
 
 
 def trial_of(name: str) -> int:
-    """The trial of a training, or of a file below its folder."""
+    """The trial of a training, or of a file in its folder."""
     return int(name.partition("/")[0].removeprefix("trial-"))
 
 
 def starts(folder: Path) -> list[Path]:
-    """The trials' starts in a run's folder."""
+    """The start files of all trials in a run's folder."""
     return sorted(folder.glob(f"trial-*/{START}"))
 
 
 def training_folders(folder: Path) -> Iterator[tuple[str, Path]]:
-    """Every folder below a run's that may be a training's, with the training's id, sorted by it."""
+    """All folders of a run that may hold a training, with the training's id, sorted by id."""
     patterns = ("trial-*/level-*", "trial-*/level-*/*")
     found = {path.relative_to(folder).as_posix(): path for pattern in patterns for path in folder.glob(pattern)}
     for name, path in sorted(found.items()):
@@ -65,24 +65,24 @@ def training_folders(folder: Path) -> Iterator[tuple[str, Path]]:
 
 
 def trunk_folders(folder: Path) -> Iterator[tuple[int, int, Path]]:
-    """Trial, level and folder of each training of the trunk that may be in a run's folder, in order."""
+    """Trial, level and folder of each trunk training that a run's folder may hold, in order."""
     for name, path in training_folders(folder):
         if match := re.fullmatch(r"trial-(\d+)/level-(\d+)", name):
             yield int(match[1]), int(match[2]), path
 
 
 def run_of(path: Path) -> Path:
-    """The run's folder of a file in a training's folder."""
+    """The run's folder that contains a file of a training."""
     return next(parent.parent for parent in path.parents if re.fullmatch(r"trial-\d+", parent.name))
 
 
 def measure_path(folder: Path, name: str) -> Path:
-    """The table of a measure."""
+    """The path of a measure's table."""
     return folder / MEASURES / f"{name}.csv"
 
 
 def first_measure_path(folder: Path, name: str) -> Path:
-    """The table of a measure where version 0.1 wrote it."""
+    """The path at which version 0.1 wrote a measure's table."""
     return folder / f"{name}.csv"
 
 
@@ -96,12 +96,12 @@ def checkpoints(folder: Path) -> list[Path]:
 
 
 def checkpointed(path: Path) -> str:
-    """The name of the folder beside a checkpoint that its training will have."""
+    """The name of the training's folder that a checkpoint belongs to."""
     return path.stem.removeprefix(".")
 
 
 def unfinished(path: Path) -> Path:
-    """Where a file or folder is written first: a name that no other process has, on this machine or another."""
+    """A temporary name next to a file or folder, unique among all processes on all machines."""
     return path.parent / f".{path.name}.{uuid4().hex[:12]}{UNFINISHED}"
 
 
@@ -110,10 +110,10 @@ def is_unfinished(name: str) -> bool:
 
 
 def quoted(path: Path) -> str:
-    """A path as a command line takes it."""
+    """A path, quoted for a shell."""
     return shlex.quote(str(path))
 
 
 def mended_by(folder: Path) -> str:
-    """The command for a run's folder in which something is damaged."""
+    """The command that repairs a run's folder."""
     return f"`lth repair {quoted(folder)}` says what can be done"

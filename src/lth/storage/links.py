@@ -1,6 +1,6 @@
-"""Paths stay inside a run's folder: nothing below it may be a link, a pipe or a device; it may be a link itself.
+"""Refuse links, pipes and devices inside a run's folder, so that paths stay inside it. The folder itself may be a link.
 
-The files of a run are opened without following links too (`lth.storage.atomic`).
+`lth.storage.atomic` opens the files of a run without following links, too.
 """
 
 from __future__ import annotations
@@ -14,7 +14,10 @@ from lth.storage import layout
 
 
 def refuse_links(folder: Path) -> None:
-    """Raise UsageError where something below a run's folder is neither a file nor a folder. Reads names alone."""
+    """Raise UsageError if anything below a run's folder is neither a file nor a folder.
+
+    Reads directory entries only.
+    """
     for entry in _strange(str(folder)):
         what = (
             "a link, which may lead out of the run's folder" if entry.is_symlink() else "no file, but a pipe or device"
@@ -25,11 +28,11 @@ def refuse_links(folder: Path) -> None:
 def _strange(folder: str) -> Iterator[os.DirEntry[str]]:
     try:
         entries = sorted(os.scandir(folder), key=lambda entry: entry.name)
-    except OSError:  # it is not there, or may not be read: whoever reads it says so
+    except OSError:  # missing or unreadable: reported by whoever reads it
         return
     for entry in entries:
         if entry.is_dir(follow_symlinks=False):
-            if entry.name != layout.JOBS:  # submitit's own
+            if entry.name != layout.JOBS:  # created by submitit
                 yield from _strange(entry.path)
         elif not entry.is_file(follow_symlinks=False):
             yield entry

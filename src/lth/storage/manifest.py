@@ -1,10 +1,10 @@
-"""The manifest of a run's folder: the checksums of its tables, what is left out, and a copy of its experiment.
+"""The manifest of a run's folder: the checksums of its tables, missing files, and a copy of its experiment.
 
     {"experiment": DIGEST, "experiment.toml": TEXT, "files": {NAME: [CHECKSUM]}, "left_out": [PATTERN], "seal": SEAL}
 
-A table has two checksums while it is replaced, its new and its old one: wherever a crash or a kill comes, the table is
-one of the two. `experiment` is what environment.json has too: the digest of all that cannot be added to a run. Version
-0.1 wrote no manifest: its tables are read with a warning.
+While a table is replaced it has two checksums, the new and the old one, so that it matches one of them even if the
+process is killed. `experiment` is the digest of all settings that cannot be extended; environment.json has it too.
+Version 0.1 wrote no manifest: its tables are read with a warning.
 """
 
 from __future__ import annotations
@@ -32,7 +32,10 @@ Document = dict[str, Any]
 
 
 def read(folder: Path, experiment: Experiment | None = None) -> Document | None:
-    """The manifest, or None if it does not exist. Raises UsageError if it is damaged or of another experiment."""
+    """Read the manifest; None if it does not exist.
+
+    Raises UsageError if it is damaged or belongs to another experiment.
+    """
     path = folder / layout.MANIFEST
     found = documents.read_json(path, layout.mended_by(folder))
     if found is None:
@@ -51,7 +54,7 @@ def _well_formed(document: Document) -> bool:
 
 
 def is_whole(folder: Path) -> bool:
-    """Whether it is what was written, be it for another run."""
+    """Return whether the manifest matches its own checksum, for whichever run it was written."""
     try:
         return read(folder) is not None
     except Damaged:
@@ -59,13 +62,16 @@ def is_whole(folder: Path) -> bool:
 
 
 def copy_of_experiment(folder: Path) -> str | None:
-    """The copy of experiment.toml, without its seal, or None if there is no copy. Raises UsageError as `read` does."""
+    """The copy of experiment.toml without its checksum, or None if there is no copy.
+
+    Raises UsageError as `read` does.
+    """
     text = (read(folder) or {}).get(layout.EXPERIMENT)
     return text if isinstance(text, str) else None
 
 
 def left_out(document: Document | None, name: str) -> bool:
-    """Whether a file is not there on purpose, as most of a run's are where only results are kept."""
+    """Return whether a file is missing on purpose, like most files of the runs in results/."""
     return any(fnmatch(name, str(pattern)) for pattern in (document or {}).get("left_out", []))
 
 
@@ -73,7 +79,7 @@ def left_out(document: Document | None, name: str) -> bool:
 
 
 def read_table(folder: Path, name: str) -> bytes:
-    """A table's bytes. Raises ValueError where the manifest tells of others, OSError where it cannot be read."""
+    """Read a table. Raises ValueError if it does not match the manifest, OSError if it cannot be read."""
     content, fault = checked_table(folder, name)
     if fault:
         raise ValueError(fault)
@@ -81,28 +87,28 @@ def read_table(folder: Path, name: str) -> bytes:
 
 
 def checked_table(folder: Path, name: str) -> tuple[bytes, str | None]:
-    """A table's bytes, and what is wrong with them, if anything."""
+    """Read a table and describe what is wrong with it, if anything."""
     content = atomic.read(folder / name)
     if fault_of(folder, name, content):
-        with _locked(folder, fcntl.LOCK_SH):  # a process that is about to replace it has done so
+        with _locked(folder, fcntl.LOCK_SH):  # a process that was replacing the table has finished
             content = atomic.read(folder / name)
             return content, fault_of(folder, name, content)
     return content, None
 
 
 def fault_of(folder: Path, name: str, content: bytes) -> str | None:
-    """What is wrong with a table; None where it is whole, or the manifest does not tell of it."""
+    """Describe what is wrong with a table; None if it is intact or not listed in the manifest."""
     return mismatch(read(folder), name, content)
 
 
 def mismatch(document: Document | None, name: str, content: bytes) -> str | None:
-    """The same, where the manifest has been read."""
+    """Like `fault_of`, for a manifest that was already read."""
     told = (document or {}).get("files", {})
     return OTHER if name in told and checksums.digest(content) not in told[name] else None
 
 
 def tables(folder: Path) -> list[str]:
-    """The tables in a run's folder: of trainings, of measures, and of tickets where no summary beside tells of them."""
+    """The tables in a run's folder: of trainings, of measures, and of tickets whose summary does not list them."""
     names = [layout.SUMMARY_TABLE, layout.CURVES_TABLE, layout.PACKED_CURVES]
     paths = [*(folder / name for name in names), *folder.glob(f"{layout.MEASURES}/*.csv")]
     paths += [layout.first_measure_path(folder, name) for name in MEASURES]
@@ -112,7 +118,7 @@ def tables(folder: Path) -> list[str]:
 
 
 def warn_of_unsealed(folder: Path, names: Collection[str]) -> None:
-    """Say on stderr, once, where tables have no checksum."""
+    """Warn on stderr, once, about tables without a checksum."""
     told = (read(folder) or {}).get("files", {})
     if lacking := [name for name in names if name not in told]:
         _warn(str(folder), ", ".join(lacking))
@@ -128,7 +134,7 @@ def _warn(folder: str, names: str) -> None:
 
 
 def record(folder: Path, experiment: Experiment, text: str) -> None:
-    """Keep a copy of experiment.toml."""
+    """Store a copy of experiment.toml."""
     facts = _facts(experiment, text)
     with _changing(folder) as document:
         if any(document.get(key) != fact for key, fact in facts.items()):
@@ -136,14 +142,14 @@ def record(folder: Path, experiment: Experiment, text: str) -> None:
 
 
 def add(folder: Path, experiment: Experiment, text: str, names: Collection[str]) -> None:
-    """The checksums of tables as they are, which have none."""
+    """Add the checksums of tables that have none."""
     with _changing(folder) as document:
         files = {name: [_digest(folder / name)] for name in names} | document["files"]
         _write(folder, _facts(experiment, text) | document | {"files": files})
 
 
 def seal(folder: Path, experiment: Experiment, text: str, left_out: Collection[str] = ()) -> None:
-    """Write a new manifest of all tables as they are; `left_out`: patterns of the files that are missing on purpose."""
+    """Write a new manifest of all tables; `left_out` are patterns of the files that are missing on purpose."""
     files = {name: [_digest(folder / name)] for name in tables(folder)}
     with _locked(folder, fcntl.LOCK_EX):
         _write(folder, _facts(experiment, text) | {"files": files, "left_out": sorted(left_out)})
@@ -161,7 +167,7 @@ def write_table(folder: Path, name: str, content: bytes) -> None:
 
 @contextmanager
 def replacing(folder: Path, names: Collection[str], mode: str = "w") -> Iterator[list[IO[Any]]]:
-    """The same for several tables, which are written bit by bit; a failure in between leaves the old ones."""
+    """Replace several tables that are written in pieces, with their checksums; on failure the old ones remain."""
     with ExitStack() as stack:
         written = [stack.enter_context(atomic.written_beside(folder / name, mode)) for name in names]
         yield [handle for handle, _ in written]
@@ -171,7 +177,7 @@ def replacing(folder: Path, names: Collection[str], mode: str = "w") -> Iterator
 
 
 def _install(folder: Path, written: Mapping[str, Path]) -> None:
-    """Rename each new table over the old one; its checksum is written before, and the old one goes after."""
+    """Write the new checksums, rename the new tables over the old ones, then remove the old checksums."""
     new = {name: [_digest(beside)] for name, beside in written.items()}
     with _changing(folder) as document:
         told = document["files"]
@@ -202,7 +208,7 @@ def _write(folder: Path, document: Document) -> None:
 
 @contextmanager
 def _changing(folder: Path) -> Iterator[Document]:
-    """The manifest, or the beginning of one, while no other process changes it."""
+    """Yield the manifest, or a new one, while other processes are locked out."""
     atomic.make_folders(folder)
     with _locked(folder, fcntl.LOCK_EX):
         yield read(folder) or {"files": {}, "left_out": []}
@@ -210,7 +216,7 @@ def _changing(folder: Path) -> Iterator[Document]:
 
 @contextmanager
 def _locked(folder: Path, how: int) -> Iterator[None]:
-    """Hold the folder itself, for milliseconds. A file system that locks no folders does without."""
+    """Lock the folder for some milliseconds. On a file system without locks this does nothing."""
     handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Stored trainings: which are done, how they ended, and their files held against their checksums."""
+"""Stored trainings: which are done, how they ended, and their files, verified by checksum."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ def is_done(folder: Path, training_id: str) -> bool:
 
 
 def outcome(folder: Path, training_id: str, digest: str | None = None) -> dict[str, Any] | None:
-    """The summary of a stored training; None where it is not done.
+    """The summary of a stored training; None if it is not done.
 
-    `digest` is the training's in the plan (`plan.digests`), where that is known. Raises UsageError where the summary is
-    damaged, or that of another training.
+    `digest` is the training's digest in the plan (`plan.digests`), if it is known. Raises UsageError if the summary is
+    damaged or belongs to another training.
     """
     path = folder / training_id / SUMMARY
     again = mended_by(folder)
@@ -38,13 +38,13 @@ def outcome(folder: Path, training_id: str, digest: str | None = None) -> dict[s
 
 
 def status(folder: Path, training_id: str) -> str | None:
-    """How a stored training ended, one of STATUSES; None where it is not done."""
+    """How a stored training ended, one of STATUSES; None if it is not done."""
     summary = outcome(folder, training_id)
     return summary["status"] if summary else None
 
 
 def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -> None:
-    """Store a training: all files or, where that fails, none. Its checkpoint goes."""
+    """Store all files of a training, or none if that fails, and delete its checkpoint."""
     target = folder / training_id
     beside = layout.unfinished(target)
     with failures_named(beside):
@@ -53,8 +53,8 @@ def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -
             write_synced(beside / name, content)
         sync_folder(beside)
         if target.exists() and not is_done(folder, training_id):
-            # what is left of a damaged one, and the branches below it
-            for name in sorted(files, key=lambda name: name == SUMMARY):  # which makes it whole: the last
+            # remains of a damaged training, and the branches below it
+            for name in sorted(files, key=lambda name: name == SUMMARY):  # written last: it makes the training complete
                 rename(beside / name, target / name)
             beside.rmdir()
         else:
@@ -63,7 +63,7 @@ def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -
             except OSError:
                 if not is_done(folder, training_id):
                     raise
-                shutil.rmtree(beside)  # a worker of a driver that died was quicker, with the same bits
+                shutil.rmtree(beside)  # a worker of a driver that died stored it first, with the same bits
             sync_folder(target.parent)
     checkpoint = checkpoint_path(folder, training_id)
     with failures_named(checkpoint):
@@ -71,9 +71,9 @@ def write_training(folder: Path, training_id: str, files: Mapping[str, bytes]) -
 
 
 def read_file(folder: Path, name: str) -> bytes:
-    """The bytes of `TRAINING/FILE`, which are those that the training's summary tells of.
+    """Read `TRAINING/FILE` and verify it against the training's summary.
 
-    Raises UsageError naming it where it is missing, cannot be read, or is another.
+    Raises UsageError with its name if it is missing, unreadable or different.
     """
     training_id, _, file = name.rpartition("/")
     path = folder / name
@@ -88,19 +88,19 @@ def read_file(folder: Path, name: str) -> bytes:
 
 
 def digests_of(files: Mapping[str, bytes]) -> dict[str, str]:
-    """What a training's summary tells of the files beside it."""
+    """The checksums that a training's summary has of the files next to it."""
     return {name: checksums.digest(content) for name, content in sorted(files.items())}
 
 
 def file_fault(content: bytes, summary: Mapping[str, Any], file: str) -> str | None:
-    """What is wrong with a training's file, by its summary; None where that tells nothing of it."""
+    """Describe what is wrong with a training's file; None if it is intact or not listed in the summary."""
     told = digests_in(summary)
     other = file in told and checksums.digest(content) != told[file]
     return f"it is not the file that {SUMMARY} beside it tells of" if other else None
 
 
 def digests_in(summary: Mapping[str, Any], kind: str = "files") -> dict[str, str]:
-    """File -> digest, of the files beside a summary, or of those that the training was `made_from`."""
+    """File -> checksum, for the files next to a summary or those that the training was `made_from`."""
     told = summary.get(kind)
     return told if isinstance(told, dict) else {}
 
@@ -110,17 +110,17 @@ def has_trained(folder: Path, training_id: str) -> bool:
 
 
 def drop_trained(folder: Path, training_id: str) -> None:
-    """Give the place of trained weights back: the training can be done again from its ticket, to the same bits."""
+    """Delete a training's trained weights. They can be made again from its ticket, to the same bits."""
     with failures_named(folder / training_id / TRAINED):
         (folder / training_id / TRAINED).unlink(missing_ok=True)
 
 
 def clear_unfinished(folder: Path) -> None:
-    """Remove what killed processes left half written; checkpoints stay, but for those of finished trainings."""
+    """Delete partial files of killed processes, and the checkpoints of finished trainings."""
     for parent, folders, files in os.walk(folder):
         for name in folders + files:
             path = Path(parent, name)
             if layout.is_unfinished(name):
                 shutil.rmtree(path, ignore_errors=True) if path.is_dir() else path.unlink(missing_ok=True)
             elif path.suffix == layout.CHECKPOINT and has_trained(Path(parent), layout.checkpointed(path)):
-                path.unlink(missing_ok=True)  # killed between storing the training and removing this
+                path.unlink(missing_ok=True)  # killed between storing the training and deleting its checkpoint

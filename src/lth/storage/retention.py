@@ -1,7 +1,7 @@
-"""Whose trained weights stay on disk (`store.keep`), and which trainings are done again for want of them.
+"""Which trained weights stay on disk (`store.keep`), and which trainings are repeated because theirs are needed again.
 
-A training without its trained weights is still whole: from its ticket these are made again, to the same bits. All is
-asked of the disk when it is asked, so that nothing here grows with the plan.
+A training without its trained weights is complete: they can be made again from its ticket, to the same bits. The state
+is read from the disk each time, so that memory does not grow with the plan.
 """
 
 from __future__ import annotations
@@ -16,20 +16,22 @@ from lth.storage import outcomes
 
 @dataclass(frozen=True)
 class Retention:
-    """Of a call of `lth run`: the experiment `asked` for, and the `whole` that its folder then holds."""
+    """For one call of `lth run`: the requested experiment `asked`, and the experiment `whole` that the folder then
+    holds.
+    """
 
     asked: Experiment
     whole: Experiment
     folder: Path
 
     def status(self, training_id: str) -> str | None:
-        """How a training ended; None where it is to do, be it for its trained weights alone."""
+        """How a training ended; None if it is pending, or must be repeated for its trained weights."""
         status = outcomes.status(self.folder, training_id)
         lost = status and status != "diverged" and not outcomes.has_trained(self.folder, training_id)
         return None if lost and self.wanted(training_id) else status
 
     def wanted(self, training_id: str) -> bool:
-        """Whether a training that can still happen is made from its trained weights."""
+        """Return whether a pending training reads the trained weights of this one."""
         return any(
             outcomes.status(self.folder, reader.id) is None
             and all(outcomes.status(self.folder, need) != "diverged" for need in reader.needs)
@@ -37,13 +39,13 @@ class Retention:
         )
 
     def release(self, training_id: str) -> None:
-        """Give back the place of its trained weights, unless they stay or are still wanted."""
+        """Delete the trained weights of a training unless they stay or a pending training reads them."""
         stays = keeps_trained(self.asked, training_id) or keeps_trained(self.whole, training_id)
         if not stays and not self.wanted(training_id):
             outcomes.drop_trained(self.folder, training_id)
 
     def over(self, training: Training) -> None:
-        """It was stored, or cannot happen any more."""
+        """Return whether the training is stored or can no longer be carried out."""
         for name in (training.id, reads_trained(training)):
             if name and outcomes.is_done(self.folder, name):
                 self.release(name)

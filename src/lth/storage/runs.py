@@ -22,9 +22,9 @@ SEAL_LINE = f"# {checksums.KEY}: "
 
 
 def joined(folder: Path, experiment: Experiment) -> Experiment:
-    """The experiment that the run's folder will hold with `experiment` in it. Writes nothing.
+    """The experiment that the run's folder will hold after `experiment` is added. Writes nothing.
 
-    Raises UsageError where the folder is something else, or holds another experiment.
+    Raises UsageError if the folder is not a run, or holds a different experiment.
     """
     refuse_links(folder)
     path = folder / EXPERIMENT
@@ -41,7 +41,7 @@ def joined(folder: Path, experiment: Experiment) -> Experiment:
 
 
 def holds(folder: Path, experiment: Experiment) -> bool:
-    """Whether the run in `folder` is one of this experiment, perhaps with other trials, levels or branches."""
+    """Return whether the run in `folder` has this experiment, possibly with other trials, levels or branches."""
     try:
         return (folder / EXPERIMENT).exists() and bool(joined(folder, experiment))
     except LthError:
@@ -49,7 +49,7 @@ def holds(folder: Path, experiment: Experiment) -> bool:
 
 
 def open_run(folder: Path, experiment: Experiment) -> Experiment:
-    """Begin the run in its folder, which is locked, or extend the one there; the experiment that it now holds."""
+    """Create or extend the run in a locked folder. Returns the experiment that it now holds."""
     experiment = joined(folder, experiment)
     text, path = to_toml(experiment), folder / EXPERIMENT
     if not path.exists() or read(path) != sealed_text(text):
@@ -59,18 +59,18 @@ def open_run(folder: Path, experiment: Experiment) -> Experiment:
 
 
 def sealed_text(text: str) -> bytes:
-    """What experiment.toml holds: its seal, and the experiment's text."""
+    """The content of experiment.toml: its checksum and the experiment."""
     return checksums.sealed(f"{SEAL_LINE}{checksums.BLANK}\n{text}".encode())
 
 
 def text_of(folder: Path) -> str:
-    """The text of a run's experiment.toml, without its seal."""
+    """The text of a run's experiment.toml without its checksum."""
     text = read(folder / EXPERIMENT).decode()
     return text.partition("\n")[2] if text.startswith(SEAL_LINE) else text
 
 
 def read_experiment(folder: Path) -> Experiment:
-    """The experiment of a run. Raises UsageError where its file is not as it was written."""
+    """The experiment of a run. Raises UsageError if its file is damaged."""
     refuse_links(folder)
     path = folder / EXPERIMENT
     try:
@@ -84,7 +84,7 @@ def read_experiment(folder: Path) -> Experiment:
 
 
 def read_environment(folder: Path, experiment: Experiment) -> dict[str, Any] | None:
-    """The content of environment.json, or None without the file. Raises UsageError where it is damaged."""
+    """The content of environment.json, or None if it does not exist. Raises UsageError if it is damaged."""
     environment = stored_environment(folder)
     if environment and environment.get("experiment", own := experiment.digest(0)) != own:
         raise Damaged(folder / ENVIRONMENT, "it belongs to another run", _again(folder))
@@ -92,7 +92,7 @@ def read_environment(folder: Path, experiment: Experiment) -> dict[str, Any] | N
 
 
 def stored_environment(folder: Path) -> dict[str, Any] | None:
-    """The same, of whatever experiment it is."""
+    """Like `read_environment`, for any experiment."""
     return read_json(folder / ENVIRONMENT, _again(folder))
 
 
@@ -102,7 +102,7 @@ def _again(folder: Path) -> str:
 
 @contextmanager
 def lock(folder: Path) -> Iterator[None]:
-    """Make the run's folder if need be, and hold it against other processes; a dead owner holds nothing."""
+    """Create the run's folder if necessary and lock it for this process. The lock of a dead process does not count."""
     make_folder(folder)
     with failures_named(folder / LOCK):
         handle = open_plain(folder / LOCK, "ab")
@@ -110,7 +110,7 @@ def lock(folder: Path) -> Iterator[None]:
         try:
             patience = time.monotonic() + LOCK_SECONDS
             while not (held := _held(handle)) and time.monotonic() < patience:
-                time.sleep(0.013)  # it may be `in_use`, asking for a moment
+                time.sleep(0.013)  # another process may be checking `in_use` at this moment
         except OSError as error:
             raise LthError(f"{folder} cannot be locked: {error.strerror}; give an --out on another disk") from None
         if not held:
@@ -127,7 +127,7 @@ def _held(handle: IO[bytes]) -> bool:
 
 
 def in_use(folder: Path) -> bool:
-    """Whether a process holds the run's folder."""
+    """Return whether a process holds the lock of the run's folder."""
     try:
         with open_plain(folder / LOCK, "rb") as handle:
             fcntl.flock(handle, fcntl.LOCK_SH | fcntl.LOCK_NB)

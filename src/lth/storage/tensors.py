@@ -1,8 +1,8 @@
-"""Tensors as a sealed safetensors file: equal tensors, equal bytes.
+"""Tensors as safetensors files with a checksum. Equal tensors give equal bytes.
 
-A large tensor that is mostly 0, as the weights under a sparse mask are, is written as its survivors: under its name the
-numbers that are not 0, in row-major order, and under `survivors/NAME` a bit for each place, packed as masks are. Its
-shape is in the metadata. A small one stays as any other tool reads it.
+A large tensor that is mostly 0, such as a weight under a sparse mask, is stored as its nonzero values in row-major
+order, with one bit per element under `survivors/NAME`, packed like masks, and its shape in the metadata. Other tensors
+are stored in full, so that any tool can read them.
 """
 
 from __future__ import annotations
@@ -36,9 +36,9 @@ _BITS = {1: torch.uint8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
 
 
 def save_tensors(tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> bytes:
-    """The file's bytes, with `facts` in its metadata.
+    """Return the bytes of the file, with `facts` in its metadata.
 
-    The metadata is a single key: with more, the order of the file's bytes would not be fixed.
+    The metadata has a single key, because safetensors does not fix the order of several keys.
     """
     written: dict[str, Tensor] = {}
     shapes = {}
@@ -59,7 +59,7 @@ def save_tensors(tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> bytes:
 
 
 def storage_fault(tensor: Tensor) -> str:
-    """Why a safetensors file cannot hold a tensor, after its name; "" where it can."""
+    """Describe why a safetensors file cannot hold a tensor; an empty string if it can."""
     if tensor.is_quantized:
         return "is quantized: prune the module before it is quantized"
     if tensor.layout != torch.strided:
@@ -70,7 +70,7 @@ def storage_fault(tensor: Tensor) -> str:
 
 
 def surviving(tensor: Tensor) -> Tensor | None:
-    """Where its numbers are, if it is written as its survivors; -0 is a number too, as no bit may be lost."""
+    """The elements to store if the tensor is stored sparsely. -0.0 counts as an element, so that no bit is lost."""
     if tensor.numel() < LARGE or not tensor.is_floating_point():
         return None
     there = tensor.view(_BITS[tensor.element_size()]) != 0
@@ -78,13 +78,13 @@ def surviving(tensor: Tensor) -> Tensor | None:
 
 
 def bytes_at(elements: int, density: float) -> float:
-    """About what `save_tensors` writes of a float32 tensor of which this share survives."""
+    """The approximate size that `save_tensors` gives a float32 tensor of this density."""
     thinned = elements >= LARGE and density < 0.5
     return elements * (4 * density + 1 / 8 if thinned else 4)
 
 
 def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
-    """The tensors in a file of a run, by its name below the folder. Raises UsageError where it is damaged."""
+    """Read the tensors of a file, named relative to the run's folder. Raises UsageError if it is damaged."""
     try:
         return load_tensors(outcomes.read_file(folder, name))
     except ValueError as error:
@@ -92,16 +92,17 @@ def read_tensors(folder: Path, name: str) -> dict[str, Tensor]:
 
 
 def load_tensors(content: bytes) -> dict[str, Tensor]:
-    """The tensors of a safetensors file, sorted by name. Raises ValueError where it is not one, or is damaged.
+    """The tensors in the bytes of a safetensors file, sorted by name. Raises ValueError if the file is invalid or
+    damaged.
 
-    The library hands them out in an order that differs from call to call. What it returns has at most 64 times the
-    file's size: a place takes a bit there, and a number of 8 bytes here.
+    The library returns them in an arbitrary order. The result has at most 64 times the size of the file, because a
+    sparse element takes one bit in the file and up to 8 bytes in memory.
     """
     try:
         tensors = dict(sorted(safetensors.torch.load(content).items()))
     except SafetensorError as error:
         raise ValueError(str(error)) from None
-    except KeyError as error:  # a type of which torch has no tensors
+    except KeyError as error:  # a dtype that torch does not have
         raise ValueError(f"it has a tensor of type {error.args[0]}, which is not read") from None
     if fault := checksums.tensors_fault(content):
         raise ValueError(fault)
@@ -126,7 +127,7 @@ def _check(name: str, tensor: Tensor) -> None:
 def _whole(name: str, values: Tensor | None, packed: Tensor, shape: Any) -> Tensor:
     if values is None or not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
         raise ValueError(f"{SURVIVORS}{name} has no numbers, or no shape")
-    if packed.numel() != (prod(shape) + 7) // 8:  # before torch multiplies them, in 64 bits
+    if packed.numel() != (prod(shape) + 7) // 8:  # before torch multiplies them in 64 bits
         raise ValueError(f"{SURVIVORS}{name} has {packed.numel()} bytes, which is not a bit for each place of {shape}")
     there = unpack(packed, torch.Size(shape))
     if values.shape != (int(there.sum()),):
@@ -137,7 +138,7 @@ def _whole(name: str, values: Tensor | None, packed: Tensor, shape: Any) -> Tens
 
 
 def read_metadata(content: bytes) -> dict[str, Any]:
-    """The facts of `save_tensors`, from a whole safetensors file."""
+    """The `facts` given to `save_tensors`, read from the bytes of the file."""
     return {name: fact for name, fact in _metadata(content).items() if name != SHAPES}
 
 
@@ -154,7 +155,7 @@ def _metadata(content: bytes) -> dict[str, Any]:
 
 
 def _texts(value: Any) -> Iterator[str]:
-    """All texts and keys in what JSON can hold."""
+    """All strings and keys in a JSON value."""
     values = [value]
     for one in values:
         if isinstance(one, str):
@@ -164,12 +165,12 @@ def _texts(value: Any) -> Iterator[str]:
 
 
 def pack(layer: Tensor) -> Tensor:
-    """A mask as bytes: eight weights per byte in row-major order, the first in the highest bit."""
+    """Pack a mask into bytes: eight weights per byte in row-major order, the first in the highest bit."""
     return torch.from_numpy(np.packbits(layer.cpu().numpy().reshape(-1)))
 
 
 def unpack(packed: Tensor, shape: torch.Size) -> Tensor:
-    """The inverse of `pack` for a layer of `shape`. Raises ValueError for another number of bytes."""
+    """The inverse of `pack` for a layer of `shape`. Raises ValueError if the number of bytes is wrong."""
     count = shape.numel()
     if packed.dtype != torch.uint8 or packed.numel() != (count + 7) // 8:
         raise ValueError(f"a packed mask of {count} weights has {(count + 7) // 8} bytes, not {packed.numel()}")
