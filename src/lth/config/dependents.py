@@ -178,7 +178,7 @@ def _short(value: Any) -> str:
 
 
 def value_in(tables: Any, key: str) -> Any:
-    """The value of a dotted key, None where it has none."""
+    """The value of a dotted key, None if it has none."""
     for part in key.split("."):
         tables = tables.get(part) if isinstance(tables, Mapping) else None
     return tables

@@ -25,7 +25,7 @@ def read_file(path: Path, most: int = -1) -> bytes:
 
 
 def kind_of(path: Path) -> str | None:
-    """What lies at a path in place of a file, such as "a pipe"; else None. Raises OSError where nothing does."""
+    """What lies at a path in place of a file, such as "a pipe"; else None. Raises OSError if nothing does."""
     return _kind(path.stat().st_mode)
 
 
@@ -46,7 +46,7 @@ class TooLarge(ValueError):
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-    """A regular file's bytes. Raises OSError as `open` does, TooLarge, and ValueError where it is no regular file."""
+    """A regular file's bytes. Raises OSError as `open` does, TooLarge, and ValueError if it is no regular file."""
     handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would wait for one
     with os.fdopen(handle, "rb") as file:
         mode = os.fstat(handle).st_mode

@@ -17,7 +17,7 @@ def _options(part: str, choices: Mapping[str, RecipePart], info: ValidationInfo)
 
 
 def _taken_by(key: str, part: str, choices: Mapping[str, RecipePart], info: ValidationInfo) -> None:
-    """Raise ValueError where the chosen optimizer or schedule does not take `key`."""
+    """Raise ValueError if the chosen optimizer or schedule does not take `key`."""
     if part in info.data and key not in _options(part, choices, info):
         names = " or ".join(f'"{name}"' for name, choice in choices.items() if key in choice.options)
         raise ValueError(f'it is for recipe.{part} = {names}, but the {part} is "{info.data[part]}"')

@@ -96,7 +96,7 @@ def _idle(experiment: Experiment, typed: set[str]) -> Iterator[str]:
 def recorded(experiment: Experiment) -> Experiment:
     """The experiment with the checksums of the files that it names: of the ticket, and of custom functions.
 
-    Raises UsageError where a file is not there, or is not the one whose checksum is recorded.
+    Raises UsageError if a file is not there, or is not the one whose checksum is recorded.
     """
     tables = experiment.model_dump()
     model, ticket = userfile.file_of(experiment.model.name), experiment.ticket

@@ -55,7 +55,7 @@ def file_of(name: str) -> str:
 
 
 def check_form(what: str, name: str, example: str) -> str:
-    """The name; raises ValueError where it is not FILE.py:FUNCTION. `what` is "model", "score" or the like."""
+    """The name; raises ValueError if it is not FILE.py:FUNCTION. `what` is "model", "score" or the like."""
     path, _, function = name.rpartition(":")
     if not path.endswith(".py") or not function.isidentifier() or printable(path) != path:
         raise ValueError(f"{shown(name)}: a custom {what} is FILE.py:FUNCTION, such as {example}")
@@ -63,14 +63,14 @@ def check_form(what: str, name: str, example: str) -> str:
 
 
 def checksum(key: str, path: str | Path) -> str:
-    """The SHA-256 of a file that the setting `key` names; raises UsageError where it cannot be read."""
+    """The SHA-256 of a file that the setting `key` names; raises UsageError if it cannot be read."""
     return hashlib.sha256(_read(key, Path(path), str(path))).hexdigest()
 
 
 def function(name: str, sha256: str | None = None, key: str = "") -> Callable[..., Any]:
     """The function of FILE.py:FUNCTION; the file is run once by each process.
 
-    `sha256` is the checksum that the experiment has recorded. Raises UsageError where the file has another one, is not
+    `sha256` is the checksum that the experiment has recorded. Raises UsageError if the file has another one, is not
     approved, cannot be read, fails, or has no such function.
     """
     path = approval.place(file_of(name))
@@ -84,7 +84,7 @@ def function(name: str, sha256: str | None = None, key: str = "") -> Callable[..
 def approved_content(key: str, path: str | Path, sha256: str | None = None) -> bytes:
     """The bytes of an approved file. A process that has read it keeps them, whatever becomes of the file.
 
-    Raises UsageError where the file has another checksum than `sha256`, is not approved, or cannot be read.
+    Raises UsageError if the file has another checksum than `sha256`, is not approved, or cannot be read.
     """
     file = approval.place(path)
     if sha256 and (file, sha256) in _contents:
@@ -111,7 +111,7 @@ def call(name: str, function: Callable[..., Any], known: Mapping[str, Callable[[
     """What a function returns, given what its parameters name: `known` makes each value, only where it is asked for.
 
     `name` is the function's: where it is FILE.py:FUNCTION, whatever it raises becomes a UsageError that says where.
-    Raises UsageError where it requires another value.
+    Raises UsageError if it requires another value.
     """
     wanted = inspect.signature(function).parameters
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -124,7 +124,7 @@ def call(name: str, function: Callable[..., Any], known: Mapping[str, Callable[[
 
 
 def check_parameters(name: str, required: Iterable[str], known: Iterable[str]) -> None:
-    """Raise UsageError where a function requires what it is not given."""
+    """Raise UsageError if a function requires what it is not given."""
     *others, last = known
     if strange := [n for n in required if n not in (*others, last)]:
         given = f"{', '.join(others)} and {last}"
@@ -134,7 +134,7 @@ def check_parameters(name: str, required: Iterable[str], known: Iterable[str]) -
 def signature(name: str, sha256: str | None = None, key: str = "") -> Signature:
     """The signature of FILE.py:FUNCTION, read from a `def` at the top level of the file, which is not run.
 
-    Where the process has the file of the recorded checksum `sha256`, that one is read. Raises UsageError where the file
+    Where the process has the file of the recorded checksum `sha256`, that one is read. Raises UsageError if the file
     cannot be read, is no Python, or has no such definition.
     """
     path, wanted = approval.place(file_of(name)), name.rpartition(":")[2]

@@ -77,7 +77,7 @@ def numbered(
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
     """The names of classes that are text, and the classes as their places among them; shapes stay as they are.
 
-    Raises UsageError where a test label has no training example, or labels are no names.
+    Raises UsageError if a test label has no training example, or labels are no names.
     """
     (train_names, train_places), (test_names, test_places) = (_unique(y, name) for y in (y_train, y_test))
     if len({*train_names}) < len(train_names):

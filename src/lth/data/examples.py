@@ -146,7 +146,7 @@ def _labels(y: np.ndarray, examples: int, name: str, key: str) -> np.ndarray:
 
 
 def _count_classes(train_y: np.ndarray, test_y: np.ndarray, name: str) -> int:
-    """The number of classes. Raises UsageError where they are not numbered from 0 without gaps."""
+    """The number of classes. Raises UsageError if they are not numbered from 0 without gaps."""
     present = np.unique(train_y)
     if len(present) < 2:
         raise UsageError(f"{name}: y_train holds one class only ({present[0]}), expected two or more")

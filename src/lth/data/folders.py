@@ -190,7 +190,7 @@ def _decode_all(root: Path, listing: _Listing, size: Size, say: Say) -> dict[str
 
 
 def _one_size(paths: list[Path], heads: list[_Head]) -> tuple[int, int]:
-    """Height and width of all images. Raises UsageError where they differ."""
+    """Height and width of all images. Raises UsageError if they differ."""
     first = heads[0]
     for path, head in zip(paths, heads, strict=True):
         if head[:2] != first[:2]:
@@ -210,7 +210,7 @@ def _weigh(size: int, root: Path) -> None:
 
 
 def _refuse_bombs(pixels: int, stored: int, root: Path) -> None:
-    """Raise UsageError where files of `stored` bytes decode to far more bytes than photographs do."""
+    """Raise UsageError if files of `stored` bytes decode to far more bytes than photographs do."""
     if pixels > (most := ALWAYS_FINE + MOST_RATIO * stored):
         raise UsageError(
             f"the images in {root} have {stored:,} bytes and decode to {pixels:,}, more than the {most:,} that are "

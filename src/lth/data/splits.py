@@ -61,7 +61,7 @@ def _standardised(splits: Splits, mean: Sequence[float], std: Sequence[float]) -
 
 
 def check_validation(data: Data, validation: int) -> None:
-    """Raises UsageError where none of the training examples would be left to train on."""
+    """Raises UsageError if none of the training examples would be left to train on."""
     count = len(data.train_x)
     if not 0 <= validation < count:
         raise UsageError(
@@ -71,7 +71,7 @@ def check_validation(data: Data, validation: int) -> None:
 
 
 def check_channels(data: Data, mean: Sequence[float]) -> None:
-    """Raises UsageError where `mean` is not one number for each channel, or each feature of plain vectors."""
+    """Raises UsageError if `mean` is not one number for each channel, or each feature of plain vectors."""
     count, kind = data.train_x.shape[1], "channels" if data.train_x.ndim > 2 else "features"
     if mean and len(mean) != count:
         raise UsageError(

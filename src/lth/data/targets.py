@@ -8,7 +8,7 @@ from lth.config import shown
 
 
 def class_fault(y: np.ndarray, shape: tuple[int, ...], given: str = "y") -> str | None:
-    """What keeps `y` from being classes of this shape, with the expression that mends it; None where they are.
+    """What keeps `y` from being classes of this shape, with the expression that mends it; None if they are.
 
     `given` is what the user calls the array in that expression.
     """
@@ -24,7 +24,7 @@ def class_fault(y: np.ndarray, shape: tuple[int, ...], given: str = "y") -> str 
 
 
 def class_expression(y: np.ndarray, shape: tuple[int, ...], given: str = "y") -> str | None:
-    """The expression that makes integer classes of this shape from `y`; None where there is no plain one."""
+    """The expression that makes integer classes of this shape from `y`; None if there is no plain one."""
     if y.dtype.kind in "USO":
         return f"np.unique({given}, return_inverse=True)[1]"
     if y.shape == (*shape, 1):
@@ -47,7 +47,7 @@ def whole(y: np.ndarray) -> bool:
 
 
 def range_fault(low: int, high: int, classes: int, given: str = "y") -> str | None:
-    """What is wrong with classes from `low` to `high` where there are `classes` of them; None where they fit."""
+    """What is wrong with classes from `low` to `high` where there are `classes` of them; None if they fit."""
     if low >= 0 and high < classes:
         return None
     cure = from_zero(low, high, classes, given)
@@ -64,12 +64,12 @@ def from_zero(low: int, high: int, classes: int, given: str = "y") -> str | None
 
 
 def class_hint(y: np.ndarray) -> str:
-    """What to add where targets that are to be classes are numbers; empty where they are not."""
+    """What to add where targets that are to be classes are numbers; empty if they are not."""
     return "; for targets that are numbers, data.task=regression" if y.dtype.kind == "f" and not whole(y) else ""
 
 
 def number_fault(y: np.ndarray, examples: int, given: str = "y") -> str | None:
-    """What keeps `y` from being floating-point targets, one for each example; None where they are."""
+    """What keeps `y` from being floating-point targets, one for each example; None if they are."""
     if y.dtype.kind in "US":
         return "holds text, which is for data.task=classification; expected floating-point numbers"
     if y.dtype.kind != "f":
@@ -82,7 +82,7 @@ def number_fault(y: np.ndarray, examples: int, given: str = "y") -> str | None:
 
 
 def value_fault(y: np.ndarray) -> str | None:
-    """What keeps `y` from being numbers that a loss can be computed of; None where it is."""
+    """What keeps `y` from being numbers that a loss can be computed of; None if it is."""
     if y.dtype.kind not in "fiub":
         return f"is of type {y.dtype}, expected numbers"
     if y.dtype.kind == "f" and not np.isfinite(y).all():

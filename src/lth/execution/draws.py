@@ -21,7 +21,7 @@ ADVICE = (
 
 
 def check_draws(experiment: Experiment, shape: Shape, classes: int) -> list[str]:
-    """Lines about weights that no control draws. Raises UsageError where trials or controls would be copies."""
+    """Lines about weights that no control draws. Raises UsageError if trials or controls would be copies."""
     config, drawing = experiment.model, list(drawing_branches(experiment))
     several = experiment.trials > 1 and not experiment.ticket  # a ticket file gives all trials one start
     if not is_custom(config.name) or not (drawing or several):
@@ -72,7 +72,7 @@ def _check_seed_decides(config: Model, one: Mapping[str, Tensor], other: Mapping
 def _check_initialisation(
     config: Model, first: Mapping[str, Tensor], shape: Shape, classes: int, names: list[str], branch: str
 ) -> None:
-    """Raise UsageError where the control of a pretrained model would keep weights that are given."""
+    """Raise UsageError if the control of a pretrained model would keep weights that are given."""
     drawn = new_weights(config, shape, classes, torch.Generator().manual_seed(2))  # another than that of `first`
     if left := [name for name in names if torch.equal(first[name], drawn[name])]:
         raise UsageError(

@@ -58,7 +58,7 @@ def _chance(data: Data) -> float:
 def check_same_data(
     facts: Mapping[str, Any], stored: Mapping[str, Any] | None, experiment: Experiment, folder: Path
 ) -> None:
-    """Raise UsageError where a run was begun with other examples: a path may hold others by now."""
+    """Raise UsageError if a run was begun with other examples: a path may hold others by now."""
     before = (stored or {}).get("data")
     known = before.get("sha256") if isinstance(before, Mapping) else None
     if known not in (None, facts["sha256"]):

@@ -63,7 +63,7 @@ def carry_out(
 def needed(training: Training, folder: Path) -> dict[str, bytes]:
     """The stored files that a training is made of: name below the run's folder -> content.
 
-    Raises UsageError where one is not what was stored.
+    Raises UsageError if one is not what was stored.
     """
     stored = {name: outcomes.read_file(folder, name) for name in needed_names(training, folder)}
     start = layout.start_name(training.trial)
@@ -131,7 +131,7 @@ def perform(training: Training, setup: Setup, stored: Stored, hooks: Hooks) -> d
 def keep(training: Training, folder: Path, files: Mapping[str, bytes]) -> dict[str, Any]:
     """Store what `perform` made; returns the training's summary.
 
-    Raises LthError where trained weights that were made again differ from those that were stored before.
+    Raises LthError if trained weights that were made again differ from those that were stored before.
     """
     if layout.SUMMARY in files:
         outcomes.write_training(folder, training.id, files)

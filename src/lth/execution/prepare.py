@@ -127,7 +127,7 @@ def _classes_in(path: Path, name: str) -> tuple[tuple[str, ...], bool]:
 def with_classes(experiment: Experiment, data: Data, whole: Experiment, begun: bool) -> Experiment:
     """The experiment with its classes on record, unless its run was begun without a record.
 
-    Raises UsageError where it names classes that the data or the run have not.
+    Raises UsageError if it names classes that the data or the run have not.
     """
     given = experiment.data.classes
     if given and not data.class_names:
@@ -144,7 +144,7 @@ def with_classes(experiment: Experiment, data: Data, whole: Experiment, begun: b
 
 
 def refuse_lost_rows(folder: Path, asked: Experiment) -> None:
-    """Raise UsageError where tables have rows of trainings that are not there and will not be: a run overwrites them.
+    """Raise UsageError if tables have rows of trainings that are not there and will not be: a run overwrites them.
 
     Beside packed curves, which no run writes but results are kept with, not even those may be that will be.
     """
@@ -196,7 +196,7 @@ def resources_of(
 
 
 def stored_resources(stored: Mapping[str, Any], folder: Path) -> Resources:
-    """What environment.json says. Raises UsageError where it is damaged."""
+    """What environment.json says. Raises UsageError if it is damaged."""
     from lth.execution.resources import Resources
     from lth.execution.setup import ENGINES
 
@@ -232,7 +232,7 @@ def _check_available(
     folder: Path,
     executor: Executor,
 ) -> None:
-    """Raise UsageError where a run's engine, device or number of processes is not available here."""
+    """Raise UsageError if a run's engine, device or number of processes is not available here."""
     try:
         again, _ = executor.choose(experiment, shape, classes, resources.engine, resources.device)
     except UsageError as error:
@@ -277,7 +277,7 @@ def survey(prepared: Prepared, bytes_of: Callable[[Training], float]) -> Work:
 
 
 def check_disk(needed: float, folder: Path, say: Callable[[str], None]) -> None:
-    """Raise UsageError where the disk has less room than a run is about to need; announce it where that is much."""
+    """Raise UsageError if the disk has less room than a run is about to need; announce it where that is much."""
     total, _, free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
     if total == 0:  # no disk, such as /proc: writing says what is wrong with it
         return

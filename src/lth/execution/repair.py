@@ -33,7 +33,7 @@ UNKNOWN = "; by which examples they were made is lost, and the next run takes it
 def repair(folder: Path, yes: bool, say: Callable[[str], None]) -> None:
     """Say what is damaged in a run's folder and what will be done, a line each; with `yes`, do it.
 
-    Raises UsageError where the folder is no run's, is in use, or its experiment is lost.
+    Raises UsageError if the folder is no run's, is in use, or its experiment is lost.
     """
     if not any((folder / name).is_file() for name in (layout.EXPERIMENT, layout.MANIFEST)):
         raise UsageError(f"{folder} is no run's folder: it holds no {layout.EXPERIMENT}; put a copy of that file back")

@@ -31,7 +31,7 @@ def choose(
 ) -> tuple[Resources, str]:
     """The resources for an experiment, by fixed rules, and the reason in a line.
 
-    Raises UsageError where what was asked for is not available.
+    Raises UsageError if what was asked for is not available.
     """
     device = _device(engine, device)
     model = build(experiment.model, shape, classes)

@@ -31,7 +31,7 @@ AHEAD_EACH = (
 class Frontier:
     """The part of a plan that is at hand: trainings that wait for others, are ready, or run.
 
-    `status` says of a training's id how it ended: done, diverged, ...; None where it is not done. At most `ahead`
+    `status` says of a training's id how it ended: done, diverged, ...; None if it is not done. At most `ahead`
     trainings are at hand. What needs a training that diverged cannot happen, and is dropped.
     """
 
@@ -72,7 +72,7 @@ class Frontier:
             heapq.heappush(self._ready, (index, training.id))
 
     def next(self) -> Training | None:
-        """The first training of the plan that can begin; None where none can yet."""
+        """The first training of the plan that can begin; None if none can yet."""
         return self.open[heapq.heappop(self._ready)[1]] if self._ready else None
 
     def ended(self, training: Training, status: str) -> list[Training]:
@@ -180,7 +180,7 @@ class Tables:
         self.failure: LthError | None = None
 
     def refresh(self) -> None:
-        """Begin to write them, where that is due. Raises LthError where the last time failed."""
+        """Begin to write them, where that is due. Raises LthError if the last time failed."""
         if self.failure:
             raise self.failure
         if time.monotonic() >= self.due:

@@ -37,7 +37,7 @@ ENGINES: dict[str, tuple[Callable[..., Any], Callable[..., Engine]]] = {
 
 @dataclass(frozen=True)
 class Setup:
-    """One worker's: `splits` and `prepared` are None where it draws starts only."""
+    """One worker's: `splits` and `prepared` are None if it draws starts only."""
 
     experiment: Experiment
     resources: Resources
@@ -113,7 +113,7 @@ def setup_of(
 
 
 def check(experiment: Experiment, data: datasets.Data) -> Levels:
-    """The remaining weights of every level. Raises UsageError where the experiment does not fit the data."""
+    """The remaining weights of every level. Raises UsageError if the experiment does not fit the data."""
     _check_data(experiment, data)
     shape, examples = tuple(data.train_x.shape[1:]), len(data.train_x) - experiment.data.validation
     model = build(experiment.model, shape, data.classes)
@@ -137,7 +137,7 @@ def check(experiment: Experiment, data: datasets.Data) -> Levels:
 
 
 def _check_outputs(experiment: Experiment, model: nn.Module, shape: tuple[int, ...], classes: int) -> None:
-    """Raise UsageError where a custom model has the right number of outputs in a shape that its task does not take."""
+    """Raise UsageError if a custom model has the right number of outputs in a shape that its task does not take."""
     if not is_custom(experiment.model.name) or not TASKS[experiment.data.task].load().correct:
         return
     with as_it_was(model), torch.no_grad():
@@ -159,7 +159,7 @@ def _check_data(experiment: Experiment, data: datasets.Data) -> None:
 
 
 def given_ticket(experiment: Experiment, model: nn.Module) -> Ticket:
-    """The ticket of the experiment's ticket file. Raises UsageError where it does not fit `model`, whose weights go."""
+    """The ticket of the experiment's ticket file. Raises UsageError if it does not fit `model`, whose weights go."""
     assert experiment.ticket is not None
     ticket = Ticket.load(experiment.ticket)
     try:
@@ -175,7 +175,7 @@ def given_ticket(experiment: Experiment, model: nn.Module) -> Ticket:
 
 
 def _check_values(ticket: Ticket, model: nn.Module) -> None:
-    """Raise UsageError where a start is of another type than the model's, or not finite where the model's is."""
+    """Raise UsageError if a start is of another type than the model's, or not finite where the model's is."""
     for name, own in tensors(model).items():
         start = ticket.start.get(name)
         if start is None or start.dtype == own.dtype == torch.bool:

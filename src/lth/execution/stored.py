@@ -31,7 +31,7 @@ class Run:
     """A run's folder and what is stored in it: `lth.Run("runs/lenet")`.
 
     Files are read when they are asked for, so that a run that is still being trained is seen as it is now. Raises
-    UsageError where the folder holds no run, and LthError where a file is damaged.
+    UsageError if the folder holds no run, and LthError where a file is damaged.
     """
 
     folder: Path
@@ -61,7 +61,7 @@ class Run:
 
     @property
     def winning(self) -> Ticket | None:
-        """The first trial's ticket of the winning level; None where no level wins."""
+        """The first trial's ticket of the winning level; None if no level wins."""
         level = self.verdict.winning
         first = min((place.trial for place in finished(self.folder)), default=1)
         return None if level is None else self.ticket(level, first)
@@ -141,7 +141,7 @@ def compare(runs: Iterable[Run | str | Path]) -> pd.DataFrame:
     winning_density with the least and greatest of single trials, resolved, level, density, test_accuracy and
     early_stop_iteration there with their 95% intervals (Student's t over trials), and matching_density. Densities and
     accuracies are fractions; what is not known is blank. In regression, test_loss takes the place of test_accuracy.
-    Raises UsageError where a folder holds no run.
+    Raises UsageError if a folder holds no run.
     """
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
     if not folders:

@@ -84,7 +84,7 @@ def _given(training: Training, setup: Setup, model: nn.Module, stored: Stored) -
 
 
 def in_order(mask: Mask, experiment: Experiment, model: nn.Module) -> Mask:
-    """The mask in the network's order. Raises UsageError where it is of other weights than are counted now."""
+    """The mask in the network's order. Raises UsageError if it is of other weights than are counted now."""
     names = groups_of(experiment.model, model)
     if strange := sorted({*mask} ^ {*names}):
         raise UsageError(

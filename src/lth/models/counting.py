@@ -52,7 +52,7 @@ def counted(model: nn.Module, choice: Choice = AUTOMATIC) -> dict[str, nn.Parame
     another module is counted if at least two of its dimensions are not 1, and the module's code uses it in a product
     of matrices, or shows no use and the name says nothing against it; not one that is added or scales. Parameters of
     norms, parameters that a weight is computed from (`computed`), and parameters of integers are not counted. `choice`
-    overrules all this. Raises UsageError where it names a parameter that cannot be counted, or matches nothing.
+    overrules all this. Raises UsageError if it names a parameter that cannot be counted, or matches nothing.
     """
     reasons, by_name = _reasons(model, choice), parameters(model)
     return {name: by_name[name] for name, reason in reasons.items() if not reason}

@@ -70,7 +70,7 @@ def _identities(model: nn.Module) -> Iterator[tuple[str, int]]:
 
 
 def check_outputs(name: str, model: nn.Module, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """The module, in training mode. Raises UsageError where it does not map inputs to [batch, classes].
+    """The module, in training mode. Raises UsageError if it does not map inputs to [batch, classes].
 
     The outputs may be in another shape, which regression takes.
     """

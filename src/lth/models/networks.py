@@ -26,7 +26,7 @@ def architecture(name: str) -> Architecture:
 def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
     """The network of `config` for inputs of `shape` (without the batch); its initial weights are arbitrary.
 
-    Raises UsageError where it cannot take such inputs.
+    Raises UsageError if it cannot take such inputs.
     """
     if is_custom(config.name):
         return build_custom(config, shape, classes, seed=0)  # tensors outside the state_dict are then always the same

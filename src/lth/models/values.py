@@ -22,7 +22,7 @@ WHOLE = (
 
 
 def check_values(model: nn.Module) -> None:
-    """Raise UsageError where a tensor has no shape, no values, or a part of them only, or cannot be stored.
+    """Raise UsageError if a tensor has no shape, no values, or a part of them only, or cannot be stored.
 
     It names the first of each kind.
     """

@@ -28,7 +28,7 @@ def available() -> bool:
 
 
 def why_not() -> str | None:
-    """Why the engine is not available and what to do about it, in one line; None where it is."""
+    """Why the engine is not available and what to do about it, in one line; None if it is."""
     if available():
         return None
     reason = " ".join(_REASON.read_text().split()) if _REASON.exists() else "it was never built"

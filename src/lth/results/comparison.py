@@ -32,7 +32,7 @@ class Ranked:
     """A run in a comparison, at its winning level, or without one at its most accurate level.
 
     `settings` are those that differ between the runs. `winners` are the percents of weights at which each trial wins by
-    itself, None for a trial that has no winning level. `early_stop` is None where it was not reached.
+    itself, None for a trial that has no winning level. `early_stop` is None if it was not reached.
     """
 
     run: Records

@@ -145,5 +145,5 @@ def metrics_of(experiments: Sequence[Experiment]) -> list[Metric]:
 
 
 def metric_in(summary: Mapping[str, Any]) -> Metric | None:
-    """What the training of a summary is judged by; None where it has no such value."""
+    """What the training of a summary is judged by; None if it has no such value."""
     return next((metric for metric in METRICS.values() if summary.get(metric.at_early_stop) is not None), None)

@@ -55,7 +55,7 @@ def draw_marks(axes: Axes, series: Iterable[Series]) -> None:
 
 
 def marked(series: Iterable[Series]) -> str:
-    """The sentences of a caption that explain these marks; empty where there are none."""
+    """The sentences of a caption that explain these marks; empty if there are none."""
     series = list(series)
     ring = ["Ring: the winning level."] if any(s.winning is not None for s in series) else []
     return " ".join(ring + (["Cross: an early stop that was not reached."] if any(s.late for s in series) else []))

@@ -33,7 +33,7 @@ Resolved = Literal["yes", "no", "open"]
 class Contrast:
     """A ticket beside another network, over the trials that have both.
 
-    `sooner` is the other's early stop over the ticket's, None where the experiment is judged by final accuracy or an
+    `sooner` is the other's early stop over the ticket's, None if the experiment is judged by final accuracy or an
     early stop was not reached; `gain` is the ticket's accuracy minus the other's, a fraction, or the share by which its
     loss is lower (`lth.results.metrics`). `stops` and `scores` are the means of (ticket, other). `time` and `score`
     answer what the trials resolve about the ticket: it is better or worse beyond chance, equal within the margins, or

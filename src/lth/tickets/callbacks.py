@@ -1,7 +1,7 @@
-"""Hold a mask in the trainers of Lightning and Hugging Face, with one callback for each.
+"""Callbacks that hold a mask in the trainers of Lightning and Hugging Face.
 
-Each is `lth.hold` from the beginning of the training to its end. Inside `lth.imp`, which holds the mask itself, neither
-is needed.
+Each holds the mask from the beginning of the training to its end, like `lth.hold`. Inside `lth.imp`, which holds the
+mask itself, they are not needed.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ from lth.tickets.hold import Hold, hold
 
 
 def lightning_callback(mask: Mapping[str, Tensor], module: str = "") -> Any:
-    """A callback for Lightning's Trainer: `Trainer(callbacks=[lth.lightning_callback(ticket.mask)])`.
+    """Create a callback for Lightning: `Trainer(callbacks=[lth.lightning_callback(ticket.mask)])`.
 
-    `module` is the place of the masked module in the LightningModule, for example "model" for `self.model`; the
-    LightningModule itself unless given. Averages of the weights that other callbacks keep (WeightAveraging,
-    StochasticWeightAveraging) are masked too. Raises UsageError without Lightning.
+    `module` is the path of the masked module in the LightningModule, for example "model" for `self.model`; by default
+    the LightningModule itself. Averaged weights of other callbacks (WeightAveraging, StochasticWeightAveraging) are
+    masked too. Raises UsageError if Lightning is not installed.
     """
     callbacks: Any = _imported("lightning.pytorch.callbacks", "lightning")
 
@@ -41,12 +41,15 @@ def lightning_callback(mask: Mapping[str, Tensor], module: str = "") -> Any:
             return lightning_callback, (mask, module)
 
         def on_train_start(self, trainer: Any, pl_module: nn.Module) -> None:
-            """The weights of a checkpoint are there by now. From here on other callbacks act before this one."""
+            """Begin the hold, after the weights of a checkpoint are loaded.
+
+            Other callbacks then act before this one.
+            """
             self.held.begin(pl_module)
             others = [one for one in trainer.callbacks if one is not self]
             for average in _averages(others, pl_module):
                 with hold(average.get_submodule(module), mask):
-                    pass  # an average that is 0 where the model is 0 stays so
+                    pass  # if the model's weight is 0, its masked average stays 0
             trainer.callbacks = sorted([*others, self], key=lambda one: isinstance(one, callbacks.Checkpoint))
 
         def _clear(self, *_: Any) -> None:
@@ -64,10 +67,10 @@ def lightning_callback(mask: Mapping[str, Tensor], module: str = "") -> Any:
 
 
 def hf_callback(mask: Mapping[str, Tensor], module: str = "") -> Any:
-    """A callback for Hugging Face's Trainer: `Trainer(..., callbacks=[lth.hf_callback(ticket.mask)])`.
+    """Create a callback for Hugging Face: `Trainer(..., callbacks=[lth.hf_callback(ticket.mask)])`.
 
-    `module` is the place of the masked module in the model; the model itself unless given. The mask is held until
-    `trainer.train()` ends, also by an exception. Raises UsageError without transformers.
+    `module` is the path of the masked module in the model; by default the model itself. The mask is held until
+    `trainer.train()` ends, also by an exception. Raises UsageError if transformers is not installed.
     """
     base: Any = _imported("transformers", "hf").TrainerCallback
 
@@ -79,7 +82,7 @@ def hf_callback(mask: Mapping[str, Tensor], module: str = "") -> Any:
             return hf_callback, (mask, module)
 
         def on_train_begin(self, args: Any, state: Any, control: Any, *, model: nn.Module, **_: Any) -> None:
-            """From here on other callbacks act before this one."""
+            """Begin the hold. Other callbacks then act before this one."""
             trainer, ended = _caller("callback_handler")
             held = self.held.begin(model, ended)
             if trainer is not None:
@@ -99,7 +102,7 @@ def hf_callback(mask: Mapping[str, Tensor], module: str = "") -> Any:
 
 
 def part_of(model: nn.Module, place: str) -> nn.Module:
-    """The module at a place such as "model.encoder"; the model itself at "". Raises UsageError if there is none."""
+    """The module at a path such as "model.encoder"; the model itself for "". Raises UsageError if it does not exist."""
     places = [name for name, _ in model.named_modules()]
     if place in places:
         return model.get_submodule(place)
@@ -112,7 +115,7 @@ def part_of(model: nn.Module, place: str) -> nn.Module:
 
 @dataclass
 class Held:
-    """The mask of a callback, and the hold of the training that it is in."""
+    """The mask of a callback, and the hold of the current training."""
 
     mask: Mapping[str, Tensor]
     module: str
@@ -130,7 +133,7 @@ class Held:
             self.hold.clear()
 
     def end(self, kind: type[BaseException] | None = None) -> None:
-        """End the hold, with a last clearing unless the training was interrupted before."""
+        """End the hold, and clear pruned weights once more unless the training was interrupted."""
         held, self.hold = self.hold, None
         if held is not None and held.ended():
             held.release()
@@ -139,7 +142,7 @@ class Held:
 
 
 def _averages(callbacks: Iterable[Any], model: nn.Module) -> Iterator[nn.Module]:
-    """The averages of `model` that callbacks keep as an attribute, by its names."""
+    """The averages of `model` that callbacks keep as an attribute with one of their names."""
     for callback in callbacks:
         for value in vars(callback).values():
             inner = value.module if isinstance(value, AveragedModel) else value
@@ -148,10 +151,10 @@ def _averages(callbacks: Iterable[Any], model: nn.Module) -> Iterator[nn.Module]
 
 
 def _caller(attribute: str) -> tuple[Any, Callable[[], bool]]:
-    """The trainer that calls a callback, known by an attribute, and whether its function that trains has ended.
+    """The trainer that calls a callback, found by an attribute, and whether its training function has ended.
 
-    Hugging Face's trainer tells its callbacks nothing of an exception, and a notebook keeps the trainer after it. So
-    the training has ended when the trainer's outermost method is no longer on the stack of its thread.
+    Hugging Face's trainer does not report exceptions to its callbacks, and in a notebook the trainer lives on after
+    one. The training has ended when the trainer's outermost method is no longer on the stack of its thread.
     """
     callers = [(frame.f_locals.get("self"), frame.f_code) for frame in _frames(sys._getframe(2))]
     trainer = next((owner for owner, _ in callers if hasattr(owner, attribute)), None)
@@ -167,7 +170,7 @@ def _has_ended(reference: weakref.ref[Any], code: CodeType, thread: int) -> bool
 
 
 def _frames(frame: FrameType | None) -> Iterator[FrameType]:
-    """A frame and those that called it."""
+    """A frame and its callers."""
     while frame is not None:
         yield frame
         frame = frame.f_back

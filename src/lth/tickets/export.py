@@ -1,4 +1,4 @@
-"""A stored training as a file that other tools read: a ticket, a plain state_dict, or an ONNX network."""
+"""Export a stored training as a ticket, a plain state_dict, or an ONNX network."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ from lth.tickets.ticket import Ticket, class_names, read_ticket
 ENDINGS = (".safetensors", ".pt", ".onnx")
 WEIGHTS = ("trained", "start")
 ONNX_MISSING = "a .onnx file needs onnx and onnxscript: pip install 'lth[onnx]'"
-BATCH = 64  # of the example that shapes are read from and speeds measured with
+BATCH = 64  # batch of the example from which shapes are read and with which speed is measured
 
 
 def export(
@@ -44,13 +44,13 @@ def export(
     compact: bool = False,
     say: Callable[[str], None] = lambda line: None,
 ) -> Path:
-    """Write a training of a run as a file, by the ending of `to`; what `lth export` does.
+    """Write a training of a run as a file, in the format given by the suffix of `to`; the function behind `lth export`.
 
     .safetensors is the ticket: mask and start. .pt is a plain state_dict, and .onnx a network with inputs [batch, ...]
-    as the run trained it (pixels in [0, 1], standardised where `data.mean` is set); both hold the `trained` weights, or
-    the `start`. Where classes have names, NAME.classes.json beside them lists these in the order of the outputs. With
-    `compact` they hold the smaller dense module that `lth.compact` makes. Without a level it is the
-    winning one. Raises UsageError where there is no such training, or the options contradict each other.
+    as in the run (pixels in [0, 1], standardised if `data.mean` is set); both hold the `trained` weights or the
+    `start`. If classes have names, NAME.classes.json next to the file lists them in the order of the outputs. With
+    `compact` the file holds the smaller dense module of `lth.compact`. The default level is the winning one. Returns
+    the path. Raises UsageError if there is no such training, or the options contradict each other.
     """
     folder, to = Path(run), Path(to)
     _check(to, weights, compact)
@@ -75,12 +75,12 @@ def export(
 
 
 def stored_ticket(folder: Path, trial: int, level: int, branch: str) -> Ticket:
-    """The ticket of a stored training. Raises UsageError, with the trials and levels that there are."""
+    """The ticket of a stored training. Raises UsageError naming the stored trials and levels if it does not exist."""
     return read_ticket(folder, _stored(folder, trial, level, branch))
 
 
 def trained_weights(folder: Path, trial: int, level: int, branch: str) -> dict[str, Tensor]:
-    """The weights at the end of a stored training. Raises UsageError where they are not kept."""
+    """The trained weights of a stored training. Raises UsageError if they are not stored."""
     name = _stored(folder, trial, level, branch)
     path = folder / name / layout.TRAINED
     if not path.exists():
@@ -114,7 +114,7 @@ def _content(
 
 
 def network(ticket: Ticket) -> tuple[nn.Module, Tensor]:
-    """The network that a ticket was cut from, in evaluation mode, and a batch of inputs for it, uniform in [0, 1]."""
+    """The network that a ticket was pruned from, in evaluation mode, and a batch of inputs, uniform in [0, 1]."""
     origin = ticket.origin
     try:
         config = Model(**origin["model"])
@@ -128,14 +128,14 @@ def network(ticket: Ticket) -> tuple[nn.Module, Tensor]:
 
 
 def to_pt(state: Mapping[str, Tensor]) -> bytes:
-    """A state_dict as torch.save writes it: tensors and nothing else, for torch.load(weights_only=True)."""
+    """A state_dict in torch.save's format, with tensors only, for torch.load(weights_only=True)."""
     content = io.BytesIO()
     torch.save({name: tensor.detach().clone() for name, tensor in state.items()}, content)
     return content.getvalue()
 
 
 def onnx(model: nn.Module, example: Tensor) -> bytes:
-    """The module as ONNX, for batches of any size, by torch's exporter."""
+    """The module as ONNX for batches of any size, by torch's exporter."""
     batch = torch.export.Dim("batch")
     with _exporter_quiet():
         program = torch.onnx.export(
@@ -148,7 +148,7 @@ def onnx(model: nn.Module, example: Tensor) -> bytes:
 
 @contextmanager
 def _exporter_quiet() -> Iterator[None]:
-    """Hide the exporter's messages to its own authors: deprecations, and that torchvision is not installed."""
+    """Hide the exporter's deprecation warnings, and its warning that torchvision is not installed."""
     logger = logging.getLogger("torch.onnx")
     before = logger.level
     logger.setLevel(logging.ERROR)
@@ -161,7 +161,7 @@ def _exporter_quiet() -> Iterator[None]:
 
 
 def _check(to: Path, weights: str | None, compact: bool) -> None:
-    """Raise UsageError for options that contradict each other, before anything is read."""
+    """Raise UsageError for contradicting options, before anything is read."""
     if to.suffix not in ENDINGS:
         raise UsageError(f"--to {to}: expected a name that ends in {', '.join(ENDINGS)}{nearest(to.suffix, ENDINGS)}")
     if weights not in (None, *WEIGHTS):
@@ -183,7 +183,7 @@ def _winning(folder: Path) -> int:
 
 
 def _format_available(folder: Path) -> str:
-    """The trials and levels that the run has instead, for an error."""
+    """The stored trials and levels, for an error message."""
     places = [(trial, level) for trial, level, path in layout.trunk_folders(folder) if (path / layout.TICKET).exists()]
     if not places:
         return ": there are no tickets in it"

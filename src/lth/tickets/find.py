@@ -42,21 +42,24 @@ def find_tickets(
     seed: int = 1,
     say: Callable[[str], None] = lambda line: None,
 ) -> Tickets:
-    """The tickets of any module on any data: each level is trained by `recipe` from the module's present weights.
+    """Find the tickets of any module on any data. Each level is trained by `recipe` from the module's present weights.
 
-    `data` is a pair (x, y) of arrays, tensors or pandas's Series and DataFrames (by position), a torch Dataset of such
-    pairs, a DataLoader (its dataset, its batch and how it makes one), or a dict from train, validation and test to
-    such; without a validation part, `validation` of the training examples (a share or a count; a tenth unless
-    given) is split off by `seed`. `recipe` is an lth.Recipe or a dict of its keys. `loss(outputs, targets)` is the mean
-    over a batch, without the targets -100 or those of torch's `ignore_index`: cross entropy for whole targets, else the
-    mean squared error. `metric(outputs, targets)`, of all
-    outputs of a part at once, is a number, higher is better: the accuracy for whole targets if no loss is given, else
-    minus the loss. `rate`, `levels`, `rates`, `scope`, `count`, `leave_out` and `say` are those of `lth.imp`.
+    `data` is a pair (x, y) of arrays, tensors, or pandas Series and DataFrames; a torch Dataset of such pairs; a
+    DataLoader, whose dataset, batch size and collate function are used; or a dict with `train` and, optionally,
+    `validation` and `test`, each one of these. Without a validation set, `validation` of the training examples (a
+    fraction or a count; default: a tenth) is split off by `seed`.
 
-    The score of a ticket is the metric at early stop, or after the last iteration where the learning rate falls in the
-    second half of the training; on the test part where there is one, else on validation. The
-    model is trained in place, where it is, in its own precision unless the recipe says bfloat16, and keeps the last
-    level's weights. Raises UsageError before any training where something does not fit.
+    `recipe` is an lth.Recipe or a dict of its keys. `loss(outputs, targets)` is the mean over a batch, without targets
+    of -100 or of torch's `ignore_index`; by default the cross entropy for integer targets, else the mean squared error.
+    `metric(outputs, targets)` gets all outputs of a split at once and returns a number, higher is better; by default
+    the accuracy for integer targets without a custom loss, else minus the loss. `rate`, `levels`, `rates`, `scope`,
+    `count`, `leave_out` and `say` are those of `lth.imp`.
+
+    The score of a ticket is the metric at early stop, or after the last iteration if the learning rate falls in the
+    second half of the training. It is computed on the test set if there is one, else on the validation set.
+
+    The model is trained in place, on its device, in its own precision unless the recipe says bfloat16. It keeps the
+    trained weights of the last level. Raises UsageError before any training if something does not fit.
     """
     recipe = recipe_of(recipe, batch_of(data))
     check_mean(loss)
@@ -86,7 +89,7 @@ def find_tickets(
 def trainer(
     recipe: Recipe, data_parts: Mapping[str, Part], measures: tuple[Measure, Measure | None], seed: int
 ) -> Callable[[nn.Module], dict[str, Any]]:
-    """A function for `imp` that trains a level by the recipe, each level with other seeds; its row."""
+    """A training function for `imp` that follows the recipe, with other seeds at each level, and returns its row."""
     levels = itertools.count()
 
     def train_level(model: nn.Module) -> dict[str, Any]:
@@ -102,7 +105,7 @@ def trainer(
 
 
 def recipe_of(given: Recipe | Mapping[str, Any], batch: int | None = None) -> Recipe:
-    """The recipe, complete, with the batch of a DataLoader; raises UsageError naming every key that is wrong."""
+    """The complete recipe, with the batch size of a DataLoader. Raises UsageError naming every wrong key."""
     if not isinstance(given, Recipe | Mapping):
         raise UsageError(f"the recipe is {type(given).__name__}: expected an lth.Recipe, or a dict of its keys")
     named = given.model_fields_set if isinstance(given, Recipe) else {*given}
@@ -118,14 +121,14 @@ def recipe_of(given: Recipe | Mapping[str, Any], batch: int | None = None) -> Re
 
 
 def check(recipe: Recipe, train_part: Part, model: nn.Module) -> Tensor:
-    """The targets of some examples. Raises UsageError where the recipe cannot be carried out on them."""
+    """The targets of some examples. Raises UsageError if the recipe cannot be carried out on them."""
     if recipe.batch > train_part.size:
         raise UsageError(f"recipe.batch = {recipe.batch} is more than the {train_part.size} training examples")
     with global_draws(torch.device("cpu")):
         x, y = train_part.batch(torch.arange(min(2, train_part.size)))
     if recipe.augment and x.dim() != 4:
         raise UsageError(f"recipe.augment is for images, but an input is {tuple(x.shape[1:])}; leave it out")
-    if leaves_one(train_part.size, recipe.batch):  # the module is run only where it has to be tried
+    if leaves_one(train_part.size, recipe.batch):  # the module is run only if it has to be tried
         device, reset = next(model.parameters()).device, resetter(model)
         try:
             check_last(recipe, train_part.size, unwrapped(model), x[:1].to(device))
@@ -135,7 +138,7 @@ def check(recipe: Recipe, train_part: Part, model: nn.Module) -> Tensor:
 
 
 def columns_of(outcome: Outcome, score: str, metric: str) -> dict[str, Any]:
-    """The row of a level: the columns of summary.csv, the score, which is the column of that name, and the curve."""
+    """The row of a level: the columns of summary.csv, the score (the metric's column), and the curve."""
     summary = {k.replace("accuracy", metric): v for k, v in outcome.summary.items() if v != "done"}
     curve = [{k.replace("accuracy", metric): v for k, v in asdict(row).items()} for row in outcome.curve]
     return summary | {"score": summary.get(score, float("nan")), "curve": curve}
@@ -144,4 +147,4 @@ def columns_of(outcome: Outcome, score: str, metric: str) -> dict[str, Any]:
 def name_of(metric: Measure | None) -> str:
     """The metric's name in the columns."""
     name = getattr(metric, "__name__", "metric") if metric else "minus_loss"
-    return name if name.isidentifier() and name != "loss" else "metric"  # loss is a column already
+    return name if name.isidentifier() and name != "loss" else "metric"  # there already is a column named loss

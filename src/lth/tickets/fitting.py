@@ -1,4 +1,4 @@
-"""Whether data, model and loss fit each other: all of it is checked before the first update."""
+"""Checks that data, model and loss fit together, before the first update."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lth.randomness import global_draws
 from lth.training.batches import EVALUATION_BATCH
 from lth.training.losses import IGNORED, Measure, squared_error
 
-FROM_NUMPY = {  # expressions of NumPy in the words of other libraries
+FROM_NUMPY = {  # NumPy expressions and their equivalents in other libraries
     "torch": {".astype('int64')": ".long()", ".astype('float32')": ".float()", "np.unique": "torch.unique"},
     "pandas": {
         "y[:, 0]": "y.iloc[:, 0]",
@@ -29,13 +29,13 @@ FROM_NUMPY = {  # expressions of NumPy in the words of other libraries
 
 
 def check_fit(model: nn.Module, data: Mapping[str, Part], loss: Measure, recipe: Recipe) -> None:
-    """Raise UsageError where the model fails on a part's inputs, or the loss cannot be computed of its targets.
+    """Raise UsageError if the model fails on the inputs of a split, or the loss cannot be computed from its targets.
 
-    The model is called on two examples of each part; all targets are looked at, of a training Dataset as many as the
-    training would fetch. The loss itself is not called: what a user's own takes is not known.
+    The model is called on two examples of each split. All targets are checked; of a training Dataset, as many as the
+    training would fetch. A custom loss is not called, because its requirements are not known.
     """
     if any(p.is_meta or isinstance(p, nn.parameter.UninitializedParameter) for p in model.parameters()):
-        return  # which `lth.imp` refuses
+        return  # refused by `lth.imp`
     most = {"train": recipe.iterations * recipe.batch}
     for name, part in data.items():
         with global_draws(torch.device("cpu")):
@@ -48,7 +48,7 @@ def check_fit(model: nn.Module, data: Mapping[str, Part], loss: Measure, recipe:
 
 
 def _check_kind(name: str, y: Tensor, data: Mapping[str, Part]) -> None:
-    """Targets are classes in all parts, or numbers in all."""
+    """Targets must be classes in all splits, or numbers in all."""
     first = data["train"].batch(torch.arange(1))[1]
     if first.is_floating_point() != y.is_floating_point():
         kinds = [("floating-point" if one.is_floating_point() else "whole") for one in (y, first)]
@@ -70,7 +70,7 @@ def _targets(part: Part, count: int) -> Iterator[Tensor]:
 
 
 def _outputs(model: nn.Module, x: Tensor, name: str) -> Tensor:
-    """The model's outputs for a few inputs. Raises UsageError where it fails on them, or returns no tensor."""
+    """The model's outputs for a few inputs. Raises UsageError if it fails on them or does not return a tensor."""
     device = next(model.parameters()).device
     try:
         with as_it_was(model), torch.no_grad():
@@ -95,7 +95,7 @@ def _outputs(model: nn.Module, x: Tensor, name: str) -> Tensor:
 
 @contextmanager
 def as_it_was(model: nn.Module) -> Iterator[None]:
-    """Leave the modes and buffers of a model as they were."""
+    """Restore the training modes and buffers of a model at the end."""
     modes = [(module, module.training) for module in model.modules()]
     buffers = [(buffer, buffer.detach().clone()) for buffer in model.buffers()]
     try:
@@ -110,7 +110,7 @@ def as_it_was(model: nn.Module) -> Iterator[None]:
 
 
 def _advice(model: nn.Module, x: Tensor) -> str:
-    """What may be wrong with the inputs of a model that fails."""
+    """A hint on what may be wrong with the inputs of a model that fails."""
     if not (x.is_floating_point() or x.is_complex()):
         return "; if x are numbers and no indices, make them float32: x.float(), or x.astype('float32')"
     for name, module in model.named_modules():
@@ -127,9 +127,11 @@ def _advice(model: nn.Module, x: Tensor) -> str:
 
 
 def target_fault(loss: Measure, outputs: torch.Size, y: np.ndarray, library: str = "numpy") -> str | None:
-    """What keeps `loss` from being computed of targets [n, ...] and outputs of this shape; None where nothing is known.
+    """Describe why `loss` cannot be computed from targets [n, ...] and outputs of this shape; None if no reason is
+    known.
 
-    It follows "train's y", unless it begins with "the model". `library` is that in whose words the cure is.
+    The text follows "train's y", unless it begins with "the model". `library` decides in whose expressions the cure is
+    given.
     """
     if loss is squared_error:
         fault = _number_fault(outputs, y)
@@ -175,12 +177,12 @@ def _number_fault(outputs: torch.Size, y: np.ndarray) -> str | None:
 
 
 def _shape(shape: Sequence[int]) -> str:
-    """The shape of any number of examples."""
+    """The shape, with any number of examples."""
     return f"({', '.join(['n', *map(str, shape[1:])])}{',' * (len(shape) == 1)})"
 
 
 def _spoken(text: str, library: str) -> str:
-    """A text with its expressions in the words of torch, pandas or NumPy."""
+    """A text with its expressions translated to torch, pandas or NumPy."""
     for numpys, others in FROM_NUMPY.get(library, {}).items():
         text = text.replace(numpys, others)
     return text

@@ -1,9 +1,8 @@
 """Hold a mask in any training loop: pruned weights stay exactly 0, and no module is wrapped.
 
-A mask is enforced where it could break. Gradients of pruned weights are 0 as soon as they are computed, so that
-clipping, accumulation and every optimizer see a network without these weights. After each step of any optimizer the
-pruned weights and its state for them are set to 0, so that neither earlier momentum, nor weight decay, nor an optimizer
-whose updates mix weights revives a pruned one.
+Gradients of pruned weights are set to 0 when they are computed, so that clipping, accumulation and every optimizer see
+a network without these weights. After each step of any optimizer, the pruned weights and their optimizer state are set
+to 0, so that neither earlier momentum, nor weight decay, nor an optimizer that mixes weights revives a pruned one.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from lth.tickets.misfit import format_misfit
 
 @dataclass
 class Held:
-    """A parameter and where its pruned weights are."""
+    """A parameter, its names, and the places of its pruned weights."""
 
     names: list[str]  # more than one where it is tied
     parameter: nn.Parameter
@@ -42,7 +41,7 @@ class Held:
 
 @dataclass(eq=False)
 class Hold(ContextDecorator):
-    """A mask held on a model inside `with`. It can be entered again, also inside itself."""
+    """A mask that is held on a model inside `with`. It can be entered again, also inside itself."""
 
     model: nn.Module
     mask: Mapping[str, Tensor]
@@ -104,22 +103,23 @@ class Hold(ContextDecorator):
 
 
 def hold(model: nn.Module, mask: Mapping[str, Tensor], *optimizers: Optimizer) -> Hold:
-    """Pruned weights of `model` are exactly 0 inside `with hold(...)`, and nothing of it is left afterwards.
+    """Keep pruned weights of `model` at exactly 0 inside `with lth.hold(...)`.
 
-    `mask` is a ticket's: parameter name -> bool tensor of its shape. Pruned weights are set to 0 at the beginning,
-    after every step of any optimizer, after every load_state_dict, and at the end, also after an exception. The
-    optimizers' state is cleaned at once where they are named, else at their first step. The state_dict's keys, copies,
-    torch.compile and DistributedDataParallel are as before. It can be nested, and entered again.
+    `mask` is the mask of a ticket: parameter name -> bool tensor of the parameter's shape. Pruned weights are set to 0
+    at the beginning, after every step of any optimizer, after every load_state_dict, and at the end, also after an
+    exception. The state of the given optimizers is masked at once, that of others at their first step. The keys of the
+    state_dict, copies, torch.compile and DistributedDataParallel are not affected, and all hooks are removed at the
+    end. The context can be nested and reused.
 
-    Raises UsageError where the mask does not fit the model, no optimizer trains any of its parameters, or weights are
-    loaded with assign=True; LthError at the end where a parameter was replaced by another.
+    Raises UsageError if the mask does not fit the model, no optimizer trains any of its parameters, or weights are
+    loaded with assign=True; LthError at the end if a parameter was replaced by another.
     """
     return Hold(model, mask, optimizers)
 
 
 @dataclass(frozen=True)
 class AfterLoad:
-    """A hook after load_state_dict. A copy of its module gets a function in its place that does nothing."""
+    """A hook after load_state_dict. A copy of its module gets a function that does nothing instead."""
 
     clear: Callable[[nn.Module], None]
 
@@ -131,7 +131,7 @@ class AfterLoad:
 
 
 def _owners(model: nn.Module, held: list[Held]) -> Iterator[tuple[nn.Module, str, Held]]:
-    """The modules that have a held parameter as their own, and its name there; several where it is tied."""
+    """The modules that own a held parameter, and its name there; several modules if it is tied."""
     by_parameter = {id(one.parameter): one for one in held}
     for module in model.modules():
         for key, parameter in module.named_parameters(recurse=False, remove_duplicate=False):
@@ -140,7 +140,7 @@ def _owners(model: nn.Module, held: list[Held]) -> Iterator[tuple[nn.Module, str
 
 
 def find(model: nn.Module, mask: Mapping[str, Tensor]) -> list[Held]:
-    """The parameters that a mask names. Raises UsageError naming all that does not fit."""
+    """The parameters that a mask names. Raises UsageError naming everything that does not fit."""
     named = parameters(model)
     held: dict[int, Held] = {}
     wrong = []
@@ -168,7 +168,7 @@ def find(model: nn.Module, mask: Mapping[str, Tensor]) -> list[Held]:
 
 @torch.no_grad()
 def clean(optimizer: Optimizer, held: list[Held]) -> None:
-    """Set to 0 the pruned weights that `optimizer` trains, and its state for each of them."""
+    """Set the pruned weights that `optimizer` trains, and their optimizer state, to 0."""
     by_parameter = {id(one.parameter): one for one in held}
     for group in optimizer.param_groups:
         places, size = list[tuple[int, Held]](), 0
@@ -188,14 +188,14 @@ def clean(optimizer: Optimizer, held: list[Held]) -> None:
 
 
 def _state_tensors(optimizer: Optimizer, parameter: Tensor) -> Iterator[Tensor]:
-    """The tensors of an optimizer's state for a parameter, also those in lists."""
+    """The tensors of an optimizer's state for a parameter, including those in lists."""
     for value in optimizer.state.get(parameter, {}).values():
         yield from (one for one in (value if isinstance(value, list) else [value]) if isinstance(one, Tensor))
 
 
 @torch.no_grad()
 def clear(tensor: Tensor, one: Held) -> None:
-    """Set a tensor of a parameter's shape to 0 where it is pruned, in place."""
+    """Set pruned weights to 0 now, after they were changed in place without an optimizer."""
     if tensor.is_sparse:  # the momentum of an embedding
         tensor.copy_(_without(tensor, one))
     else:
@@ -216,7 +216,7 @@ def _clear_gradient(one: Held) -> None:
 
 
 def _add_hook(one: Held, hook: Callable[[Tensor, Held], Tensor]) -> Any:
-    """A hook that sets gradients of pruned weights to 0, on a frozen parameter too: it may be unfrozen inside."""
+    """Add a hook that masks gradients, also to a frozen parameter, which may be unfrozen later."""
     trained = one.parameter.requires_grad
     try:
         return one.parameter.requires_grad_(True).register_hook(
@@ -227,7 +227,7 @@ def _add_hook(one: Held, hook: Callable[[Tensor, Held], Tensor]) -> Any:
 
 
 def _without(gradient: Tensor, one: Held) -> Tensor:
-    """The gradient, 0 where its weight is pruned, also where it was infinite."""
+    """The gradient with 0 at pruned weights, even where it was infinite."""
     if not gradient.is_sparse:
         return gradient.masked_fill(one.where(gradient), 0)
     # of an embedding: it has only the rows that were used
@@ -248,7 +248,7 @@ def _check_trained(optimizers: tuple[Optimizer, ...], held: list[Held]) -> None:
 
 
 def _check_not_replaced(model: nn.Module, held: list[Held]) -> None:
-    """Raise LthError where a parameter was replaced by another: the mask held the old one."""
+    """Raise LthError if a parameter was replaced by another, which the mask did not hold."""
     named = parameters(model)
     for one in held:
         if gone := [name for name in one.names if named.get(name) is not one.parameter]:

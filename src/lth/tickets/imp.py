@@ -1,4 +1,4 @@
-"""Iterative magnitude pruning of any module, with any training: train, prune, reset, repeat (section 2)."""
+"""Iterative magnitude pruning of any module with any training function (section 2 of Frankle & Carbin, 2019)."""
 
 from __future__ import annotations
 
@@ -39,14 +39,14 @@ Row = Mapping[str, Any]
 
 @dataclass(frozen=True, repr=False)
 class Tickets:
-    """The tickets of one module by level; level 0 is the unpruned network."""
+    """The tickets of one module by level. Level 0 is the unpruned network."""
 
     tickets: tuple[Ticket, ...]
     rows: tuple[dict[str, Any], ...]  # the summary of each level's training
     curve_rows: tuple[dict[str, Any], ...] = ()
     trained_levels: Trained = field(default_factory=Trained)
-    at_the_end: bool = False  # the scores are final ones, of recipes whose learning rate falls near the end
-    minus_loss: bool = False  # the scores are minus the loss, of which `matching` takes a share
+    at_the_end: bool = False  # the scores are from the last iteration, because the learning rate falls near the end
+    minus_loss: bool = False  # the scores are minus the loss, so that `matching` uses a relative tolerance
 
     def __getitem__(self, level: int) -> Ticket:
         return self.tickets[level]
@@ -70,13 +70,13 @@ class Tickets:
 
     @property
     def curves(self) -> pd.DataFrame:
-        """One row per evaluation; empty where the training returned none."""
+        """One row per evaluation; empty if the training function returned no curves."""
         return _table(self.curve_rows)
 
     def trained(self, level: int) -> dict[str, Tensor]:
         """The weights at the end of a level's training, with biases and buffers, on the CPU: a state_dict.
 
-        Raises UsageError where there is no such level, and LthError where the file that holds them was deleted.
+        Raises UsageError if the level does not exist, and LthError if the file that holds them was deleted.
         """
         if not -len(self) <= level < len(self.trained_levels.states):
             raise UsageError(f"there are no trained weights of level {level}: the levels are 0 to {len(self) - 1}")
@@ -85,21 +85,21 @@ class Tickets:
 
     @property
     def winning(self) -> Ticket | None:
-        """The ticket of smallest density that trains no later and no worse than level 0; None if there is none.
+        """The sparsest ticket that trains no later and no worse than level 0; None if there is none.
 
-        No worse: its score is not lower. No later: its early-stop iteration is not larger, if there is one; one that
-        was not reached (`early_stop_reached` of the summary) wins nothing. One training for each level: no claim
-        about chance. Raises UsageError where the training returned no score.
+        "No worse": its score is not lower. "No later": its early-stop iteration, if known, is not larger. An early stop
+        that was not reached (`early_stop_reached` in the summary) does not win. There is one training per level, so
+        this says nothing about chance. Raises UsageError if the training function returned no score.
         """
         return self._at(winning_index(self._compared()))
 
     def matching(self, tolerance: float | None = None) -> Ticket | None:
-        """The ticket of smallest density whose score is at most `tolerance` below level 0's, or None; 0.005 by default.
+        """The sparsest ticket whose score is at most `tolerance` (default 0.005) below level 0's; None if there is
+        none.
 
-        Of scores that are minus the loss, as of `lth.find_tickets` without a metric, the loss may be higher than
-        level 0's by the share `tolerance`, 0.05 by default.
-
-        Raises UsageError where `tolerance` is no number from 0, or the training returned no score.
+        If scores are minus the loss (`lth.find_tickets` without a metric), `tolerance` (default 0.05) is relative to
+        the loss of level 0. Raises UsageError if `tolerance` is not a nonnegative number, or the training function
+        returned no score.
         """
         if tolerance is None:
             tolerance = (LOSS if self.minus_loss else ACCURACY).tolerance
@@ -112,7 +112,7 @@ class Tickets:
         return None if level is None else self.tickets[level]
 
     def _compared(self) -> list[tuple[int, float, list[Comparison]]]:
-        """The rows of `winning_index`."""
+        """The rows for `winning_index`."""
         if not all("score" in row for row in self.rows if row["status"] != "diverged"):
             raise UsageError(
                 "which ticket wins is not known: train(model) returned no score. Let it return a number, higher is "
@@ -124,7 +124,7 @@ class Tickets:
 
 
 def _beside(row: Row, dense: Row, at_the_end: bool) -> Comparison:
-    """How much later than level 0 a level stops early, where that is known, and how much better its score is."""
+    """How much later than level 0 a level stops early, if known, and how much better its score is."""
     better = row["score"] - dense["score"]
     if at_the_end or "early_stop_iteration" not in dense:
         return 0.0, better
@@ -151,22 +151,22 @@ def imp(
     leave_out: Sequence[str] = (),
     say: Callable[[str], None] = lambda line: None,
 ) -> Tickets:
-    """The tickets of any module: `train(model)` is called once per level, from the start weights under a mask.
+    """Find tickets by iterative magnitude pruning. `train(model)` is called once per level, under the level's mask.
 
-    `train` is the user's own function and needs no change: it trains the model in place and makes its own optimizer.
-    It may return a score (a number, higher is better) or a dict of columns for `Tickets.summary`, with `score` and
-    `early_stop_iteration` among them; `Tickets.winning` needs the score. The start is the model as it is given. Each
-    level begins from it: weights, biases, buffers, modes. Afterwards the model is as the last training left it.
+    `train` trains the model in place with its own optimizer. It may return a score (a number, higher is better) or a
+    dict of columns for `Tickets.summary`, for example with `score` and `early_stop_iteration`; `Tickets.winning` needs
+    the score. The start is the state of the model when `imp` is called. Before each level, the model is reset to it:
+    weights, biases, buffers and modes. At the end the model is as the last training left it.
 
-    Each level removes `rate` of a layer's surviving weights, those of smallest magnitude. `rates` maps patterns of
-    parameter names, such as "encoder.*", to other rates; the first pattern that matches counts, and a layer of rate 0
-    is not pruned. With scope "global" all layers of one rate compete; biases and norms are never pruned. `count` and
-    `leave_out` are names or patterns of parameters that are counted, or are not, whatever lth takes them for. `say` is
-    called with a line for what is not counted and a line after each level, for example say=print.
+    Each level removes the fraction `rate` of a layer's surviving weights, those of smallest magnitude. `rates` maps
+    patterns of parameter names, such as "encoder.*", to other rates; the first matching pattern applies, and layers
+    with rate 0 are not pruned. With scope "global" all layers with the same rate compete. Biases and norms are never
+    pruned. `count` and `leave_out` are names or patterns of parameters that are counted, or not counted, against the
+    default. `say` is called with one line about uncounted parameters and one line per level, for example say=print.
 
-    Raises UsageError before any training where a pattern matches nothing or a level would remove nothing, and later
-    where an optimizer's state or its learning rate is carried over from one level to the next. The levels end after one
-    whose weights are not finite, or for which `train` returns the status "diverged"; that is its status.
+    Raises UsageError before any training if a pattern matches nothing or a level would remove nothing, and later if an
+    optimizer's state or learning rate is carried over from one level to the next. The last level is the first one whose
+    weights are not finite, or for which `train` returns the status "diverged"; its status is "diverged".
     """
     choice = Choice(count, leave_out)
     layers, competing = _checked(model, rate, levels, rates, scope, choice)
@@ -200,7 +200,7 @@ def imp(
 
 
 def _reached(curve: Sequence[Row], early_stop: float | None) -> dict[str, bool]:
-    """The column `early_stop_reached`, where the training told an early stop and the iterations of its evaluations."""
+    """The column `early_stop_reached`, if the training function returned an early stop and its evaluated iterations."""
     iterations = [row["iteration"] for row in curve if "iteration" in row]
     return {} if early_stop is None or not iterations else {REACHED: is_reached(iterations, early_stop)}
 
@@ -208,7 +208,10 @@ def _reached(curve: Sequence[Row], early_stop: float | None) -> dict[str, bool]:
 def _checked(
     model: nn.Module, rate: float, levels: int, rates: Mapping[str, float] | None, scope: str, choice: Choice
 ) -> tuple[dict[str, float], Pools]:
-    """The rate of each counted layer, and the pools. Raises UsageError for all that is known before any training."""
+    """The rate of each counted layer, and the pools.
+
+    Raises UsageError for everything that is wrong before any training.
+    """
     unwrapped(model)  # which raises for what is no module
     if rates is not None and not isinstance(rates, Mapping):
         raise UsageError(f"rates = {shown(rates)}: expected a dict of patterns and rates, such as {{'encoder.*': 0.3}}")
@@ -225,7 +228,7 @@ def _checked(
 
 
 def _left_out(model: nn.Module, layers: Collection[str], choice: Choice) -> list[str]:
-    """What is not counted and why, and what no ticket holds, in a line each."""
+    """One line per uncounted parameter with the reason, and per tensor that no ticket can hold."""
     reasons = {name: reason for name, reason in not_counted(model, choice).items() if name not in layers}
     shapes = {name: parameters(model)[name].shape for name in reasons}
     return [*format_not_counted(reasons, shapes), *not_stored(model)]

@@ -1,4 +1,4 @@
-"""What the tickets of one search share: one start, one byte for each weight, and the trained weights of the levels."""
+"""What the tickets of one search share: one start, one byte per weight, and the trained weights of the levels."""
 
 from __future__ import annotations
 
@@ -20,13 +20,19 @@ from lth.errors import LthError
 from lth.pruning.masks import Mask
 from lth.storage.tensors import load_tensors, save_tensors
 
-IN_MEMORY = 64 * 2**20  # bytes of trained weights, of all levels together; what is more is written to files
-UNWRITABLE = (OSError, SafetensorError, ValueError, KeyError, RuntimeError)  # no space left, or a type without a code
+IN_MEMORY = 64 * 2**20  # bytes of trained weights of all levels; the rest is written to files
+UNWRITABLE = (
+    OSError,
+    SafetensorError,
+    ValueError,
+    KeyError,
+    RuntimeError,
+)  # the disk is full, or torch cannot save the dtype
 
 
 @dataclass(frozen=True, eq=False, repr=False)
 class View(Mapping[str, Tensor]):
-    """Tensors by name, each made anew when it is read. Copied and pickled as an OrderedDict of the tensors."""
+    """Tensors by name, computed when they are read. Copied and pickled as an OrderedDict of tensors."""
 
     names: Collection[str]
     make: Callable[[str], Tensor]
@@ -59,7 +65,7 @@ class View(Mapping[str, Tensor]):
 
 
 class Levels:
-    """The masks and starts of nested levels, of one start and of the level that removed each weight."""
+    """The masks and starts of nested levels, stored as one start and the level that removed each weight."""
 
     def __init__(self, start: Mapping[str, Tensor], mask: Mask, levels: int) -> None:
         dtype = torch.uint8 if levels < 255 else torch.int32
@@ -67,7 +73,7 @@ class Levels:
         self.removed_at = {name: torch.full(m.shape, torch.iinfo(dtype).max, dtype=dtype) for name, m in mask.items()}
 
     def remove(self, mask: Mask, level: int) -> None:
-        """Note that `mask` is the mask of `level`. It is inside the mask of the level before."""
+        """Record `mask` as the mask of `level`. It must be inside the mask of the previous level."""
         for name, layer in mask.items():
             removed_at = self.removed_at[name]
             removed_at[~layer & (removed_at > level)] = level
@@ -77,7 +83,7 @@ class Levels:
         return View(self.removed_at, lambda name: self.removed_at[name] > level)
 
     def masked_start(self, level: int, removed_at: Mapping[str, Tensor]) -> View:
-        """The start under the mask of a level, as a view; `removed_at` has the further names of tied weights too."""
+        """The start under the mask of a level, as a view. `removed_at` includes all names of tied weights."""
 
         def masked(name: str) -> Tensor:
             weights = self.start[name].clone()
@@ -90,21 +96,21 @@ class Levels:
 
 @dataclass(eq=False, repr=False)
 class Trained:
-    """The trained weights of each level: in memory up to a limit, and beyond it in a folder that goes with the object.
+    """The trained weights of each level: in memory up to a limit, then in a folder that is deleted with the object.
 
-    What cannot be written stays in memory, so that no search ends for want of space.
+    Weights that cannot be written stay in memory, so that a full disk does not end a search.
     """
 
     states: list[dict[str, Tensor] | Path] = field(default_factory=list)
     folder: Path | None = None
 
     def add(self, state: dict[str, Tensor]) -> None:
-        """Keep the state of the next level, whose tensors nobody else changes."""
+        """Store the state of the next level. Its tensors must not change afterwards."""
         in_memory = sum(map(_size, (kept for kept in self.states if not isinstance(kept, Path))))
         self.states.append(state if in_memory + _size(state) <= IN_MEMORY else self._written(state))
 
     def read(self, level: int) -> dict[str, Tensor]:
-        """A copy of a level's state. Raises LthError where its file is no longer there."""
+        """A copy of a level's state. Raises LthError if its file no longer exists."""
         kept = self.states[level]
         if not isinstance(kept, Path):
             return {name: tensor.clone() for name, tensor in kept.items()}
@@ -131,7 +137,7 @@ class Trained:
         return self.folder
 
     def __reduce__(self) -> tuple[Any, ...]:
-        """A copy, also in another process, has all states in its memory."""
+        """A copy, also in another process, has all states in memory."""
         return Trained, ([self.read(level) for level in range(len(self.states))],)
 
 
@@ -140,5 +146,5 @@ def _size(state: Mapping[str, Tensor]) -> int:
 
 
 def _remove(folder: Path, process: int) -> None:
-    if os.getpid() == process:  # not by a forked worker, in whose memory there is a copy of the object
+    if os.getpid() == process:  # not by a forked worker, which has a copy of the object in its memory
         shutil.rmtree(folder, ignore_errors=True)

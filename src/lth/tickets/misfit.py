@@ -1,4 +1,4 @@
-"""Whether a ticket or a mask fits a model: the same tensors and ties; what to answer where it does not."""
+"""Check that a ticket or mask fits a model (names, shapes, ties), and describe what does not fit."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from lth.models.values import value_fault
 from lth.pruning.masks import Mask
 
 Start = Mapping[str, Tensor]
-LONGEST = 200  # characters of the faults that are listed
+LONGEST = 200  # maximum number of characters of the listed faults
 
 
 def format_misfit(beginning: str, faults: Sequence[str], given: Collection[str], own: Collection[str]) -> str:
-    """A line with as many faults as there is room for. `given` are the ticket's names, `own` the model's."""
+    """One line with as many faults as fit. `given` are the names in the ticket, `own` those in the model."""
     listed = [faults[0] if len(faults[0]) <= LONGEST else f"{faults[0][:LONGEST]}..."]
     for fault in faults[1:]:
         if len("; ".join([*listed, fault])) > LONGEST:
@@ -29,7 +29,7 @@ def format_misfit(beginning: str, faults: Sequence[str], given: Collection[str],
 
 
 def _format_prefix(given: Collection[str], own: Collection[str]) -> str:
-    """Which other module the names are those of, where a prefix makes them fit; else nothing."""
+    """A hint which part of the model the names belong to, if a prefix makes them fit; else empty."""
     if path := prefix(own, given):
         return f". Its names are those of the model's {path}: give model.{path}"
     if (path := prefix(given, own)) and all(name.startswith(f"{path}.") for name in given):
@@ -38,7 +38,7 @@ def _format_prefix(given: Collection[str], own: Collection[str]) -> str:
 
 
 def prefix(longer: Collection[str], shorter: Collection[str]) -> str:
-    """The path that, before each name of `shorter`, makes it one of `longer`; empty where there is no such path."""
+    """The path that, put before each name of `shorter`, makes it a name of `longer`; empty if there is none."""
     first = min(shorter, key=len, default="")
     paths = {name.removesuffix(f".{first}") for name in longer if first and name.endswith(f".{first}")}
     fitting = (path for path in sorted(paths, key=len) if all(f"{path}.{name}" in longer for name in shorter))
@@ -46,7 +46,7 @@ def prefix(longer: Collection[str], shorter: Collection[str]) -> str:
 
 
 def check_fits(model: nn.Module, mask: Mask, start: Start) -> None:
-    """Raise UsageError naming what does not fit: names, shapes, tensors without values, and ties."""
+    """Raise UsageError naming everything that does not fit: names, shapes, tensors without values, ties."""
     state = stored(model)
     wrong = sorted({*state} ^ {*start})
     wrong += [f"{n} {tuple(t.shape)}" for n, t in start.items() if n in state and state[n].shape != t.shape]
@@ -60,7 +60,7 @@ def check_fits(model: nn.Module, mask: Mask, start: Start) -> None:
 
 
 def _joined(model: nn.Module, mask: Mask, start: Start) -> Iterator[str]:
-    """Names that are one parameter in the model, but two in the ticket."""
+    """Names that are one parameter in the model but two in the ticket."""
     for names in aliases(model).values():
         first, *further = [name for name in names if name in start]
         pruned = [~mask[name] for name in names if name in mask]
@@ -75,9 +75,9 @@ def _joined(model: nn.Module, mask: Mask, start: Start) -> Iterator[str]:
 
 
 def _parted(model: nn.Module, mask: Mask, start: Start) -> Iterator[str]:
-    """Names that are two parameters in the model, but were one in the ticket's, which prunes it under one name.
+    """Names that are two parameters in the model but one in the ticket, which prunes it under one name.
 
-    A ticket has the start of a tied parameter under each name, so that these are equal, and one of them has no mask.
+    A ticket has the start of a tied parameter under each of its names: the tensors are equal, and only one has a mask.
     """
     named = parameters(model)
     masked = {id(named[name]) for name in mask if name in named}
@@ -90,7 +90,7 @@ def _parted(model: nn.Module, mask: Mask, start: Start) -> Iterator[str]:
 
 
 def tied_in(mask: Mask, start: Start, name: str) -> str:
-    """The masked parameter that a further name of a start's is tied to; "" for none."""
+    """The masked parameter to which another name of a start is tied; "" if it is not tied."""
     if name in mask or name not in start:
         return ""
     alike = (other for other, layer in mask.items() if layer.shape == start[name].shape)
@@ -102,6 +102,6 @@ def _equal(a: Tensor, b: Tensor) -> bool:
 
 
 def _varied(start: Tensor) -> bool:
-    """Whether it has more than one number beside 0: constants are equal without being tied."""
+    """Return whether a tensor has more than one nonzero value: constants are equal without being tied."""
     numbers = start[start != 0]
     return numbers.numel() > 1 and bool((numbers != numbers[0]).any())

@@ -1,4 +1,4 @@
-"""A ticket, or the tickets of a search, as a few lines of text and as HTML for notebooks."""
+"""Text and HTML representations of tickets, for consoles and notebooks."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ if TYPE_CHECKING:
 
 Rows = Sequence[Mapping[str, Any]]
 COLUMNS = ("level", "density", "weights", "early_stop_iteration", "score", "status")
-SHOWN = 12  # rows of a text; curves of a chart
+SHOWN = 12  # maximum number of rows of a text and of curves in a chart
 
 
 def ticket_line(mask: Mask, origin: Mapping[str, Any]) -> str:
-    """What a ticket is, in a line, for example `Ticket(51.20% of 250 weights in 2 layers; Net, trial 1, level 3)`."""
+    """One line on a ticket, for example `Ticket(51.20% of 250 weights in 2 layers; Net, trial 1, level 3)`."""
     alive, size = sum(masks.alive(mask).values()), masks.size(mask)
     layers = f"{len(mask)} layer{'s' * (len(mask) != 1)}"
     model = origin.get("model")
@@ -31,7 +31,7 @@ def ticket_line(mask: Mask, origin: Mapping[str, Any]) -> str:
 
 
 def ticket_html(mask: Mask, origin: Mapping[str, Any]) -> str:
-    """The line, and a table of the layers."""
+    """The line of `ticket_line`, and a table of the layers."""
     alive = masks.alive(mask)
     rows = [
         [name, " x ".join(map(str, layer.shape)), f"{alive[name]:,}", percent(alive[name] / layer.numel())]
@@ -41,7 +41,7 @@ def ticket_html(mask: Mask, origin: Mapping[str, Any]) -> str:
 
 
 def levels_text(rows: Rows) -> str:
-    """A line for each level, those in the middle left out where they are many."""
+    """One line per level; if there are many, those in the middle are left out."""
     lines = [
         ", ".join(f"{name} {cell}" for name, cell in zip(_names(rows), _cells(row, rows), strict=True) if cell)
              for row in rows]  # fmt: skip
@@ -51,7 +51,7 @@ def levels_text(rows: Rows) -> str:
 
 
 def levels_html(rows: Rows, curves: Rows) -> str:
-    """The table of the levels, and a chart of their curves where these are known."""
+    """A table of the levels, and a chart of their curves if they are known."""
     return f"<div>{html_table(_names(rows), [_cells(row, rows) for row in rows])}{_chart(rows, curves)}</div>"
 
 
@@ -79,11 +79,11 @@ def _cell(name: str, value: Any) -> str:
 
 
 def _chart(rows: Rows, curves: Rows) -> str:
-    """An image of one column by iteration, a curve for each level; empty where the training told no such curves."""
+    """An image of one column by iteration with one curve per level; empty if there are no such curves."""
     column = _charted(curves)
     if column is None:
         return ""
-    from matplotlib.figure import Figure  # not loaded by a search that shows nothing
+    from matplotlib.figure import Figure  # not imported by a search that shows nothing
 
     figure = Figure(figsize=(5.2, 2.8), layout="constrained")
     _draw(figure.subplots(), rows, curves, column)
@@ -93,7 +93,7 @@ def _chart(rows: Rows, curves: Rows) -> str:
 
 
 def _charted(curves: Rows) -> str | None:
-    """The column that a chart shows: of the validation part if there is one, and a metric rather than the loss."""
+    """The column for the chart: of the validation set if possible, and a metric rather than the loss."""
     if not any(_is_number(row.get("iteration")) for row in curves):
         return None
     names = dict.fromkeys(name for row in curves for name, value in row.items() if _is_number(value))

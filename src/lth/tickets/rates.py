@@ -1,4 +1,4 @@
-"""Which parameters of a module are pruned, and at which rate each."""
+"""The pruning rate of each parameter of a module."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def layer_rates(
 ) -> dict[str, float]:
     """The rate of each counted parameter, in the model's order; 0 for those that are never pruned.
 
-    A parameter that is not counted by itself becomes one where `choice` or the full name as a pattern says so. Raises
+    A parameter that is not counted by default is counted if `choice` or a pattern with its full name says so. Raises
     UsageError naming every invalid rate and every pattern that matches nothing.
     """
     check_prunable(model)
@@ -37,7 +37,7 @@ def layer_rates(
 
 
 def _prunable(model: nn.Module, rates: Mapping[str, float], choice: Choice) -> dict[str, list[str]]:
-    """The prunable parameters, each with all its names: more than one where it is tied."""
+    """The prunable parameters, each with all its names; several names if it is tied."""
     by_itself, named = counted(model, choice), aliases(model)
     return {name: names for name, names in named.items() if name in by_itself or name in rates}
 
@@ -65,7 +65,7 @@ def _wrong_patterns(
 
 
 def _computed_weights(model: nn.Module, rates: Mapping[str, float], chosen: Sequence[str]) -> Iterator[str]:
-    """A weight that torch computes from other parameters is refused, unless the user says what becomes of these."""
+    """Refuse weights that torch computes from other parameters, unless the user gives rates for these."""
     for weight, parts in computed(model).items():
         if not {*parts} & {*rates} and not any(matches(pattern, parts) for pattern in chosen):
             remover = "remove_weight_norm" if parts[0].endswith("_v") else "parametrize.remove_parametrizations"

@@ -1,4 +1,4 @@
-"""The reset between two levels: everything of a module, and a check that its optimizer was reset too."""
+"""Reset a module completely between two levels, and check that its optimizer was reset too."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ Buffers = list[tuple[nn.Module, dict[str, Tensor | None]]]
 
 
 def resetter(model: nn.Module) -> Callable[[], None]:
-    """A function that restores the present state of all of `model` and drops its gradients.
+    """Return a function that restores the present state of `model` and drops its gradients.
 
-    The state is weights, biases, buffers (also those that state_dict leaves out), extra state, modes, dtypes, and which
-    parameters are trained.
+    The state consists of weights, biases, all buffers (including those outside the state_dict), extra state, modes,
+    dtypes, and which parameters require gradients.
     """
     model = unwrapped(model)
     state = {name: _copy(value) for name, value in model.state_dict().items()}
@@ -62,7 +62,7 @@ def _restore_buffers(buffers: Buffers) -> None:
 
 
 def _restored(now: Tensor | None, before: Tensor | None) -> Tensor | None:
-    """A buffer with its former content; the same tensor where possible, for whatever else refers to it."""
+    """A buffer with its former content; the same tensor if possible, because others may refer to it."""
     if now is None or before is None or (now.shape, now.dtype) != (before.shape, before.dtype) or 0 in now.stride():
         return None if before is None else before.clone()
     return now.copy_(before)
@@ -70,16 +70,16 @@ def _restored(now: Tensor | None, before: Tensor | None) -> Tensor | None:
 
 @dataclass(frozen=True)
 class EarlierOptimizers:
-    """What is remembered of the optimizers of earlier levels; those of level 0 are numbered by their first step."""
+    """The optimizers of earlier levels; those of level 0 are numbered in the order of their first steps."""
 
     seen: weakref.WeakSet[Optimizer] = field(default_factory=weakref.WeakSet)
-    rates: dict[int, list[float]] = field(default_factory=dict)  # at the first step of level 0
-    has_state: dict[int, bool] = field(default_factory=dict)  # at that step; Adagrad is made with a state
+    rates: dict[int, list[float]] = field(default_factory=dict)  # before the first step of level 0
+    has_state: dict[int, bool] = field(default_factory=dict)  # before that step; Adagrad is created with a state
 
 
 @contextmanager
 def fresh_optimizers(model: nn.Module, level: int, earlier: EarlierOptimizers) -> Iterator[None]:
-    """Refuse an optimizer that comes from the level before: with its state, or with its last learning rate."""
+    """Refuse an optimizer that carries state, or its last learning rate, over from the previous level."""
     trainable = {id(parameter) for parameter in parameters(model).values()}
     stepped: list[Optimizer] = []
 
@@ -100,7 +100,7 @@ def fresh_optimizers(model: nn.Module, level: int, earlier: EarlierOptimizers) -
 def _check_first_step(
     optimizer: Optimizer, trained: list[Tensor], level: int, number: int, earlier: EarlierOptimizers
 ) -> None:
-    """Note the optimizer at level 0; at a later level raise UsageError where it differs from a new one."""
+    """Record the optimizer at level 0; at later levels raise UsageError if it differs from a new one."""
     rates = [float(group["lr"]) for group in optimizer.param_groups if "lr" in group]
     has_state = any(optimizer.state.get(parameter) for parameter in trained)
     if level == 0:

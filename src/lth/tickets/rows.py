@@ -1,4 +1,4 @@
-"""What is recorded of a level: the row of its training, checked, and as a line of text."""
+"""The row of a level's training, as a dict of columns and as a line of text."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lth.models import unwrapped
 from lth.pruning import masks
 from lth.pruning.masks import Mask
 
-RESERVED = ("level", "density", "weights", "status", "early_stop_reached")  # the columns that lth fills in
-NUMBERS = ("score", "early_stop_iteration")  # the columns that decide which ticket wins
+RESERVED = ("level", "density", "weights", "status", "early_stop_reached")  # columns that lth fills in
+NUMBERS = ("score", "early_stop_iteration")  # columns that decide which ticket wins
 
 
 def columns(returned: Any) -> dict[str, Any]:
-    """The value that train(model) returned, as columns. Raises UsageError where it cannot be."""
+    """The value that train(model) returned, as columns. Raises UsageError if it has no valid form."""
     if returned is None:
         return {}
     if isinstance(returned, Mapping):
@@ -59,13 +59,13 @@ def _is_number(value: Any) -> bool:
 
 
 def _number(value: Any) -> Any:
-    """A tensor or array of one number as that number."""
+    """A tensor or array with one element, as a number."""
     single = isinstance(value, Tensor | np.ndarray | np.generic) and math.prod(value.shape) == 1
     return value.item() if single else value
 
 
 def row_of(level: int, mask: Mask, trained: Mapping[str, Tensor]) -> dict[str, Any]:
-    """The reserved columns of a level, from its mask and its trained weights."""
+    """The columns of a level that lth computes from its mask and its trained weights."""
     alive = masks.alive(mask)
     finite = all(bool(weights.isfinite().all()) for weights in trained.values())
     status = "diverged" if not finite else "done" if all(alive.values()) else "collapsed"
@@ -73,7 +73,7 @@ def row_of(level: int, mask: Mask, trained: Mapping[str, Tensor]) -> dict[str, A
 
 
 def format_row(row: Mapping[str, Any], levels: int) -> str:
-    """The result of a level's training as a line of progress."""
+    """A progress line with the result of a level's training."""
     parts = [f"level {row['level']} of {levels}: {100 * row['density']:.2f}% of weights"]
     late = " (not reached)" if row.get("early_stop_reached") is False else ""
     parts += [f"early stop at {row['early_stop_iteration']:,}{late}"] if "early_stop_iteration" in row else []
@@ -82,7 +82,7 @@ def format_row(row: Mapping[str, Any], levels: int) -> str:
 
 
 def origin(model: nn.Module, level: int, left_out: Sequence[str] = ()) -> dict[str, Any]:
-    """Where a ticket of `lth.imp` comes from; `left_out` are the lines on what is not counted."""
+    """The origin of a ticket of `lth.imp`; `left_out` are the lines on uncounted parameters."""
     versions = {"lth": version("lth"), "torch": torch.__version__}
     facts = {"model": {"name": type(unwrapped(model)).__name__}, "trial": 1, "level": level, "versions": versions}
     return facts | ({"left_out": list(left_out)} if left_out else {})

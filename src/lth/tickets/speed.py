@@ -1,4 +1,4 @@
-"""The size and speed of a compact module compared with its original, and whether their outputs are the same."""
+"""Compare the size, speed and outputs of a compact module with those of the original."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lth.errors import LthError
 
 @dataclass(frozen=True)
 class Speedup:
-    """Pairs (before, after): numbers stored, and milliseconds of a forward pass by batch."""
+    """Pairs (before, after): number of stored values, and milliseconds per forward pass by batch size."""
 
     weights: tuple[int, int]
     milliseconds: dict[int, tuple[float, float]]
-    difference: float  # the largest of any output, relative to the largest output
+    difference: float  # largest difference of any output, relative to the largest output
     rounds: int
 
     def lines(self) -> list[str]:
@@ -36,9 +36,9 @@ class Speedup:
 
 
 def difference(expected: list[Tensor], outputs: list[Tensor]) -> float:
-    """The largest difference of outputs, relative to the largest output of their tensor.
+    """The largest difference of outputs, relative to the largest output of the same tensor.
 
-    Raises LthError where it is more than rounding.
+    Raises LthError if it is more than rounding.
     """
     worst = 0.0
     for a, b in zip(expected, outputs, strict=True):
@@ -53,7 +53,7 @@ def _apart(expected: Tensor, output: Tensor) -> float:
     if expected.shape != output.shape:
         return math.inf
     if not (expected.is_floating_point() or expected.is_complex()):
-        return 0.0  # the index of the largest of two nearly equal values may change with rounding
+        return 0.0  # the argmax of two nearly equal values may change with rounding
     a, b = (
         t.detach().cpu().to(torch.complex128 if t.is_complex() else torch.float64).nan_to_num()
         for t in (expected, output)
@@ -62,7 +62,7 @@ def _apart(expected: Tensor, output: Tensor) -> float:
 
 
 def _rounding(tensor: Tensor) -> float:
-    """The largest difference that counts as rounding. A GPU may multiply float32 with the ten bits of TF32."""
+    """The largest difference that counts as rounding. A GPU may multiply float32 with TF32's ten-bit mantissa."""
     if not (tensor.is_floating_point() or tensor.is_complex()):
         return 1.0
     eps = torch.finfo(tensor.dtype).eps
@@ -73,8 +73,8 @@ def _rounding(tensor: Tensor) -> float:
 def measure(model: nn.Module, small: nn.Module, example: Tensor, rounds: int = 15) -> Speedup:
     """Size and speed of `small` compared with `model`, in evaluation mode, and their difference on `example`.
 
-    Times are of one thread: small networks get slower on several where the cores are busy. Raises LthError where
-    outputs differ by more than rounding.
+    Times are measured on one thread, because small networks are slower on several threads of busy cores. Raises
+    LthError if the outputs differ by more than rounding.
     """
     model, small = model.eval(), small.eval()
     apart = difference([model(example)], [small(example)])

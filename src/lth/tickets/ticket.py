@@ -1,4 +1,4 @@
-"""Tickets: a mask, the start weights under it, and where they came from; as a value and as a file."""
+"""Tickets: a mask, the start weights under it, and their origin; as values and as files."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ from lth.tickets.hold import clear, find
 from lth.tickets.misfit import check_fits, tied_in
 
 FORMAT = 2
-FORMATS = (1, FORMAT)  # 1 had no checksum
+FORMATS = (1, FORMAT)  # format 1 had no checksum
 FLOATS = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
-MOST_HEADER = 16 * 2**20  # bytes of a ticket file's header: some 100,000 tensors
-SIZE = 2**31  # of a dimension or a number of classes, at most
+MOST_HEADER = 16 * 2**20  # maximum bytes of a ticket file's header: about 100,000 tensors
+SIZE = 2**31  # maximum of a dimension or a number of classes
 
 
 def _is_whole(value: Any) -> bool:
@@ -42,7 +42,7 @@ def _are_seeds(value: Any) -> bool:
     return isinstance(value, dict) and all(map(_is_whole, value.values()))
 
 
-ORIGIN: dict[str, tuple[str, Callable[[Any], bool]]] = {  # what a file's metadata may say, and what each has to be
+ORIGIN: dict[str, tuple[str, Callable[[Any], bool]]] = {  # the fields of a file's metadata and their types
     "settings": ("a table", lambda value: isinstance(value, dict)),
     "model": ("a table", lambda value: isinstance(value, dict)),
     "versions": ("a table", lambda value: isinstance(value, dict)),
@@ -79,19 +79,22 @@ class Ticket:
         return notebook.ticket_html(self.mask, self.origin)
 
     def apply(self, model: nn.Module) -> nn.Module:
-        """Give `model` the start weights under the mask. Raises UsageError naming what does not fit, ties included."""
+        """Load the start weights into `model` and set pruned weights to 0. Returns `model`.
+
+        Raises UsageError naming every tensor and tie that does not fit.
+        """
         check_fits(model, self.mask, self.start)
         held = find(model, self.mask)
         load(model, self.start)  # a ticket holds tensors only
-        for one in held:  # by parameter, so that a tied one is pruned under all its names
+        for one in held:  # by parameter, so that a tied weight is pruned under all its names
             clear(one.parameter, one)
         return model
 
     def to_prune(self, model: nn.Module) -> nn.Module:
-        """`apply`, and the mask as torch.nn.utils.prune stores it: NAME_orig, NAME_mask, NAME computed from them.
+        """Apply the ticket and store the mask as torch.nn.utils.prune does (NAME_orig, NAME_mask). Returns `model`.
 
-        The module then trains, loads and is copied as any other; its outputs are those of the ticket. Raises UsageError
-        where the ticket does not fit it, and for parameters of torch.nn.utils.weight_norm.
+        The module then trains, loads and copies like any other, and computes the outputs of the ticket. Raises
+        UsageError if the ticket does not fit the model, and for parameters of torch.nn.utils.weight_norm.
         """
         torch_format.check(model, self.mask)
         torch_format.mask_in_place(self.apply(model), self.mask)
@@ -99,21 +102,21 @@ class Ticket:
 
     @staticmethod
     def from_prune(model: nn.Module) -> Ticket:
-        """The ticket of a model that torch.nn.utils.prune has pruned, with the present weights as its start.
+        """The ticket of a model that was pruned with torch.nn.utils.prune, with its present weights as the start.
 
-        The inverse of `to_prune`. Counted weights without a mask are not pruned. Raises UsageError where nothing is
-        pruned by it.
+        The inverse of `to_prune`. Counted weights without a mask count as unpruned. Raises UsageError if the model has
+        no such masks.
         """
         return Ticket(*torch_format.mask_and_weights(model))
 
     def save(self, path: str | Path) -> None:
-        """Write a ticket file. Raises UsageError where it could not be loaded again."""
+        """Write a ticket file. Raises UsageError if it could not be loaded again."""
         write_file(Path(path), to_bytes(self))
 
     @staticmethod
     def load(path: str | Path) -> Ticket:
         """Read a ticket file. Raises UsageError naming the file and what is wrong with it."""
-        if Path(path).exists() and not Path(path).is_file():  # a pipe might never end
+        if Path(path).exists() and not Path(path).is_file():  # reading a pipe might never end
             raise UsageError(f"{path} is no file")
         try:
             return from_bytes(Path(path).read_bytes())
@@ -124,7 +127,7 @@ class Ticket:
 
 
 def read_ticket(folder: Path, training_id: str) -> Ticket:
-    """The ticket of a stored training of a run. Raises UsageError where it is not the one that its summary tells of."""
+    """The ticket of a stored training of a run. Raises UsageError if it does not match the training's summary."""
     name = f"{training_id}/{layout.TICKET}"
     try:
         return from_bytes(outcomes.read_file(folder, name))
@@ -133,9 +136,9 @@ def read_ticket(folder: Path, training_id: str) -> Ticket:
 
 
 def to_bytes(ticket: Ticket) -> bytes:
-    """The file's bytes: `mask/NAME` packed, `start/NAME`, one key of sorted JSON; see `lth.storage.tensors`.
+    """The bytes of a ticket file: `mask/NAME` packed, `start/NAME`, and metadata as one key of sorted JSON.
 
-    Raises UsageError for what `from_bytes` would refuse.
+    See `lth.storage.tensors` for the format. Raises UsageError for what `from_bytes` would refuse.
     """
     if fault := next(_faults(ticket), None):
         raise UsageError(f"the ticket cannot be saved: {fault}")
@@ -146,7 +149,7 @@ def to_bytes(ticket: Ticket) -> bytes:
 
 
 def _faults(ticket: Ticket) -> Iterator[str]:
-    """What keeps a ticket from a file that can be loaded."""
+    """The reasons why a ticket cannot be stored in a file that could be loaded again."""
     if not ticket.mask:
         yield "its mask is empty"
     for name, layer in ticket.mask.items():
@@ -163,7 +166,7 @@ def _faults(ticket: Ticket) -> Iterator[str]:
 
 
 def from_bytes(content: bytes) -> Ticket:
-    """The inverse of `to_bytes`. Raises ValueError saying what is wrong."""
+    """The inverse of `to_bytes`. Raises ValueError with the reason if the bytes are invalid."""
     if (head := checksums.head_of(content)) > MOST_HEADER + 8:
         raise ValueError(f"its header has {head:,} bytes, more than the {MOST_HEADER:,} that are read of a ticket")
     tensors = load_tensors(content)
@@ -210,7 +213,7 @@ def _check_start(start: Mapping[str, Tensor], mask: Mask) -> None:
 
 
 def class_names(ticket: Ticket) -> tuple[str, ...]:
-    """The names of the classes, in the order of the network's outputs; none where they are numbers alone."""
+    """The names of the classes in the order of the network's outputs; empty if classes are only numbers."""
     names = _data_settings(ticket).get("classes")
     if not isinstance(names, list | tuple) or not all(isinstance(name, str) for name in names):
         return ()
@@ -218,7 +221,7 @@ def class_names(ticket: Ticket) -> tuple[str, ...]:
 
 
 def data_name(ticket: Ticket) -> str:
-    """The dataset that it was found on; "" where it is not known."""
+    """The dataset on which the ticket was found; "" if it is not known."""
     return str(_data_settings(ticket).get("name", ""))
 
 
@@ -229,7 +232,7 @@ def _data_settings(ticket: Ticket) -> Mapping[str, Any]:
 
 
 def describe(ticket: Ticket) -> list[str]:
-    """What a ticket is and where it comes from: lines of text."""
+    """Lines of text about a ticket and its origin."""
     rest = sum(t.numel() for name, t in ticket.start.items() if name not in ticket.mask)
     return [
         *(f"{name:10}  {text}" for name, text in _facts(ticket).items() if text),
@@ -240,7 +243,7 @@ def describe(ticket: Ticket) -> list[str]:
 
 
 def facts(ticket: Ticket) -> dict[str, Any]:
-    """What `describe` tells, as values that JSON takes: density, counts by layer, and where the ticket comes from."""
+    """The same information as `describe`, as JSON values: density, counts per layer, origin."""
     alive = masks.alive(ticket.mask)
     layers = {name: {"shape": list(m.shape), "alive": alive[name]} for name, m in ticket.mask.items()}
     counted = {"weights": sum(alive.values()), "of": masks.size(ticket.mask), "density": ticket.density}
@@ -248,7 +251,7 @@ def facts(ticket: Ticket) -> dict[str, Any]:
 
 
 def _format_left_out(ticket: Ticket) -> list[str]:
-    """A line for what is not counted, as the search recorded it; of other tickets, the tensors that are no vectors."""
+    """A line on uncounted parameters, from the search or, for other tickets, from its tensors."""
     if isinstance(lines := ticket.origin.get("left_out"), list):
         return [f"  {line}" for line in lines]
     mask, start = ticket.mask, ticket.start

@@ -1,7 +1,7 @@
-"""The format of torch.nn.utils.prune: NAME_orig, NAME_mask, and NAME computed from them before each forward.
+"""The format of torch.nn.utils.prune: NAME_orig, NAME_mask, and NAME, which is computed before each forward pass.
 
-torch computes a weight when the module that owns it is called. Some weights are read by another module: the output
-projection of attention, or an embedding that is the output layer too. `Fresh` computes them in time.
+torch computes a weight when the module that owns it is called. Some weights are read by another module, for example the
+output projection of attention, or a tied embedding. `Fresh` computes them in time.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lth.pruning.masks import Mask
 
 
 class Fresh:
-    """A hook of a module: all pruned weights in it are computed before its forward, and can be copied with it."""
+    """A forward hook that computes all pruned weights inside a module first, and can be copied with it."""
 
     def __init__(self, module: nn.Module) -> None:
         self.module = module
@@ -31,7 +31,7 @@ class Fresh:
             method(owner, inputs)
 
     def __deepcopy__(self, memo: dict[int, Any]) -> Fresh:
-        """torch copies no tensor that was computed with gradients; hooks are copied before them, so put them in."""
+        """torch cannot copy non-leaf tensors. Hooks are copied before them, so detach them here."""
         for owner, method in _methods(self.module):
             weight = getattr(owner, method._tensor_name)
             memo[id(weight)] = weight.detach().clone()
@@ -39,9 +39,9 @@ class Fresh:
 
 
 def check(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
-    """Raise UsageError where torch would compute a weight from a parameter before that is masked."""
+    """Raise UsageError if torch would compute a weight from a parameter before that parameter is masked."""
     for weight, parts in computed(model).items():
-        if parts[0] == f"{weight}_v" and {*parts} & {*mask}:  # by torch.nn.utils.weight_norm; parametrizations fit
+        if parts[0] == f"{weight}_v" and {*parts} & {*mask}:  # torch.nn.utils.weight_norm; parametrizations work
             raise UsageError(
                 f"{weight} is computed by torch.nn.utils.weight_norm, which to_prune cannot mask: use "
                 "torch.nn.utils.parametrizations.weight_norm, or lth.hold"
@@ -49,7 +49,7 @@ def check(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
 
 
 def mask_in_place(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
-    """Prune a model's parameters as torch.nn.utils.prune.custom_from_mask does; a tied one in each of its owners."""
+    """Prune a model's parameters like torch.nn.utils.prune.custom_from_mask; a tied one in each of its owners."""
     by_parameter = {id(parameters(model)[name]): layer for name, layer in mask.items()}
     owners = [
         (module, key, parameter)
@@ -61,14 +61,14 @@ def mask_in_place(model: nn.Module, mask: Mapping[str, Tensor]) -> None:
         prune.custom_from_mask(module, key, by_parameter[id(parameter)].to(parameter.device))
     for module in unwrapped(model).modules():
         if any(True for _ in _methods(module)):
-            module.register_forward_pre_hook(Fresh(module), prepend=True)  # before weight norm computes from them
+            module.register_forward_pre_hook(Fresh(module), prepend=True)  # before weight norm uses it
 
 
 def mask_and_weights(model: nn.Module) -> tuple[Mask, dict[str, Tensor]]:
-    """The mask of a model that torch.nn.utils.prune has pruned, and its present weights under it.
+    """The mask of a model that was pruned with torch.nn.utils.prune, and its present weights.
 
-    The mask names the counted parameters, those without a mask of torch's as unpruned, and what else of two dimensions
-    or more is pruned. Raises UsageError where nothing is pruned by torch.nn.utils.prune.
+    The mask has all counted parameters, those without a torch mask as unpruned, and other pruned parameters with two or
+    more dimensions. Raises UsageError if nothing was pruned with torch.nn.utils.prune.
     """
     state = tensors(model)
     pruned = {n[:-5]: state[n].bool() for n in state if n.endswith("_mask") and f"{n[:-5]}_orig" in state}
@@ -89,7 +89,7 @@ def mask_and_weights(model: nn.Module) -> tuple[Mask, dict[str, Tensor]]:
 
 
 def _methods(module: nn.Module) -> Iterator[tuple[nn.Module, Any]]:
-    """The modules inside, each with the pruning methods of torch that are its hooks."""
+    """The modules inside, each with the torch pruning methods among its hooks."""
     for owner in module.modules():
         for hook in owner._forward_pre_hooks.values():
             if isinstance(hook, prune.BasePruningMethod):

@@ -28,7 +28,7 @@ def epoch_order(key: Key, epoch: int, examples: int) -> Tensor:
 
 
 def check_last(recipe: Recipe, examples: int, model: nn.Module, one: Tensor) -> None:
-    """Raise UsageError where a batch holds one example, of which `model`'s batch norm has no variance.
+    """Raise UsageError if a batch holds one example, of which `model`'s batch norm has no variance.
 
     `one` is a batch of one. The model is run on it, in training mode.
     """

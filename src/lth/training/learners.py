@@ -105,7 +105,7 @@ class Float32:
         self._load(entries)
 
     def _check(self, entries: Mapping[int, Mapping[str, Tensor]]) -> None:
-        """Raise ValueError where a stored state is not this optimizer's: torch would take any, and read beyond it."""
+        """Raise ValueError if a stored state is not this optimizer's: torch would take any, and read beyond it."""
         parameters, moments = list(self.parameters.values()), {*optimizer_named(self.recipe.optimizer).moments}
         counts = {"step"} if "exp_avg" in moments else set()
         for index, entry in entries.items():
@@ -222,7 +222,7 @@ class Bfloat16:
 
 
 def moment_of(moments: Moments, name: str, key: str) -> Tensor:
-    """Raises UsageError where there is no such moment of the parameter `name`."""
+    """Raises UsageError if there is no such moment of the parameter `name`."""
     try:
         return moments[f"{name}/{key}"]
     except KeyError:

@@ -130,7 +130,7 @@ def state_of(engine: Engine, moments: bool = False) -> dict[str, Tensor]:
 
 
 def parts_of(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """The `start` and the `moments` of an engine that begins at a `state_of`; moments are None where it has none."""
+    """The `start` and the `moments` of an engine that begins at a `state_of`; moments are None if it has none."""
     weights = {name: tensor for name, tensor in state.items() if not name.startswith(OPTIMIZER)}
     moments = {name.removeprefix(OPTIMIZER): state[name] for name in state if name not in weights}
     return weights, moments or None
@@ -196,7 +196,7 @@ class Session:
 
 
 def restore(engine: Engine, progress: Checkpoint, last: int) -> None:
-    """Bring an engine to a checkpoint. Raises Unusable where that is none of its training, which ends at `last`."""
+    """Bring an engine to a checkpoint. Raises Unusable if that is none of its training, which ends at `last`."""
     iterations = [engine.iteration, *(row.iteration for row in progress.curve), progress.iteration, last]
     if iterations != sorted(iterations) or (progress.iteration > engine.iteration and not progress.curve):
         raise Unusable(f"its iteration, {progress.iteration}, and its curve do not belong together")

@@ -23,7 +23,7 @@ class Objective:
     """The loss of a task, of outputs and targets (`lth list tasks`).
 
     `mean` is the loss of a batch, and `total` the sum of those of its examples. `correct` counts right answers; it is
-    None where there is no such thing.
+    None if there is no such thing.
     """
 
     mean: Callable[[Tensor, Tensor], Tensor]
@@ -100,7 +100,7 @@ def is_of_torch(loss: Measure) -> bool:
 
 
 def check_mean(loss: Measure | None) -> None:
-    """Raise UsageError where a loss says itself that it is no mean over the batch."""
+    """Raise UsageError if a loss says itself that it is no mean over the batch."""
     said = loss.keywords.get("reduction", "mean") if isinstance(loss, partial) else getattr(loss, "reduction", "mean")
     if said != "mean":
         raise UsageError(f"the loss has reduction = {said!r}: expected the mean over a batch; leave reduction out")

@@ -64,7 +64,7 @@ def _is_plain(model: nn.Sequential) -> bool:
 
 
 def obstacle(recipe: Recipe, model: nn.Module, device: str) -> str | None:
-    """Why this engine cannot train `model` by `recipe` on `device`, in a clause; None where it can."""
+    """Why this engine cannot train `model` by `recipe` on `device`, in a clause; None if it can."""
     if device != "cpu":
         return f"the device is {device}"
     if recipe.augment:

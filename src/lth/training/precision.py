@@ -15,7 +15,7 @@ ARM = ("bf16",)
 
 
 def hardware(device: str) -> str | None:
-    """What computes in bfloat16 on `device` ("cpu" or "cuda"), in a few words; None where nothing does."""
+    """What computes in bfloat16 on `device` ("cpu" or "cuda"), in a few words; None if nothing does."""
     if device != "cpu":
         major, minor = torch.cuda.get_device_capability()  # below 8.0 it is emulated
         return "the GPU" if (major, minor) >= (8, 0) else None

@@ -13,7 +13,7 @@ def name() -> str:
 
 
 def flags() -> frozenset[str]:
-    """The extensions that the processor lists; empty where the system has no /proc/cpuinfo."""
+    """The extensions that the processor lists; empty if the system has no /proc/cpuinfo."""
     described = _described()
     return frozenset((described.get("flags") or described.get("features") or "").split())
 

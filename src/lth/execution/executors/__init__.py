@@ -63,7 +63,7 @@ class Executor:
 
 
 def wrong_name(name: str, insecure: bool = False) -> str | None:
-    """What is wrong with the value of --executor, and --insecure beside it, in a line; None where nothing is."""
+    """What is wrong with the value of --executor, and --insecure beside it, in a line; None if nothing is."""
     kind, addressed, address = name.partition("://")
     if kind not in EXECUTORS:
         return f"--executor takes {', '.join(EXECUTORS)}; not {name!r}{nearest(kind, EXECUTORS)}"
@@ -77,7 +77,7 @@ def wrong_name(name: str, insecure: bool = False) -> str | None:
 
 
 def executor(name: str, insecure: bool = False) -> AbstractContextManager[Executor]:
-    """The executor of a name such as local; raises UsageError where it cannot be had.
+    """The executor of a name such as local; raises UsageError if it cannot be had.
 
     `insecure`: join a cluster that asks for no token, too.
     """

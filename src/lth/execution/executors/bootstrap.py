@@ -28,7 +28,7 @@ def refuse_in_starting_process() -> None:
 
 
 def check_guarded(processes: Collection[BaseProcess]) -> None:
-    """Raise UsageError where one of the dead processes refused the call."""
+    """Raise UsageError if one of the dead processes refused the call."""
     for process in processes:
         process.join(PATIENCE_S)
     if any(process.exitcode == EXIT_CODE for process in processes):

@@ -113,7 +113,7 @@ class Place:
         return ProcessPoolExecutor(1, SPAWN, _set_up_process, (os.getpid(), *shared, self.iteration))
 
     def attempt(self, training: Training) -> dict[str, Any]:
-        """Carry a training out. Raises BrokenProcessPool where its process died, UsageError where it refused."""
+        """Carry a training out. Raises BrokenProcessPool if its process died, UsageError if it refused."""
         self.iteration.value, self.training = UNKNOWN, training.id
         try:
             with deaf_children():

@@ -100,7 +100,7 @@ def leave(gone: bool) -> None:
 
 
 def room(resources: Resources) -> int:
-    """Trainings that the cluster's free and busy CPUs and GPUs hold now; UsageError where no node holds one."""
+    """Trainings that the cluster's free and busy CPUs and GPUs hold now; UsageError if no node holds one."""
     ray = library()
 
     largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
@@ -229,7 +229,7 @@ class Driver:
                 self.running.discard(training.id)
 
     def _result(self, task: Any) -> Any:
-        """What a task returned. Raises ConnectionError where the cluster is gone: Ray would wait for it."""
+        """What a task returned. Raises ConnectionError if the cluster is gone: Ray would wait for it."""
         ray = library()
 
         while not ray.wait([task], timeout=WATCH_SECONDS)[0]:

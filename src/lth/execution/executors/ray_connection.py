@@ -64,7 +64,7 @@ def lost() -> tuple[type[Exception], ...]:
 
 
 def accepts(address: str, shown: str | None = None) -> bool | None:
-    """Whether a cluster accepts a caller who shows this token, or none; None where no Ray cluster answers.
+    """Whether a cluster accepts a caller who shows this token, or none; None if no Ray cluster answers.
 
     One request on a connection of its own, which is closed then. The cluster starts nothing for it.
     """
@@ -82,7 +82,7 @@ def accepts(address: str, shown: str | None = None) -> bool | None:
 
 
 def check_closed(address: str, insecure: bool) -> None:
-    """Raise UsageError where no cluster answers, where it accepts anybody, or where it refuses this machine."""
+    """Raise UsageError if no cluster answers, where it accepts anybody, or where it refuses this machine."""
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
         return  # it asks each caller for a certificate, so the cluster is closed, too
     match accepts(address):
@@ -123,7 +123,7 @@ def connect(name: str, insecure: bool = False) -> tuple[str, ...]:
     """Join the cluster of `ray://ADDRESS`, of RAY_ADDRESS, or of this machine, or start one.
 
     Returns the addresses of what this process cannot do without: the head, and Ray's process on this machine.
-    Raises UsageError where a cluster cannot be joined, and where it asks for no token unless `insecure`.
+    Raises UsageError if a cluster cannot be joined, and where it asks for no token unless `insecure`.
     """
     ray = library()
 

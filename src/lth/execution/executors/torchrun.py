@@ -91,7 +91,7 @@ def _take_gpu() -> None:
 def choose_for_all(
     experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
 ) -> tuple[Resources, str]:
-    """The resources: always the torch engine, and float32. Raises UsageError where something else was asked for."""
+    """The resources: always the torch engine, and float32. Raises UsageError if something else was asked for."""
     wrong = {
         "--engine native": engine == "native",
         "recipe.precision=bfloat16": experiment.recipe.precision == "bfloat16",

@@ -1,8 +1,8 @@
-"""A pruned module made small: without the units and inputs whose removal changes no output.
+"""Shrink a pruned module: remove units and inputs whose removal changes no output.
 
-A unit is dead where all that reaches it is constant, or where nothing reads it; a unit that only dead units feed is
-dead too. The output of a dead unit is a constant that follows from its bias: it moves into the biases of the next
-layer. So the remaining module computes the same outputs, in evaluation mode, with smaller dense layers.
+A unit is dead if its inputs are constant or its output is not used; a unit that only dead units feed is dead too. The
+output of a dead unit is a constant that follows from its bias; it is added to the biases of the next layer. The
+remaining module computes the same outputs, in evaluation mode, with smaller dense layers.
 """
 
 from __future__ import annotations
@@ -27,15 +27,16 @@ __all__ = ["compact", "load_compact"]
 
 
 def compact(model: nn.Module, *example: Tensor) -> nn.Module:
-    """A smaller dense copy of a pruned module with the same outputs, in evaluation mode; `example` are its inputs.
+    """Return a smaller dense copy of a pruned module with the same outputs, in evaluation mode. `example` are its
+    inputs.
 
-    Modules keep their names and types; a Flatten of the inputs becomes one that selects the used ones. Channels that
-    cannot be followed are not removed. Raises UsageError where torch.fx cannot trace the module at all, or where
-    torch.nn.utils.prune still keeps masks of it. Raises LthError where the copy's outputs for `example` differ by more
-    than rounding: inputs that vary test this better than zeros.
+    Modules keep their names and types; a Flatten of the inputs becomes one that selects the used features. Channels
+    that cannot be followed through the module are not removed. Raises UsageError if torch.fx cannot trace the module,
+    or if torch.nn.utils.prune still holds masks of it. Raises LthError if the copy's outputs for `example` differ by
+    more than rounding; varying inputs test this better than zeros.
     """
     device = next((x.device for x in example), torch.device("cpu"))
-    # Inference tensors would not tell whether they were written to.
+    # inference tensors do not record whether they were written to
     with torch.inference_mode(False), torch.no_grad(), global_draws(device) as seed:
         model = _copied(model).eval()
         seed(0)
@@ -49,7 +50,7 @@ def compact(model: nn.Module, *example: Tensor) -> nn.Module:
 
 
 def _copied(model: nn.Module) -> nn.Module:
-    """A deep copy, also of modules that keep a tensor computed with gradients, which weight norm does."""
+    """A deep copy that also works for modules with a non-leaf tensor as an attribute, such as weight norm's."""
     _refuse_pruning_hooks(model)
     computed = [value for module in model.modules() for value in vars(module).values() if isinstance(value, Tensor)]
     memo: dict[int, Any] = {id(tensor): tensor.detach().clone() for tensor in computed if not tensor.is_leaf}

@@ -1,9 +1,9 @@
-"""What is known of a module's tensors: the channels that they share, where they are constant, and what reads them.
+"""The channels of a module's tensors: which tensors share them, which are constant, and which layers read them.
 
-The channels of a tensor form a space. Layers lead from one space to another; operations on each channel by itself
-(activations, batch norm, pooling) stay within one, and a sum of two tensors makes their spaces one. Operations that are
-not known here pin the spaces that they read: those lose nothing. Constants are float64 on the CPU, wherever the module
-is.
+The channels of a tensor form a space. Layers lead from one space to another. Operations on each channel separately
+(activations, batch norm, pooling) stay within a space, and the sum of two tensors merges their spaces. Unknown
+operations pin the spaces that they read: none of their channels is removed. Constants are float64 on the CPU, whatever
+the module's device.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ LAYERS = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 
 @dataclass(eq=False)
 class Space:
-    """The channels that some tensors have in common, and which of them are removed."""
+    """The channels that several tensors have in common, and which of them are removed."""
 
     size: int
     pinned: bool = False
@@ -30,30 +30,30 @@ class Space:
         self.removed = torch.zeros(self.size, dtype=torch.bool)
 
     def root(self) -> Space:
-        """The space that this one is part of, after all merges."""
+        """The space that this one belongs to after all merges."""
         return self.merged_into.root() if self.merged_into else self
 
 
 def exact(tensor: Tensor) -> Tensor:
-    """The tensor's values for computations with constants: float64, on the CPU."""
+    """The tensor's values as float64 on the CPU, for computations with constants."""
     return tensor.detach().cpu().double()
 
 
 def varying(size: int) -> Tensor:
-    """Constants of features that all vary."""
+    """NaN for each of several features: all of them vary."""
     return torch.full((size,), torch.nan, dtype=torch.float64)
 
 
 def several(value: Any) -> tuple[Any, ...]:
-    """A number or a sequence of them, as a tuple."""
+    """A number or a sequence of numbers, as a tuple."""
     return tuple(value) if isinstance(value, tuple | list) else (value,)
 
 
 @dataclass(frozen=True)
 class Value:
-    """What is known of a tensor: its channels' space and axis, and where a feature is the same for all inputs.
+    """A tensor: the space and axis of its channels, and the features that are the same for all inputs.
 
-    Flattened, each channel has `repeat` features beside each other. constant: float64 [size * repeat], NaN where a
+    After flattening, each channel has `repeat` consecutive features. constant: float64 [size * repeat], NaN where a
     feature varies.
     """
 
@@ -63,13 +63,13 @@ class Value:
     repeat: int = 1
 
     def remaining(self) -> Tensor:
-        """Which features are not removed."""
+        """Which features are not removed, as a bool tensor."""
         return ~self.space.root().removed.repeat_interleave(self.repeat)
 
 
 @dataclass(frozen=True)
 class Use:
-    """A layer where it is called: from a tensor (None where nothing is known of it) to a space."""
+    """A call of a layer: from a tensor (None if unknown) to a space."""
 
     name: str
     layer: nn.Linear | nn.Conv1d | nn.Conv2d | nn.Conv3d
@@ -77,7 +77,7 @@ class Use:
     outputs: Space
 
     def matrix(self) -> Tensor:
-        """The weights as float64 [outputs, inputs, places of the kernel]."""
+        """The weights as float64 [outputs, inputs, kernel positions]."""
         weight = exact(self.layer.weight)
         return weight.reshape(*weight.shape[:2], -1)
 
@@ -86,7 +86,7 @@ class Use:
         return torch.zeros(self.outputs.size).double() if bias is None else exact(bias)
 
     def foldable(self, constant: Tensor) -> Tensor:
-        """Which constant inputs mean the same for an output at all places: beside a border of zeros, only 0 does."""
+        """Which constant inputs contribute equally to an output at all positions: with zero padding, only 0 does."""
         layer = self.layer
         bordered = not isinstance(layer, nn.Linear) and layer.padding != "valid" and any(several(layer.padding))
         return constant == 0 if bordered else ~constant.isnan()
@@ -102,7 +102,7 @@ class Use:
 
 @dataclass(frozen=True)
 class Traced:
-    """The layers of a module as they are called, the norms between them, and the Flattens of its inputs."""
+    """The calls of a module's layers, the norms between them, and the Flattens of its inputs."""
 
     uses: list[Use] = field(default_factory=list)
     norms: dict[str, Value] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""A module's graph by torch.fx, run node after node: shapes, and which tensors an operation in place writes to."""
+"""A module's torch.fx graph, run node by node: shapes, and the tensors that an in-place operation writes to."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ def _writing(name: str) -> Callable[[fx.Proxy, Any], fx.Proxy]:
     return lambda x, other: x.tracer.create_proxy("call_function", getattr(operator, name), (x, other), {})
 
 
-# fx.Proxy records `x += y` as `x = x + y`, although every other name of the same tensor sees the change.
+# fx.Proxy records `x += y` as `x = x + y`, although aliases of the tensor see the change
 WritingProxy = type("WritingProxy", (fx.Proxy,), {f"__{name}__": _writing(name) for name in WRITING})
 
 
 def graph_of(model: nn.Module) -> fx.GraphModule:
-    """The module as torch.fx traces it. Raises UsageError where torch.fx cannot."""
+    """Trace the module with torch.fx. Raises UsageError if torch.fx cannot."""
     tracer = fx.Tracer()
     tracer.proxy = lambda node: WritingProxy(node, tracer)
     try:
@@ -35,7 +35,7 @@ def graph_of(model: nn.Module) -> fx.GraphModule:
 
 
 def run(graph: fx.GraphModule, example: tuple[Tensor, ...]) -> Iterator[tuple[Any, list[fx.Node]]]:
-    """Run node after node and note the shapes; with each, the earlier nodes in whose memory it wrote."""
+    """Run the graph node by node and record shapes. Returns the earlier nodes to whose memory each node wrote."""
     interpreter = fx.Interpreter(graph, garbage_collect_values=False)
     interpreter.args_iter = iter(clones(example))
     tensors = dict[fx.Node, Tensor]()
@@ -54,10 +54,10 @@ def run(graph: fx.GraphModule, example: tuple[Tensor, ...]) -> Iterator[tuple[An
 
 
 def clones(example: tuple[Tensor, ...]) -> list[Tensor]:
-    """Copies of the inputs: the module may write to them."""
+    """Copies of the inputs, because the module may write to them."""
     return [x.clone() for x in example]
 
 
 def _memory(tensor: Tensor) -> int:
-    """Equal for tensors that share memory."""
+    """A key that is equal for tensors that share memory."""
     return tensor.untyped_storage().data_ptr() if tensor.layout is torch.strided else id(tensor)

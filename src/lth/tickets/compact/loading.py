@@ -1,4 +1,4 @@
-"""A module with layers of the sizes that a compact state_dict has."""
+"""Load a compact state_dict into a module whose layers are cut to its sizes."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lth.tickets.compact.channels import LAYERS
 
 
 class FlattenSelect(nn.Module):
-    """Flattens, then selects the features that are used: those at `places`."""
+    """Flatten the input and select the features at `places`."""
 
     places: Tensor
 
@@ -28,9 +28,9 @@ class FlattenSelect(nn.Module):
 
 
 def load_compact(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
-    """`model` with its layers cut to the shapes of a compact state_dict, and with its values; in evaluation mode.
+    """Cut the layers of `model` to the shapes of a compact state_dict and load its values, in evaluation mode.
 
-    Raises UsageError where the state_dict belongs to another module.
+    Raises UsageError if the state_dict belongs to another module.
     """
     for name, module in list(model.named_modules()):
         values = {key.removeprefix(f"{name}."): t for key, t in state.items() if key.rpartition(".")[0] == name}
@@ -48,7 +48,7 @@ def load_compact(model: nn.Module, state: Mapping[str, Tensor]) -> nn.Module:
 
 
 def _resize(module: Any, values: Mapping[str, Tensor]) -> None:
-    """Give a layer or batch norm tensors of the shapes of `values`, and the sizes that follow from them."""
+    """Give a layer or batch norm tensors of the shapes of `values`, and update its size attributes."""
     for key, tensor in values.items():
         before = getattr(module, key)
         if not isinstance(before, Tensor) or before.shape != tensor.shape:
@@ -60,7 +60,7 @@ def _resize(module: Any, values: Mapping[str, Tensor]) -> None:
 
 
 def _sizes(module: nn.Module) -> dict[str, int]:
-    """The attributes of a layer that state its sizes, from its tensors."""
+    """The size attributes of a layer, derived from its tensors."""
     if isinstance(module, _BatchNorm):
         return {} if module.running_mean is None else {"num_features": len(module.running_mean)}
     if isinstance(module, nn.Linear):

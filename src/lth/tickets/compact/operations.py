@@ -1,4 +1,4 @@
-"""The operations through which channels can be followed, as modules, functions and methods of a traced graph."""
+"""The operations through which channels can be followed: modules, functions and methods of a traced graph."""
 
 from __future__ import annotations
 
@@ -37,19 +37,19 @@ AVERAGING: set[Any] = {torch.mean, "mean"}
 
 
 def shape_of(node: fx.Node) -> tuple[int, ...] | None:
-    """The shape of a node's tensor; None where it is no tensor."""
+    """The shape of a node's tensor; None if it is not a tensor."""
     return node.meta.get("shape")
 
 
 def is_plain(module: nn.Module) -> bool:
-    """Whether a module computes what its type does from its own parameters: without hooks or derived weights."""
+    """Return whether a module computes what its type does from its parameters, without hooks or derived weights."""
     parameters = {name for name, _ in module.named_parameters(recurse=False)}
     derived = any(getattr(module, key, None) is not None and key not in parameters for key in ("weight", "bias"))
     return not (derived or module._forward_hooks or module._forward_pre_hooks)
 
 
 def is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
-    """Whether all axes but the batch become one."""
+    """Return whether all axes except the batch are merged into one."""
     if isinstance(module, nn.Flatten):
         return (module.start_dim, module.end_dim) == (1, -1)
     if node.target in FLATTENING:
@@ -62,7 +62,7 @@ def is_flatten(node: fx.Node, module: nn.Module | None) -> bool:
 
 
 def is_batch_size(node: fx.Node) -> bool:
-    """Whether a node reads nothing of a tensor but the size of its batch."""
+    """Return whether a node uses only the batch size of its tensor."""
     if _is_shape(node):
         return all(is_batch_size(user) for user in node.users)
     if node.target is operator.getitem:
@@ -71,13 +71,13 @@ def is_batch_size(node: fx.Node) -> bool:
 
 
 def _is_shape(node: fx.Node) -> bool:
-    """Whether a node is a tensor's `shape` or `size()`."""
+    """Return whether a node is the `shape` or `size()` of a tensor."""
     attribute = node.target is getattr and node.args[1] == "shape"
     return attribute or ((node.op, node.target) == ("call_method", "size") and len(node.args) == 1 and not node.kwargs)
 
 
 def activation(node: fx.Node, module: nn.Module | None) -> Callable[[Tensor], Tensor] | None:
-    """What a node computes from each element by itself, whatever its place; None for any other operation."""
+    """The elementwise function that a node computes; None for any other operation."""
     if module is not None:
         return module if isinstance(module, ACTIVATIONS) else None
     if node.target not in ACTIVATING or any(isinstance(a, fx.Node) for a in (*node.args[1:], *node.kwargs.values())):
@@ -91,8 +91,8 @@ def activation(node: fx.Node, module: nn.Module | None) -> Callable[[Tensor], Te
 
 
 def is_pooling(node: fx.Node, module: nn.Module | None, dims: int) -> bool:
-    """Whether places are pooled, each channel by itself, so that constants remain constant."""
-    rank = dims - 2  # without a batch there is one dimension less, and the pool's places would be our channels
+    """Return whether each channel is pooled separately over positions, so that constants remain constant."""
+    rank = dims - 2  # without a batch dimension, the pool would take our channels for positions
     if module is not None:
         return isinstance(module, POOLS.get(rank, ())) and _averages_whole_windows(module)
     if node.target in AVERAGING:
@@ -102,7 +102,7 @@ def is_pooling(node: fx.Node, module: nn.Module | None, dims: int) -> bool:
 
 
 def _averages_whole_windows(pool: nn.Module) -> bool:
-    """Whether a constant comes out of a pool with its value, and nothing else comes out."""
+    """Return whether a pool maps a constant to the same value everywhere."""
     averages = isinstance(pool, nn.AvgPool1d | nn.AvgPool2d | nn.AvgPool3d)
     if averages and (pool.ceil_mode or any(several(pool.padding)) or getattr(pool, "divisor_override", 0)):
         return False

@@ -9,9 +9,9 @@ from lth.tickets.compact.channels import Space, Traced, Use, Value
 
 
 def remove(traced: Traced) -> None:
-    """Mark in every space the channels that no layer needs, until there are no more.
+    """Mark the channels that no layer needs in every space, until there are no more.
 
-    One channel stays in each space: no layer is empty.
+    One channel stays in each space, so that no layer is empty.
     """
     spaces = {id(space): space for space in (value.space.root() for value in _values(traced))}
     changed = True
@@ -31,7 +31,7 @@ def _values(traced: Traced) -> list[Value]:
 
 
 def _removable(space: Space, uses: list[Use]) -> Tensor:
-    """The channels that no layer needs: a layer takes a constant into its biases."""
+    """The channels that no layer needs; a layer adds constant inputs to its biases."""
     removable = torch.ones(space.size, dtype=torch.bool)
     for use in uses:
         if use.inputs and use.inputs.space.root() is space:
@@ -42,7 +42,7 @@ def _removable(space: Space, uses: list[Use]) -> Tensor:
 
 
 def smaller_state(model: nn.Module, traced: Traced) -> dict[str, Tensor]:
-    """The state_dict of the remaining rows and columns; biases include the constants of what is removed."""
+    """The state_dict of the remaining rows and columns. Biases include the removed constants."""
     state = {name: tensor.detach() for name, tensor in model.state_dict().items()}
     for use in traced.uses:
         state |= _smaller_layer(use)

@@ -27,10 +27,10 @@ Values = dict[fx.Node, Value | None]
 
 
 def trace(model: nn.Module, example: tuple[Tensor, ...]) -> Traced:
-    """The layers, norms and Flattens of the module, with what is known of the tensors between them.
+    """The layers, norms and Flattens of the module, with the values of the tensors between them.
 
-    A layer that is called twice or has two names, or whose parameters are also read outside of it, keeps its size.
-    Raises UsageError where torch.fx cannot trace the module.
+    A layer keeps its size if it is called twice, has two names, or has parameters that are read outside of it.
+    Raises UsageError if torch.fx cannot trace the module.
     """
     graph = graph_of(model)
     calls = Counter(node.target for node in graph.graph.nodes if node.op == "call_module")
@@ -46,9 +46,9 @@ def trace(model: nn.Module, example: tuple[Tensor, ...]) -> Traced:
 
 
 def _overwrite(written: list[fx.Node], value: Value | None, shape: tuple[int, ...] | None, values: Values) -> None:
-    """Give the tensors that a node wrote to the node's own value, for all that read them later.
+    """Give the tensors that a node wrote in place the node's value, for all later readers.
 
-    Where shapes or channels differ, nothing is known of them from then on.
+    If shapes or channels differ, they become unknown.
     """
     for node in written:
         before = values[node]
@@ -65,7 +65,7 @@ def _alike(a: Value, b: Value) -> bool:
 
 
 def _pin(value: Value | None) -> None:
-    """Let the channels of a tensor lose nothing."""
+    """Prevent the removal of a tensor's channels."""
     if value:
         value.space.root().pinned = True
 
@@ -73,7 +73,7 @@ def _pin(value: Value | None) -> None:
 def _follow(
     node: fx.Node, module: nn.Module | None, values: Mapping[fx.Node, Value | None], traced: Traced, once: bool
 ) -> Value | None:
-    """What is known of a node's result. An operation that is not known pins what it reads."""
+    """The value of a node's result. An unknown operation pins the tensors that it reads."""
     shape = shape_of(node)
     if node.op == "placeholder" and shape and len(shape) > 1:
         return Value(Space(shape[1], pinned=True), 1, varying(shape[1]))
@@ -94,7 +94,7 @@ def _follow(
 def _through(
     node: fx.Node, module: nn.Module | None, first: fx.Node, value: Value, traced: Traced, once: bool
 ) -> Value | None:
-    """The result of an operation on each channel by itself; None for any other."""
+    """The result of an operation on each channel separately; None for any other operation."""
     shape = shape_of(first) or ()
     if isinstance(module, _BatchNorm) and once and value.axis == 1 and module.running_mean is not None:
         traced.norms[str(node.target)] = value
@@ -121,7 +121,7 @@ def _through_layer(name: str, layer: Any, value: Value | None, dims: int, traced
 
 
 def _normed(norm: _BatchNorm, constant: Tensor) -> Tensor:
-    """Batch norm of constants. A channel of scale 0 is constant for all inputs."""
+    """Batch norm of constants. A channel with scale 0 is constant for all inputs."""
     assert norm.running_mean is not None and norm.running_var is not None
     scale = torch.ones_like(constant) if norm.weight is None else exact(norm.weight)
     shift = torch.zeros_like(constant) if norm.bias is None else exact(norm.bias)
@@ -132,7 +132,7 @@ def _normed(norm: _BatchNorm, constant: Tensor) -> Tensor:
 def _flattened(
     node: fx.Node, first: fx.Node, value: Value, before: tuple[int, ...], traced: Traced, selecting: bool
 ) -> Value:
-    """The features of a flattened tensor. Those of the module's inputs can be selected one by one."""
+    """The features of a flattened tensor. Those of the module's inputs can be selected individually."""
     features = math.prod(before[2:])
     if selecting and first.op == "placeholder":
         selected = Value(Space(before[1] * features), 1, value.constant.repeat_interleave(features))
@@ -142,15 +142,15 @@ def _flattened(
 
 
 def _activated(act: Callable[[Tensor], Tensor], value: Value, dims: int) -> Tensor:
-    """The activation of constants, which are given to it as a tensor of as many dimensions as the module's own."""
+    """The activation of constants, applied to a tensor with as many dimensions as the module's own."""
     shape = [1] * dims
     shape[value.axis] = -1
-    outputs = act(value.constant.clone().view(shape)).flatten()  # a clone, since it may be written to
+    outputs = act(value.constant.clone().view(shape)).flatten()  # a clone, because the activation may write to it
     return outputs.masked_fill(value.constant.isnan(), torch.nan)
 
 
 def _sum(node: fx.Node, values: Mapping[fx.Node, Value | None]) -> Value | None:
-    """The sum of two tensors with equal axes, whose spaces become one."""
+    """The sum of two tensors with equal axes, whose spaces are merged."""
     if len(node.args) != 2 or node.kwargs or not all(isinstance(arg, fx.Node) for arg in node.args):
         return None
     nodes = [arg for arg in node.args if isinstance(arg, fx.Node)]

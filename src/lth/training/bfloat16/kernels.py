@@ -33,7 +33,7 @@ SMALL = 16  # pixels of images of which so few are inside of a kernel that produ
 
 @lru_cache(maxsize=1)
 def core() -> Any:
-    """The compiled kernels; None where they were not built or this processor cannot run them."""
+    """The compiled kernels; None if they were not built or this processor cannot run them."""
     try:
         compiled = import_module("lth.native._conv")
     except ImportError:
@@ -62,7 +62,7 @@ def _convolutions(numbers: torch.dtype) -> Any:
 
 
 def why_not() -> str | None:
-    """Why the kernels cannot be used on this machine, in a clause; None where they can."""
+    """Why the kernels cannot be used on this machine, in a clause; None if they can."""
     if core() is not None:
         return None
     if "avx512_bf16" not in processor.flags():

@@ -67,7 +67,7 @@ class FlattenLast(nn.Module):
 def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = True) -> Lowered:
     """`model` in bfloat16 on `device` under `mask`; it is left alone itself, and its weights are not taken over.
 
-    Raises UsageError where `model` has counted weights outside of its Linear and Conv2d layers.
+    Raises UsageError if `model` has counted weights outside of its Linear and Conv2d layers.
     """
     _check_weights(model)
     module = copy.deepcopy(model).to(device)
@@ -107,7 +107,7 @@ def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = Tr
 def _sparse(
     layer: nn.Module, mask: Tensor | None, channels: int | None
 ) -> sparse.SparseLinear | sparse.SparseConv | None:
-    """What computes `layer` from its surviving weights alone; None where nothing does, or it gains nothing."""
+    """What computes `layer` from its surviving weights alone; None if nothing does, or it gains nothing."""
     if mask is None or not sparse.gains(mask):
         return None
     if type(layer) is nn.Linear:
@@ -126,7 +126,7 @@ def _in_bfloat16(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 
 def _check_weights(model: nn.Module) -> None:
-    """Raise UsageError where a weight is not its layer's own: whatever else reads it expects float32 beside it."""
+    """Raise UsageError if a weight is not its layer's own: whatever else reads it expects float32 beside it."""
     for name in counted(model):
         owner = model.get_submodule(name.rpartition(".")[0])
         if not isinstance(owner, nn.Linear | nn.Conv2d):
