@@ -8,8 +8,8 @@ units, dead_units         rows or output channels; those that no surviving weigh
 inputs, unread_inputs     columns or input channels; those that no surviving weight leaves
 limit, all_starts, alive_starts    the largest absolute initial value of the layer; histograms of the initial
                           values of all weights and of the survivors, in 40 equal bins from -limit to limit
-incoming, outgoing        histograms of the fraction of their weights that units, and inputs, keep, in 40 equal bins from
-                          0 to 1
+incoming, outgoing        histograms of the fraction of their weights that units, and inputs, keep, in 40 equal bins
+                          from 0 to 1
 block, pixels             first layer, if inputs are images: surviving weights per pixel, summed over channels, or per
                           place in the kernel of a convolution; images with more than 64 pixels per side are summed in
                           squares of `block` pixels

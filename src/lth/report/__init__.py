@@ -1,12 +1,12 @@
-"""The HTML report: a run, or several overlaid, as one page that opens without network. No torch here.
+"""The HTML report: one run, or several overlaid, as a page that needs no network. No torch here.
 
-words.py     the tables in sentences
-charts.py    tables -> the values of charts
-explorer.py  the anatomy of tickets -> the values of the ticket explorer
-beside.py    what papers have on these runs
-page.py      all of it -> HTML, in sections.py's parts; page.html, page.css and the scripts are its template, style and
-             behaviour
-publish.py   figures and the page of finished runs
-serve.py     the page on 127.0.0.1 while a run lasts
+words.py     the results as sentences
+charts.py    the values of the charts, from the tables
+explorer.py  the values of the ticket explorer, from the anatomy of tickets
+beside.py    claims and curves of papers for these runs
+page.py      the HTML page, in the sections of sections.py; page.html, page.css and the scripts are its template, style
+             and behaviour
+publish.py   figures and page of finished runs
+serve.py     the page on 127.0.0.1 during a run
 events.py    the same curves for TensorBoard
 """

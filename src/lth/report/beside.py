@@ -1,4 +1,4 @@
-"""What papers have on runs: the score card and the curves behind theirs."""
+"""The papers' score cards and curves for a set of runs."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ class Claim:
 
 @dataclass(frozen=True)
 class Beside:
-    """What the page shows of papers: the claims (`cards`) and how they are judged (`notes`) of each run, by its index.
+    """The papers' part of the page, by run index: the claims (`cards`) and how they are judged (`notes`).
 
-    `lines`: the curves that are drawn in grey, by column of summary.csv.
+    `lines` are the curves drawn in grey, by column of summary.csv.
     """
 
     cards: Mapping[int, Sequence[Claim]] = field(default_factory=dict)
@@ -39,7 +39,7 @@ class Beside:
 
 
 def beside(runs: Sequence[Records]) -> Beside:
-    """What papers have on these runs."""
+    """The claims and curves that papers have for these runs."""
     cards = {i: scored for i, run in enumerate(runs) if (scored := card(run, runs)).measured}
     columns = dict.fromkeys(str(column) for run in runs for column in run.summary)
     lines = {column: [_line(*pair) for pair in behind_runs(runs, column)] for column in columns}

@@ -1,7 +1,7 @@
-"""The tables of runs -> the values of charts, as plain lists and dicts for the page's script.
+"""The values of the charts as lists and dicts for the page's script, computed from the tables of runs.
 
-Against density: the same means, minima and maxima as in the figures. By iteration: means over trials, thinned to what a
-screen can show.
+Against density: the same means, minima and maxima as in the figures. By iteration: means over trials, thinned to the
+resolution of a screen.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from lth.results.records import PLACE, Records
 from lth.results.series import pick_levels
 from lth.results.statistics import aggregate, branch_order, family
 
-MOST_POINTS = 120  # of a curve by iteration
+MOST_POINTS = 120  # maximum number of points of a curve by iteration
 BY_ITERATION = ("val_loss", "test_loss", "val_accuracy", "test_accuracy")
-LAST = {"final_val_loss": "val_loss", "final_test_loss": "test_loss"}  # made of the last row of each curve
+LAST = {"final_val_loss": "val_loss", "final_test_loss": "test_loss"}  # computed from the last row of each curve
 LABELS = {
     "val_loss_at_early_stop": "validation loss at early stop",
     "final_val_loss": "validation loss at the last iteration",
@@ -38,7 +38,7 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Line:
-    """A curve against density: at each percent of weights a mean between low and high, over n trainings."""
+    """A curve against density: at each percentage of weights, a mean, low and high over n trainings."""
 
     label: str
     percent: list[float]
@@ -50,13 +50,13 @@ class Line:
     weights: list[int] = field(default_factory=list)
     run: int = 0
     family: str = ""
-    winning: int | None = None  # the winning level, on the curve of the tickets
-    late: list[int] = field(default_factory=list)  # the levels at which an early stop was not reached
+    winning: int | None = None  # the winning level, on the tickets' curve
+    late: list[int] = field(default_factory=list)  # levels whose early stop was not reached
 
 
 @dataclass(frozen=True)
 class Chart:
-    """A panel that shows one of several quantities at a time, with the papers' curves behind."""
+    """A panel that shows one of several quantities at a time, with the papers' curves behind it."""
 
     id: str
     title: str
@@ -102,7 +102,7 @@ def label(quantity: str) -> str:
 
 
 def kind(quantity: str) -> str:
-    """How its numbers are written: `accuracy` (a fraction, shown in percent), `iteration`, `seconds` or `loss`."""
+    """The format of a quantity: `accuracy` (a fraction, shown in percent), `iteration`, `seconds` or `loss`."""
     kinds = {"early_stop_iteration": "iteration", "seconds": "seconds"}
     return kinds.get(quantity) or ("accuracy" if "accuracy" in quantity else "loss")
 
@@ -111,7 +111,7 @@ def kind(quantity: str) -> str:
 
 
 def by_density(runs: Sequence[Records]) -> list[tuple[Chart, dict[str, list[Line]]]]:
-    """Each chart with the lines of its quantities; those without data are left out."""
+    """Each chart with the lines of its quantities, without quantities that have no data."""
     at = sorted({n for run in runs for n in run.experiment.recipe.report_at})
     further = {m: tuple(f"{kind}_{m}_at_{n}" for n in at for kind in ("test", "val")) for m in ("accuracy", "loss")}
     summaries = [with_last(run) for run in runs]
@@ -125,7 +125,7 @@ def by_density(runs: Sequence[Records]) -> list[tuple[Chart, dict[str, list[Line
 
 
 def charts_of(runs: Sequence[Records]) -> list[Chart]:
-    """The charts, the one of what the runs are judged by first."""
+    """The charts, beginning with the metric of the runs."""
     first = metrics_of([run.experiment for run in runs])[0].name
     loss = " or ".join(dict.fromkeys(TASKS[run.experiment.data.task].loss for run in runs))
     charts = [replace(chart, about=chart.about.format(loss=loss)) for chart in CHARTS]
@@ -133,15 +133,15 @@ def charts_of(runs: Sequence[Records]) -> list[Chart]:
 
 
 def with_last(run: Records) -> pd.DataFrame:
-    """The summary with the losses at each training's last evaluation."""
+    """The summary with the losses at the last evaluation of each training."""
     last = run.curves.sort_values("iteration", kind="stable").groupby(list(PLACE))[list(LAST.values())].last()
-    known = [name for name in LAST if name in run.summary]  # of a run that is judged by them
+    known = [name for name in LAST if name in run.summary]  # for a run that is judged by them
     last = last.set_axis(list(LAST), axis=1).drop(columns=known)
     return run.summary.merge(last.reset_index(), "left", list(PLACE))
 
 
 def overlaid(runs: Sequence[Records], summaries: Sequence[pd.DataFrame], quantity: str) -> list[Line]:
-    """The lines of a quantity: one for the tickets and one per branch of each run."""
+    """The lines of a quantity: for each run, one for the tickets and one per branch."""
     lines = []
     for i, (name, summary) in enumerate(zip(run_names(runs), summaries, strict=True)):
         if quantity not in summary:
@@ -173,9 +173,9 @@ def overlaid(runs: Sequence[Records], summaries: Sequence[pd.DataFrame], quantit
 
 
 def looks(runs: Sequence[Records]) -> dict[str, dict[str, Any]]:
-    """The series of the page, `RUN/BRANCH` -> its name and the numbers of its colour, marker and line.
+    """The series of the page: `RUN/BRANCH` -> its name and the numbers of its colour, marker and line style.
 
-    Colour is the branch's; where runs are overlaid it is the run's, and the branch has the line.
+    The branch decides the colour. If runs are overlaid, the run decides the colour and the branch the line style.
     """
     names = sorted({family(b) for run in runs for b in run.summary["branch"].unique()}, key=branch_order)
     order = [name for name in FAMILIES if name in names] + [name for name in names if name not in FAMILIES]
@@ -191,7 +191,7 @@ def looks(runs: Sequence[Records]) -> dict[str, dict[str, Any]]:
 
 
 def data_by_density(runs: Sequence[Records], paper: Mapping[str, Sequence[Line]]) -> list[dict[str, Any]]:
-    """The charts against density as the script reads them."""
+    """The charts against density, in the script's format."""
     return [
         {
             "id": chart.id,
@@ -213,7 +213,7 @@ def data_by_density(runs: Sequence[Records], paper: Mapping[str, Sequence[Line]]
 
 
 def data_by_iteration(runs: Sequence[Records]) -> list[dict[str, Any]]:
-    """The curves of each run and branch as the script reads them: iterations, and each level's means over trials."""
+    """The curves of each run and branch in the script's format: iterations, and the means of each level."""
     parts = []
     for i, run in enumerate(runs):
         lost = run.summary.loc[run.summary["status"] == "diverged", list(PLACE)].assign(lost=True)
@@ -258,7 +258,7 @@ def _curves(run: int, branch: str, curves: pd.DataFrame, winning: int | None) ->
 
 
 def thinned(iterations: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
-    """At most `most` of the sorted iterations, the first and the last among them: dense where curves are steep."""
+    """At most `most` of the sorted iterations, including the first and the last; dense where curves are steep."""
     last = len(iterations) - 1
     if last < most:
         return iterations
@@ -268,5 +268,5 @@ def thinned(iterations: np.ndarray, most: int = MOST_POINTS) -> np.ndarray:
 
 
 def _short(table: pd.DataFrame) -> list[list[float | None]]:
-    """Numbers of five digits, which are more than a screen can show; NaN is written as null."""
+    """Numbers rounded to five digits, more than a screen can show. NaN is written as null."""
     return [[float(f"{v:.5g}") if np.isfinite(v) else None for v in row] for row in table.to_numpy(dtype=float)]

@@ -1,4 +1,4 @@
-"""The curves of a run as TensorBoard event files below `tensorboard/` in its folder, one run there per training."""
+"""The curves of a run as TensorBoard event files in the folder `tensorboard/`, one TensorBoard run per training."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ def available() -> bool:
 
 
 def write(folder: Path, training_id: str) -> None:
-    """Write the evaluations of a stored training, unless they are there; whole or not at all."""
+    """Write the evaluations of a stored training atomically, unless they are already there."""
     from tensorboard.compat.proto import event_pb2, summary_pb2
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
@@ -27,7 +27,7 @@ def write(folder: Path, training_id: str) -> None:
     target = folder / FOLDER / name
     if target.exists():
         return
-    event: Any = vars(event_pb2)["Event"]  # made at import from a description, which type checkers do not see
+    event: Any = vars(event_pb2)["Event"]  # created at import time from a description that type checkers do not see
     summary: Any = vars(summary_pb2)["Summary"]
     rows = csv.DictReader(outcomes.read_file(folder, f"{training_id}/{layout.CURVE}").decode().splitlines())
     beside = layout.unfinished(target)

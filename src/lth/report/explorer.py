@@ -1,4 +1,4 @@
-"""The anatomy of a run's tickets -> the values of the ticket explorer."""
+"""The values of the ticket explorer, from the anatomy of a run's tickets."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ Tickets = Mapping[tuple[int, int], Anatomy]  # by trial and level
 
 
 def data(runs: Sequence[Records], tickets: Sequence[Tickets]) -> list[dict[str, Any]]:
-    """The trials of each run that have an anatomy, as the script reads them."""
+    """The trials of each run that have an anatomy, in the script's format."""
     return [
         {"run": i, "winning": verdict.of(run).winning, "trials": trials}
         for i, (run, anatomies) in enumerate(zip(runs, tickets, strict=True))
@@ -30,7 +30,7 @@ def trials_of(anatomies: Tickets) -> list[dict[str, Any]]:
 
 
 def _trial(number: int, levels: dict[int, Anatomy]) -> dict[str, Any]:
-    """A trial: what its levels share (layers, the distribution of all first values), and each level."""
+    """A trial: the data that its levels share (layers, histogram of all initial values), and each level."""
     first = next(iter(levels.values()))
     return {
         "trial": number,

@@ -1,4 +1,4 @@
-"""What a run shows as plain values, for `--json`."""
+"""The result of a run as JSON values, for `--json`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from lth.storage import layout
 
 
 def as_json(run: Records) -> dict[str, Any]:
-    """The headline of the run, what follows it, and the verdict; `report` is null until it is made."""
+    """The headline of the run, further remarks, and the verdict; `report` is null until the report exists."""
     stored, expected = words.progress(run)
     judged, report = verdict.of(run), run.folder / layout.REPORT
     return {

@@ -1,4 +1,4 @@
-"""The top of the page: what was run, what it shows and how sure that is, the chart that shows it, what to do next."""
+"""The top of the page: what was run, the result and its certainty, one chart, and the next steps."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lth.results.records import Records
 
 
 def opening(runs: Sequence[Records], chart: str) -> str:
-    """The findings of the runs, beside or above `chart`, a card as HTML."""
+    """The findings of the runs next to or above `chart`, as an HTML card."""
     several, names = len(runs) > 1, run_names(runs)
     title = f"lth report of {len(runs)} runs" if several else f"lth report: {escape(names[0])}"
     live = '<p id="live" role="status"></p>'
@@ -41,7 +41,7 @@ def _comparison(runs: Sequence[Records]) -> str:
 
 
 def _finding(run: Records, name: str) -> str:
-    """What one run is and shows; below its name, and without what to do next, if there are several."""
+    """What one run is and its result; with a title and without next steps if there are several runs."""
     judged = verdict.of(run)
     head = f"<h2>{escape(name)}</h2>" if name else ""
     rows = "".join(f"<dt>{marked(what)}</dt><dd>{marked(text)}</dd>" for what, text in sentences.facts(judged))
@@ -53,7 +53,7 @@ def _finding(run: Records, name: str) -> str:
 
 
 def _next(run: Records) -> str:
-    """What to do next, with the commands."""
+    """The next steps with their commands."""
     steps = words.next_steps(run)
     code = lambda command: command and f"<pre><code>{escape(command)}</code></pre>"
     items = "".join(f"<li>{marked(what)}{code(command)}</li>" for what, command in steps)

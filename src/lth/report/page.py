@@ -1,7 +1,7 @@
-"""A run, or several overlaid, as one HTML page that makes no requests.
+"""One run, or several overlaid, as one HTML page that makes no requests.
 
 All text from configurations, tables and paths goes through `escape` or `as_json`. The page's content security policy
-allows its own two scripts alone, and no requests.
+allows only its own two scripts and no requests.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ from lth.results.captions import run_names
 from lth.results.records import Records
 from lth.storage import atomic
 
-# The page's script: these parts in one scope.
+# the parts of the page's script, which share one scope
 SCRIPTS = ("basics", "plots", "density", "iterations", "explorer", "controls", "start")
 
 
@@ -42,7 +42,7 @@ Tickets = Sequence[explorer.Tickets]  # the anatomy of each run's tickets
 
 
 def write(runs: Sequence[Records], path: str | Path, pictures: Mapping[str, bytes] | None = None) -> Path:
-    """Write the report of `runs` to `path`, whole; `pictures` are SVG files of measures, by name."""
+    """Write the report of `runs` to `path` atomically. `pictures` are SVG files of measures by name."""
     atomic.write_file(Path(path), render(runs, pictures=pictures).encode())
     return Path(path)
 
@@ -54,7 +54,7 @@ def render(
     tickets: Tickets | None = None,
     pictures: Mapping[str, bytes] | None = None,
 ) -> str:
-    """The whole page. A live one asks its own server, and no other, for news of `version`."""
+    """The whole page. A live page asks its own server, and no other, for updates of `version`."""
     from plotly.offline import get_plotlyjs
 
     plotly, behaviour = (as_parsed(text) for text in (get_plotlyjs(), script()))
@@ -77,9 +77,9 @@ def main(
     tickets: Tickets | None = None,
     pictures: Mapping[str, bytes] | None = None,
 ) -> str:
-    """The part of the page that a live one renews: all text, the tables, and the values of the charts.
+    """The part of the page that is updated during a run: all text, the tables, and the values of the charts.
 
-    `paper` and `tickets` are read from the papers and the runs' folders unless they are given.
+    By default, `paper` and `tickets` are read from the papers and the runs' folders.
     """
     paper = beside(runs) if paper is None else paper
     tickets = [anatomy.read(run.folder) for run in runs] if tickets is None else tickets
@@ -110,13 +110,13 @@ def main(
 
 
 def as_json(value: Any) -> str:
-    """JSON for a script element: it contains nothing that could end the element or begin a comment."""
+    """JSON for a script element, without characters that could end the element or begin a comment."""
     text = json.dumps(value, ensure_ascii=True, allow_nan=False, separators=(",", ":"))
     return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
 
 
 def policy(scripts: Iterable[str], live: bool) -> str:
-    """The content security policy: these scripts by their hashes, styles and images inside the page, no requests."""
+    """The content security policy: these scripts by their hashes, inline styles and images, no requests."""
     hashes = (base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts)
     allowed = " ".join(f"'sha256-{digest}'" for digest in hashes)
     asked = "connect-src 'self'; " if live else ""
@@ -125,12 +125,12 @@ def policy(scripts: Iterable[str], live: bool) -> str:
 
 
 def as_parsed(script: str) -> str:
-    """A script as a browser reads it inside a page, which has its hash: line ends are one character there."""
+    """A script as the browser hashes it: line ends are normalised to one character."""
     return script.replace("\r\n", "\n").replace("\r", "\n").replace("</script", "<\\/script").replace("\0", "\\0")
 
 
 def script() -> str:
-    """The behaviour of the page: its parts in one scope."""
+    """The script of the page: its parts in one scope."""
     parts = "\n".join(_part(f"{name}.js") for name in SCRIPTS)
     return f'"use strict";\n(() => {{\n{parts}}})();\n'
 

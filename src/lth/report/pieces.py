@@ -1,4 +1,4 @@
-"""Pieces of HTML that sections are made of."""
+"""HTML fragments for the sections of the page."""
 
 from __future__ import annotations
 
@@ -7,16 +7,16 @@ from collections.abc import Iterable, Sequence
 from html import escape
 
 CODE = re.compile(r"`([^`]+)`")
-SAVE = '<button type="button" class="save" data-save>Save image</button>'  # of a chart
+SAVE = '<button type="button" class="save" data-save>Save image</button>'  # the save button of a chart
 
 
 def marked(text: str) -> str:
-    """Text as HTML; what stands between backticks is code."""
+    """Text as HTML; text between backticks becomes code."""
     return CODE.sub(r"<code>\1</code>", escape(text))
 
 
 def select(name: str, label: str, options: Sequence[tuple[str, str]]) -> str:
-    """A select element with a label, or one for screen readers alone; hidden while there is nothing to choose."""
+    """A select element with a label (or an invisible one for screen readers); hidden if there is nothing to choose."""
     inner = "".join(f'<option value="{escape(value)}">{escape(text)}</option>' for value, text in options)
     hidden = " hidden" if len(options) < 2 else ""
     text = f'<span class="quiet small">{label}</span>' if label else ""
@@ -30,11 +30,11 @@ def details(name: str, inner: str = "") -> str:
 
 
 def region(inner: str, label: str) -> str:
-    """A part that scrolls, also by keyboard, if it is wider or longer than its place."""
+    """A container that scrolls, also by keyboard, if its content is too wide or too long."""
     return f'<div class="scroll" tabindex="0" role="region" aria-label="{label}">{inner}</div>'
 
 
 def heads_row(names: Iterable[str], kind: str = "") -> str:
-    """The head of a table."""
+    """The head row of a table."""
     cells = "".join(f'<th scope="col"{f" class={kind}" if kind else ""}>{escape(name)}</th>' for name in names)
     return f"<thead><tr>{cells}</tr></thead>"

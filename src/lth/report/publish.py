@@ -1,4 +1,4 @@
-"""Figures and the report of runs, from what is stored so far."""
+"""Write the figures and the report of runs from what is stored so far."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ COMPARISON = "comparison.csv"
 
 
 def summarized(paths: Sequence[Path]) -> list[str]:
-    """What was written, in a line for the figures, one for the table of several runs, and one for the report."""
+    """Lines that name what was written: the figures, the table of several runs, and the report."""
     *others, report = paths
     figures = [path for path in others if path.name != COMPARISON]
     lines = [f"figures: {figures[0].parent} ({len(figures)} files)"] if figures else []
@@ -25,14 +25,14 @@ def summarized(paths: Sequence[Path]) -> list[str]:
 
 
 def write_comparison(runs: Sequence[Records], folder: Path) -> Path:
-    """Write the rows of summary.csv of all runs, with a column for each setting that differs, as comparison.csv."""
+    """Write comparison.csv: the rows of summary.csv of all runs with a column for each setting that differs."""
     path = folder / COMPARISON
     atomic.write_file(path, comparison.combined(runs).to_csv(index=False).encode())
     return path
 
 
 def publish(runs: Sequence[Records], figures: Path, report: Path, width: float | None = None) -> list[Path]:
-    """Compute the anatomy of tickets that have none yet, draw all figures and write the page; the paths of both."""
+    """Compute missing anatomies, draw all figures and write the page. Returns the paths of figures and page."""
     for run in runs:
         tables.compute("anatomy", run.folder)
     measured = tables.figures(runs[0], width) if len(runs) == 1 else {}

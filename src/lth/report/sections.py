@@ -29,13 +29,13 @@ CLAIM = "the paper's text", "the paper's figure", "this run", "verdict"
 
 
 def score_cards(names: Sequence[str], paper: Beside) -> str:
-    """The papers' claims against each run that has a score card; empty if no run has one."""
+    """The papers' claims for each run that has a score card; empty if no run has one."""
     cards = "".join(_score_card(names[i], claims, paper.notes.get(i, "")) for i, claims in paper.cards.items())
     return f'<section id="score"><h2>Compared with the paper</h2>{cards}</section>' if cards else ""
 
 
 def _score_card(name: str, claims: Sequence[Claim], note: str) -> str:
-    """The claims that are judged, with their count; those that are not are folded away."""
+    """The judged claims with their counts; claims that need more data are in a collapsed part."""
     judged = [claim for claim in claims if claim.verdict != VERDICTS[-1]]
     unjudged = [claim for claim in claims if claim.verdict == VERDICTS[-1]]
     more = f"{len(unjudged)} claim{'s' * (len(unjudged) > 1)} that need{'s' * (len(unjudged) == 1)} more data"
@@ -46,7 +46,7 @@ def _score_card(name: str, claims: Sequence[Claim], note: str) -> str:
 
 
 def _counted(name: str, judged: Sequence[Claim]) -> str:
-    """`lenet: 13 claims agree, 1 differs.`"""
+    """For example `lenet: 13 claims agree, 1 differs.`"""
     verdicts = Counter(claim.verdict for claim in judged)
     agree, differ = (verdicts[verdict] for verdict in VERDICTS[:2])
     agreeing = f"{agree} claim agrees" if agree == 1 else f"{agree} claims agree"
@@ -75,7 +75,7 @@ def _folded(summary: str, content: str) -> str:
 
 
 def density_part(drawn: Sequence[tuple[Chart, Mapping[str, Sequence[Line]]]], runs: int) -> str:
-    """The charts against density but the first, which is at the top; empty if nothing is drawn."""
+    """The charts against density except the first, which is at the top; empty if there are no others."""
     if not drawn:
         return ""
     cards = "\n".join(density_card(chart, lines) for chart, lines in drawn[1:])
@@ -88,7 +88,7 @@ the winning level, a cross an early stop that was not reached. Click a name abov
 
 
 def first_card(drawn: Sequence[tuple[Chart, Mapping[str, Sequence[Line]]]]) -> str:
-    """The chart at the top, with the names that hide curves in all charts; empty if nothing is drawn."""
+    """The chart at the top, with the buttons that hide curves in all charts; empty if nothing is drawn."""
     names = '<div class="controls" id="series" role="group" aria-label="Series"></div>'
     return density_card(*drawn[0], above=names) if drawn else ""
 
@@ -106,7 +106,7 @@ def density_card(chart: Chart, lines: Mapping[str, Sequence[Line]], above: str =
 
 
 def density_table(quantity: str, lines: Sequence[Line], hidden: bool) -> str:
-    """The numbers of a chart's quantity."""
+    """The values of one quantity of a chart."""
     write = FORMATS[charts.kind(quantity)]
     rows = "".join(
         f'<tr><th scope="row">{escape(line.label)}</th>'
@@ -125,14 +125,14 @@ def density_table(quantity: str, lines: Sequence[Line], hidden: bool) -> str:
 
 
 def _marks(lines: Sequence[Line]) -> str:
-    """What the marks of a table mean, behind its caption."""
+    """The meaning of the marks in a table, for its caption."""
     star = ["* winning level"] if any(line.winning in line.level for line in lines) else []
     late = ["+ early stop not reached"] if any(line.late for line in lines) else []
     return "".join(f"; {mark}" for mark in star + late)
 
 
 def iteration_part(names: Sequence[str], curves: Sequence[Mapping[str, Any]]) -> str:
-    """The curves by iteration; empty without any."""
+    """The curves by iteration; empty if there are none."""
     if not curves:
         return ""
     entries = [
@@ -174,7 +174,7 @@ def explorer_part(names: Sequence[str], runs: Sequence[Mapping[str, Any]]) -> st
 
 
 def measures_part(pictures: Mapping[str, bytes]) -> str:
-    """The figures of measures, SVG files by name."""
+    """The figures of measures, given as SVG files by name."""
     cards = "".join(
         f'<figure class="card"><img style="width:100%;background:white" alt="{escape(name)}" '
         f'src="data:image/svg+xml;base64,{base64.b64encode(svg).decode()}"></figure>'
@@ -184,7 +184,7 @@ def measures_part(pictures: Mapping[str, bytes]) -> str:
 
 
 def settings_part(runs: Sequence[Records]) -> str:
-    """Every setting of every run; what differs between runs is marked."""
+    """Every setting of every run; settings that differ between runs are marked."""
     tables = [config.as_settings(run.experiment) for run in runs]
     known = config.keys() | config.keys(config.Branch, "branch.")  # a key of branch NAME is branch.NAME.count
     rows = []
@@ -202,7 +202,7 @@ def settings_part(runs: Sequence[Records]) -> str:
 
 
 def origin_part(runs: Sequence[Records]) -> str:
-    """Where the numbers come from: trainings, machine, versions, and the command that repeats them."""
+    """The origin of the numbers: trainings, machine, versions, and the command that repeats them."""
     cards = "".join(_origin(run, name) for run, name in zip(runs, run_names(runs), strict=True))
     return f'<section><h2>Where this comes from</h2><div class="grid">{cards}</div></section>'
 

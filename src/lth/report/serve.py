@@ -1,8 +1,8 @@
-"""The report on 127.0.0.1, renewed as trainings finish.
+"""Serve the report on 127.0.0.1 and update it as trainings finish.
 
-The server listens on the loopback interface alone, has three paths, and reads no files by name. It answers requests for
-its own host name alone, so that no web page can reach it; with a token, only those of who knows that, so that no other
-user of the machine can either.
+The server listens on the loopback interface, has three paths, and reads no files by name. It answers only requests for
+its own host name, so that no web page can reach it. With a token, it answers only requests that contain it, so that no
+other user of the machine can read the report.
 """
 
 from __future__ import annotations
@@ -31,35 +31,35 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 HOST = "127.0.0.1"
-SHARE = 20  # an update costs at most one part in so many of the time
-IDLE = 30.0  # seconds until a connection that says nothing is closed
-LINGER = 4.0  # seconds that a browser has to fetch the last state
+SHARE = 20  # an update takes at most this fraction of the time
+IDLE = 30.0  # seconds until a silent connection is closed
+LINGER = 4.0  # seconds for the browser to fetch the last state
 
 
 class Live:
-    """The state of `folders` that the server shows: renewed if a browser asks and something is new, not too often."""
+    """The state of `folders`: updated on request if something is new, but not too often."""
 
     def __init__(self, folders: Sequence[Path]) -> None:
         self.folders = list(folders)
         self.ended = False
-        self.seen = threading.Event()  # a browser has the last state
+        self.seen = threading.Event()  # whether a browser has the last state
         self.asked = 0.0
         self._lock = threading.Lock()
         self._due, self._stamp, self._line, self._runs = 0.0, "", "", list[Records]()
-        self._anatomy: dict[Path, DataFrame] = {}  # computed so far; a running run stores none
+        self._anatomy: dict[Path, DataFrame] = {}  # computed so far; nothing is stored while a run is active
 
     def state(self, seen: str = "") -> dict[str, object]:
-        """For `state.json`: the version to be had, a line about it, and whether it is the last."""
+        """The content of `state.json`: the current version, a line about it, and whether it is the last."""
         with self._lock:
             self.asked = time.monotonic()
-            ended = self.ended  # before looking: what is written until then is in the last state
+            ended = self.ended  # before reading, so that what is written until then is in the last state
             self._update(ended)
             if ended and seen == self._stamp:
                 self.seen.set()
             return {"version": self._stamp, "said": self._line, "ended": ended}
 
     def html(self, whole: bool) -> str:
-        """The whole page, or the part of it that is renewed."""
+        """The whole page, or the part that is updated."""
         with self._lock:
             self._update(self.ended)
             began = time.monotonic()
@@ -72,7 +72,7 @@ class Live:
             return made
 
     def _tickets(self, run: Records) -> Tickets:
-        """The anatomy of a run's tickets; of new ones it is computed here, and not stored."""
+        """The anatomy of a run's tickets; that of new tickets is computed but not stored."""
         known = self._anatomy.get(run.folder)
         known = tables.read("anatomy", run.folder) if known is None else known
         table = anatomy.compute(run.folder, run.experiment, known)
@@ -90,20 +90,20 @@ class Live:
 
 
 def stamp_of(folder: Path) -> str:
-    """Changes when a training of the run is stored, or its tables are."""
+    """A value that changes when a training or table of the run is stored."""
     stored = sum((path / layout.SUMMARY).exists() for _, path in layout.training_folders(folder))
     table = folder / layout.SUMMARY_TABLE
     return f"{stored}" if stored or not table.exists() else f"t{table.stat().st_mtime_ns}"
 
 
 def current(folder: Path) -> Records:
-    """A run's tables at this moment; nothing is written where another process may be writing."""
+    """The present tables of a run; nothing is written, because another process may be writing."""
     records = results.collect(folder)
     return records if len(records.summary) or not (folder / layout.SUMMARY_TABLE).exists() else results.load(folder)
 
 
 def format_progress(runs: Sequence[Records], ended: bool) -> str:
-    """How much is stored, in a line."""
+    """One line on how many trainings are stored."""
     done, expected = map(sum, zip(*(words.progress(run) for run in runs), strict=True))
     what = f"{done} of {expected} trainings are stored"
     return f"The run has ended: {what}. This page stays as it is." if ended else f"Live: {what}."
@@ -114,9 +114,9 @@ def format_progress(runs: Sequence[Records], ended: bool) -> str:
 
 @contextmanager
 def serving(live: Live, port: int = 0, token: str = "") -> Iterator[str]:
-    """Serve in the background while inside; yields the address, with the token that is asked for, if any.
+    """Serve in a background thread inside the context. Yields the address, including the token if there is one.
 
-    On the way out a browser still gets the last state.
+    At the end, a browser can still fetch the last state.
     """
     try:
         server = ThreadingHTTPServer((HOST, port), _handler(live, token))
@@ -140,7 +140,7 @@ def serving(live: Live, port: int = 0, token: str = "") -> Iterator[str]:
 def serve(
     folders: Sequence[Path], port: int, say: Callable[[str], None], pause: float = 0.5, *, with_token: bool = False
 ) -> None:
-    """Serve until Ctrl-C or, where a run is going on in one of `folders`, until none is any more."""
+    """Serve until Ctrl-C or, if a run is active in one of `folders`, until none is active any more."""
     live = Live(folders)
     live.state()  # raises now if a folder is damaged
     try:
@@ -162,14 +162,14 @@ def _handler(live: Live, token: str) -> type[BaseHTTPRequestHandler]:
         timeout = IDLE
 
         def do_GET(self) -> None:
-            with suppress(OSError):  # a browser that has left, reloads, or takes nothing any more
+            with suppress(OSError):  # a browser that left, reloads, or stopped reading
                 self.answer()
 
         def answer(self) -> None:
             try:
                 asked = urlsplit(self.path)
                 query = parse_qs(asked.query, max_num_fields=8)
-            except ValueError:  # such as http://[
+            except ValueError:  # for example http://[
                 self.send_error(400)
                 return
             port = self.connection.getsockname()[1]
@@ -190,7 +190,7 @@ def _handler(live: Live, token: str) -> type[BaseHTTPRequestHandler]:
             kind, answer = answers[asked.path]
             try:
                 content = answer().encode()
-            except LthError as error:  # such as a file that is being replaced; the page asks again
+            except LthError as error:  # for example a file that is being replaced; the page asks again
                 self.send_error(503, str(error).partition("\n")[0].encode("ascii", "replace").decode())
                 return
             self.send_response(200)
@@ -198,7 +198,7 @@ def _handler(live: Live, token: str) -> type[BaseHTTPRequestHandler]:
             self.send_header("Content-Length", str(len(content)))
             self.send_header("Cache-Control", "no-store")
             self.send_header("X-Content-Type-Options", "nosniff")
-            if token:  # the page asks for its parts without it
+            if token:  # the page requests its parts without the token
                 self.send_header("Set-Cookie", f"{_cookie(port)}={token}; HttpOnly; SameSite=Strict; Path=/")
                 self.send_header("Referrer-Policy", "no-referrer")
             self.end_headers()
@@ -211,7 +211,7 @@ def _handler(live: Live, token: str) -> type[BaseHTTPRequestHandler]:
 
 
 def _knows(token: str, query: dict[str, list[str]], port: int, cookies: str) -> bool:
-    """Whether a request has the token, in its address or in the cookie that the page was sent with."""
+    """Return whether a request has the token, in its address or in the cookie that was sent with the page."""
     try:
         cookie = SimpleCookie(cookies).get(_cookie(port))
     except CookieError:
@@ -221,4 +221,4 @@ def _knows(token: str, query: dict[str, list[str]], port: int, cookies: str) -> 
 
 
 def _cookie(port: int) -> str:
-    return f"lth-{port}"  # a host's cookies are those of all its ports
+    return f"lth-{port}"  # cookies of a host are valid for all its ports

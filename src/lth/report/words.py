@@ -1,4 +1,4 @@
-"""The tables of a run in sentences, also if no level wins, there is one trial alone, or much is missing."""
+"""The results of a run as sentences, also if no level wins, there is one trial, or much is missing."""
 
 from __future__ import annotations
 
@@ -39,9 +39,9 @@ def notes(run: Records) -> list[str]:
 
 
 def next_steps(run: Records) -> list[tuple[str, str]]:
-    """What to do next and the command for it, the most useful first; four at most.
+    """The next steps with their commands, the most useful first; at most four.
 
-    A folder that holds the tables alone cannot be extended or exported from; it can be run again.
+    A folder that has only the tables cannot be extended or exported from, but it can be run again.
     """
     experiment, folder = layout.quoted(run.folder / layout.EXPERIMENT), layout.quoted(run.folder)
     if next(each_training(run.folder), None) is None:
@@ -60,7 +60,7 @@ def next_steps(run: Records) -> list[tuple[str, str]]:
 
 
 def _extensions(run: Records, judged: verdict.Verdict, again: str) -> list[tuple[str, str]]:
-    """What may be added to the run: trials that resolve its verdict, the control of the paper, sparser levels."""
+    """Possible additions to the run: trials that resolve its verdict, the paper's control, sparser levels."""
     focus, trials, steps = judged.focus, run.experiment.trials, []
     if focus and focus.resolved == "open" and not focus.unreached and trials < 5:
         few = "One trial resolves" if trials == 1 else f"{trials} trials resolve"
@@ -90,13 +90,13 @@ def state(run: Records) -> list[str]:
 
 
 def progress(run: Records) -> tuple[int, int]:
-    """The numbers of stored and of expected trainings; a trunk ends at a level that diverges."""
+    """The numbers of stored and of expected trainings. A trunk ends at a level that diverges."""
     places = zip(run.summary["trial"], run.summary["level"], run.summary["branch"], run.summary["status"], strict=True)
     status = {place[:3]: place[3] for place in places}
     trainings = plan(run.experiment)
     by_id = {t.id: status.get((t.trial, t.level, t.branch)) for t in trainings}
     gone: set[str] = set()
-    for training in trainings:  # in an order in which needs come first
+    for training in trainings:  # sorted so that a training follows those that it needs
         if by_id[training.id] is None and any(need in gone or by_id.get(need) == "diverged" for need in training.needs):
             gone.add(training.id)
     return len(status), max(len(status), len(trainings) - len(gone))

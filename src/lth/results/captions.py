@@ -1,4 +1,4 @@
-"""Numbers and names of a run in words: for tables, captions, legends and reports."""
+"""Format numbers and names of a run for tables, captions, legends and reports."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ QUANTITIES = {  # column -> label of its axis
 
 
 def format_diverged(records: Records) -> list[str]:
-    """The number of trainings that diverged, if any did; means leave them out."""
+    """The number of diverged trainings, which means leave out; empty if there are none."""
     count = len(records.summary.loc[records.summary["status"] == "diverged"])
     return [f"{count} training{'s' * (count > 1)} that diverged"] if count else []
 
@@ -59,7 +59,7 @@ def format_trials(counts: Sequence[int]) -> str:
 
 
 def format_length(experiment: Experiment) -> str:
-    """The length of the trainings, and of branches where it differs: `5,000 iterations (reinit 6,000)`."""
+    """The number of iterations, and that of branches if it differs: `5,000 iterations (reinit 6,000)`."""
     apart = [
         f"{b.name} {b.iterations:,}"
         for b in experiment.branch
@@ -70,14 +70,14 @@ def format_length(experiment: Experiment) -> str:
 
 
 def format_scale(experiment: Experiment) -> str:
-    """The end of a caption: the scale of a run whose iterations were scaled, else nothing."""
+    """The end of a caption: the scale of a run whose iterations were scaled, else empty."""
     return "" if experiment.scale == 1 else f", at scale {experiment.scale:g} of the full iterations"
 
 
 def explain(every: Sequence[int], lowest: Sequence[float | None], paper: str = "", metric: Metric = ACCURACY) -> str:
-    """What error bars, pale lines and triangles of a figure's panels are, in sentences.
+    """Sentences that explain the error bars, pale lines and triangles in the panels of a figure.
 
-    `every` and `lowest` are what lth.results.panels.draw_bars and focus return of each panel.
+    `every` and `lowest` are the results of lth.results.panels.draw_bars and focus for each panel.
     """
     sentences = []
     if every:
@@ -112,7 +112,7 @@ def quantity_label(quantity: str) -> str:
 
 
 def run_names(runs: Sequence[Records]) -> list[str]:
-    """A name for each run in a legend: the experiment's, or the folder's where several runs share that name."""
+    """A name for each run in a legend: that of the experiment, or of the folder if several runs share it."""
     experiments = [run.experiment for run in runs]
     folders = [run.folder.resolve().name for run in runs]
     for names in ([e.name for e in experiments], [e.folder_name for e in experiments], folders):
@@ -122,7 +122,7 @@ def run_names(runs: Sequence[Records]) -> list[str]:
 
 
 def caption_of(runs: Sequence[Records]) -> str:
-    """Trials, length, scale and omissions of runs, in lines."""
+    """Trials, length, scale and omissions of runs, as lines."""
     lines: dict[str, list[str]] = {}
     for run, name in zip(runs, run_names(runs), strict=True):
         diverged = sum(run.summary["status"] == "diverged")

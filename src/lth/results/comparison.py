@@ -1,4 +1,4 @@
-"""Several runs beside each other: the settings that differ, and what each run shows, the best first."""
+"""Comparison of several runs: the settings that differ, and the result of each run, the best first."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from lth.results.verdict import Verdict
 if TYPE_CHECKING:
     import pandas as pd
 
-FEWEST = 3  # trials that can tell two runs apart: levels are steps, and two trials are often equal
+FEWEST = 3  # minimum number of trials to tell two runs apart: levels are discrete, and two trials often agree
 RANKED = (
     "Runs with a winning level come first, the sparsest at the top, then the most accurate; runs without one follow, "
     "the most accurate first, at their most accurate level (in regression: of the lowest loss). Winning and matching "
@@ -29,10 +29,10 @@ NOTHING = Interval(math.nan, math.nan, math.nan, math.nan, math.nan, 0)
 
 @dataclass(frozen=True, eq=False)
 class Ranked:
-    """A run in a comparison, at its winning level, or without one at its most accurate level.
+    """A run in a comparison, at its winning level or, without one, at its most accurate level.
 
-    `settings` are those that differ between the runs. `winners` are the percents of weights at which each trial wins by
-    itself, None for a trial that has no winning level. `early_stop` is None if it was not reached.
+    `settings` are those that differ between the runs. `winners` are the percentages of weights at which each trial wins
+    by itself, None for a trial without a winning level. `early_stop` is None if it was not reached.
     """
 
     run: Records
@@ -40,9 +40,9 @@ class Ranked:
     settings: Mapping[str, str]
     judged: Verdict
     level: int
-    percent: float  # of weights remaining
+    percent: float  # percentage of weights remaining
     winners: Mapping[int, float | None]
-    score: Interval  # test accuracy, a fraction, or loss
+    score: Interval  # test accuracy as a fraction, or loss
     early_stop: Interval | None
 
     @property
@@ -55,7 +55,7 @@ class Ranked:
 
 
 def ranked(runs: Sequence[Records]) -> list[Ranked]:
-    """The runs in the order of `RANKED`; those without a trained ticket are left out."""
+    """The runs in the order of `RANKED`, without those that have no trained ticket."""
     differing = varied(runs)
     rows = [_ranked(*row) for row in zip(runs, run_names(runs), differing, strict=True)]
     return sorted((row for row in rows if row), key=_rank)
@@ -67,7 +67,7 @@ def _rank(row: Ranked) -> tuple[bool, float, float]:
 
 
 def varied(runs: Sequence[Records]) -> list[dict[str, str]]:
-    """For each run, its value of each setting that differs between the runs, as in TOML; "" where it has none."""
+    """For each run, its TOML value of each setting that differs between the runs; "" if it lacks the setting."""
     texts = [as_settings(run.experiment) for run in runs]
     keys = [key for key in dict.fromkeys(key for text in texts for key in text) if key not in ("name", "about")]
     differing = [key for key in keys if len({text.get(key, "") for text in texts}) > 1]
@@ -89,7 +89,7 @@ def _ranked(run: Records, name: str, settings: Mapping[str, str]) -> Ranked | No
 
 
 def _winners(run: Records, judged: Verdict) -> dict[int, float | None]:
-    """The percent of weights at which each trial wins by itself."""
+    """The percentage of weights at which each trial wins by itself."""
     percents = {level.level: level.percent for level in judged.levels}
     winners = {}
     for trial, rows in run.summary.groupby("trial"):
@@ -102,12 +102,12 @@ def _winners(run: Records, judged: Verdict) -> dict[int, float | None]:
 
 
 def table(rows: Sequence[Ranked]) -> pd.DataFrame:
-    """One row per run, the best first; densities and accuracies are fractions, blank where there is none.
+    """One row per run, the best first. Densities and accuracies are fractions; missing values are blank.
 
-    Columns: run, the settings that differ, trials, winning_density with the least and greatest of single trials (blank
-    where a trial has no winning level), resolved (yes, no or open), level, density, test_accuracy and
-    early_stop_iteration there with their 95% intervals, and matching_density. In regression test_loss takes the place
-    of test_accuracy.
+    Columns: run, the settings that differ, trials, winning_density with the minimum and maximum over single trials
+    (blank if a trial has no winning level), resolved (yes, no or open), level, density, test_accuracy and
+    early_stop_iteration there with their 95% intervals, and matching_density. In regression, test_loss replaces
+    test_accuracy.
     """
     import pandas as pd
 
@@ -140,7 +140,7 @@ def _values(row: Ranked) -> dict[str, object]:
 
 
 def combined(runs: Sequence[Records]) -> pd.DataFrame:
-    """The rows of summary.csv of all runs, behind the run and a column for each setting that differs."""
+    """The rows of summary.csv of all runs, preceded by the run and one column per setting that differs."""
     import pandas as pd
 
     parts = []
@@ -153,28 +153,28 @@ def combined(runs: Sequence[Records]) -> pd.DataFrame:
 
 
 def winning_range(row: Ranked) -> tuple[float, float] | None:
-    """The least and greatest percent at which single trials win; None where a trial has no winning level."""
+    """The minimum and maximum percentage at which single trials win; None if a trial has no winning level."""
     percents = [percent for percent in row.winners.values() if percent is not None]
     return (min(percents), max(percents)) if percents and len(percents) == len(row.winners) else None
 
 
 # ------------------------------------------------------------------------------------------------------------- in words
 
-MOST_SETTINGS = 4  # columns of a table; beyond, the name of the run stands for them
+MOST_SETTINGS = 4  # maximum number of setting columns; with more, the name of the run is shown instead
 
 
 def heads(rows: Sequence[Ranked]) -> list[str]:
-    """The heads of the table that `cells` are the rows of."""
+    """The column heads for the rows of `cells`."""
     return [*_names(rows), "winning %", _measured(rows), "early stop", "matching %", "trials"]
 
 
 def cells(rows: Sequence[Ranked]) -> list[list[str]]:
-    """The rows of a table for people: values with their intervals."""
+    """The rows of a table for readers: values with their intervals."""
     return [[*(row.settings.get(name, row.name) for name in _names(rows)), *_cells(row)] for row in rows]
 
 
 def _measured(rows: Sequence[Ranked]) -> str:
-    """`test accuracy %`, `test loss`, or both where runs of both tasks are compared."""
+    """`test accuracy %`, `test loss`, or both if runs of both tasks are compared."""
     metrics = dict.fromkeys(row.judged.metric for row in rows)
     return " / ".join(f"test {metric.name} {metric.sign}".strip() for metric in metrics)
 
@@ -236,7 +236,7 @@ def headline(rows: Sequence[Ranked]) -> str:
 
 
 def label(row: Ranked) -> str:
-    """What a run is called in a sentence: the settings that differ, or its name where they are many or none."""
+    """The name of a run in a sentence: the settings that differ, or its name if there are many or none."""
     settings = [f"{key} = {text}" for key, text in row.settings.items() if text]
     return ", ".join(settings) if 0 < len(settings) <= 2 else row.name
 
@@ -254,7 +254,7 @@ def _score(row: Ranked) -> str:
 
 
 def _told_apart(first: Ranked, second: Ranked) -> str:
-    """Whether the winning levels of single trials, paired, differ beyond chance: by their logarithms, as levels are."""
+    """Return whether the logarithms of the winning levels of paired trials differ significantly."""
     pairs = [(first.winners[trial], second.winners.get(trial)) for trial in first.winners]
     logarithms = [(math.log(a), math.log(b)) for a, b in pairs if a and b]
     n = len(logarithms)
@@ -267,7 +267,7 @@ def _told_apart(first: Ranked, second: Ranked) -> str:
 
 
 def remarks(rows: Sequence[Ranked]) -> list[str]:
-    """What limits the comparison, and how it is ordered."""
+    """The limits of the comparison, and how it is ordered."""
     several = len({row.run.experiment.data.name for row in rows}) > 1
     different = ["The runs are trained on different data: their accuracies are not comparable."] if several else []
     return [*different, RANKED] if rows else []

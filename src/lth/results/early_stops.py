@@ -1,4 +1,4 @@
-"""Whether early stops were reached, and which experiments are judged by them."""
+"""Whether early stops were reached, and which experiments are judged by their final accuracy instead."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from lth.results.statistics import family
 if TYPE_CHECKING:
     import pandas as pd
 
-FEWEST = 20  # evaluations; the minimum of fewer says little of when it came
+FEWEST = 20  # minimum number of evaluations to locate the minimum
 LATE = 10  # a minimum in the last of this many parts may not be the minimum of a longer training
 
 
 def is_reached(iterations: Sequence[float], early_stop: float) -> bool:
-    """Whether a training went on long enough after its lowest validation loss for this to be an early stop.
+    """Return whether a training continued long enough after its lowest validation loss for an early stop.
 
-    `iterations` are those of its evaluations. There have to be FEWEST of them, and the lowest validation loss may not
-    be among the last tenth.
+    `iterations` are the evaluated ones. There must be at least FEWEST, and the lowest validation loss must not be among
+    the last tenth.
     """
     return passed(len(iterations), sum(iteration <= early_stop for iteration in iterations))
 
 
 def passed(evaluations: int, place: int) -> bool:
-    """`is_reached`, from the number of evaluations and the place of the lowest among them, counted from 1."""
+    """Like `is_reached`, given the number of evaluations and the position of the lowest one, counted from 1."""
     return evaluations >= FEWEST and LATE * place <= (LATE - 1) * evaluations
 
 
 def with_reached(summary: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
-    """The summary with the column `early_stop_reached`, computed from the curves where it has none.
+    """The summary with the column `early_stop_reached`, computed from the curves if it is missing.
 
-    It is missing for trainings that have no early stop, or no curve.
+    It is blank for trainings without an early stop or a curve.
     """
     if REACHED in summary:
         return summary
@@ -52,7 +52,7 @@ def with_reached(summary: pd.DataFrame, curves: pd.DataFrame) -> pd.DataFrame:
 
 
 def unreached_at(summary: pd.DataFrame) -> dict[int, frozenset[str]]:
-    """By level, the branches with a training, not diverged, whose early stop was not reached."""
+    """For each level, the branches with a training that did not diverge and did not reach its early stop."""
     if REACHED not in summary:
         return {}
     rows = summary.loc[(summary["status"] != "diverged") & (summary[REACHED] == False).fillna(False)]  # noqa: E712
@@ -63,8 +63,8 @@ def unreached_at(summary: pd.DataFrame) -> dict[int, frozenset[str]]:
 
 
 def judged_at_the_end(recipe: Recipe) -> bool:
-    """Whether an experiment is judged by its final accuracy, as its learning rate falls in the second half.
+    """Return whether an experiment is judged by its final accuracy: its learning rate falls in the second half.
 
-    The lowest validation loss then comes soon after the last drop, whatever the network (section 4 of the paper).
+    The lowest validation loss then occurs soon after the last drop, for any network (section 4 of the paper).
     """
     return recipe.schedule != "steps" or any(2 * drop >= recipe.iterations for drop in recipe.drops)

@@ -1,4 +1,4 @@
-"""Pieces of HTML for notebooks."""
+"""HTML fragments for notebooks."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from html import escape
 
 
 def html_table(names: Iterable[str], rows: Iterable[Sequence[str]]) -> str:
-    """A table of texts."""
+    """An HTML table of strings."""
     head = "".join(f"<th>{escape(name)}</th>" for name in names)
     body = "".join(f"<tr>{''.join(f'<td>{escape(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return f"<table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table>"
 
 
 def html_image(png: bytes, alt: str) -> str:
-    """A PNG picture inside the page."""
+    """An embedded PNG image."""
     content = base64.b64encode(png).decode()
     return f'<img style="max-width:100%" alt="{escape(alt)}" src="data:image/png;base64,{content}">'

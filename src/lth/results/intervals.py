@@ -1,4 +1,4 @@
-"""Student's t for means over trials: intervals of differences and of quotients, p-values, and Holm's correction."""
+"""Statistics of means over trials: intervals of differences and quotients, p-values, and Holm's correction."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROUNDING = 1e-9  # sums of fractions such as 0.9793 differ in their last bits
 
 @dataclass(frozen=True)
 class Interval:
-    """A value over n trials, its 95% interval (nan to nan for one trial), and the least and greatest of one trial."""
+    """A value over n trials, its 95% interval (nan to nan for one trial), and the range of single trials."""
 
     value: float
     low: float
@@ -29,7 +29,7 @@ class Interval:
 
     @property
     def inverse(self) -> Interval:
-        """The interval of the quotient with its terms exchanged."""
+        """The interval of the inverse quotient."""
         invert = lambda x: math.inf if x == 0 else 1 / x
         low, high, least, greatest = map(invert, (self.high, self.low, self.greatest, self.least))
         return Interval(invert(self.value), low, high, least, greatest, self.n)
@@ -67,7 +67,7 @@ def exceeds(values: Sequence[float], bound: float) -> float:
     if n < 2:
         return math.nan
     mean, error = _mean(values) - bound, _error(values)
-    if error <= ROUNDING * max(1.0, abs(bound)):  # equal values: no chance in them
+    if error <= ROUNDING * max(1.0, abs(bound)):  # equal values have no variance
         return 0.0 if mean > ROUNDING else 1.0
     return tail(mean / error, n - 1)
 
@@ -86,10 +86,11 @@ def difference(a: Sequence[float], b: Sequence[float]) -> Interval:
 
 
 def quotient(a: Sequence[float], b: Sequence[float]) -> Interval:
-    """The mean of a over the mean of b, both above 0 and paired by trial, with its interval by Fieller's theorem.
+    """The mean of a over the mean of b, both positive and paired by trial, with its interval by Fieller's theorem.
 
-    It holds each quotient r for which the mean of a - r * b does not differ from 0 by Student's t. So the interval of
-    b over a is the inverse of that of a over b. Where the trials bound it on no side it goes from 0, or to infinity.
+    The interval contains each quotient r for which the mean of a - r * b does not differ from 0 by Student's t. So the
+    interval of b over a is the inverse of that of a over b. If the trials give no bound, it begins at 0 or ends at
+    infinity.
     """
     each = [x / y for x, y in zip(a, b, strict=True)]
     n, value = len(each), _mean(a) / _mean(b)
@@ -98,7 +99,7 @@ def quotient(a: Sequence[float], b: Sequence[float]) -> Interval:
 
 
 def _fieller(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
-    """The positive solutions r of (A - r B)^2 <= t^2 var(A - r B), as an interval that holds them all."""
+    """The smallest interval that contains all positive solutions r of (A - r B)^2 <= t^2 var(A - r B)."""
     n, mean_a, mean_b = len(a), _mean(a), _mean(b)
     factor = student(n - 1) ** 2 / (n * (n - 1))
     squares = lambda x, y, mx, my: factor * math.fsum((p - mx) * (q - my) for p, q in zip(x, y, strict=True))
@@ -106,17 +107,17 @@ def _fieller(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
     ab = mean_a * mean_b - squares(a, b, mean_a, mean_b)  # now: bb r^2 - 2 ab r + aa <= 0
     root = math.sqrt(max(0.0, ab**2 - aa * bb))
     if bb > 0:
-        # The smaller root by the product of both, so that nothing is lost where they are far apart.
+        # the smaller root from the product of both, which avoids cancellation
         high = (ab + root) / bb
         low = aa / (ab + root) if ab + root > 0 else 0.0
         return max(0.0, low), high
-    if aa > 0:  # the mean of b may be 0: bounded below alone
+    if aa > 0:  # the mean of b may be 0: there is only a lower bound
         return aa / (ab + root) if ab + root > 0 else 0.0, math.inf
     return 0.0, math.inf
 
 
 def holm(values: Sequence[float]) -> list[float]:
-    """P-values corrected for their number by Holm's method, in the same order; nan stays, and is not counted."""
+    """P-values corrected for their number by Holm's method, in the same order. NaN stays and is not counted."""
     order = sorted((p, i) for i, p in enumerate(values) if not math.isnan(p))
     corrected, least = [math.nan] * len(values), 0.0
     for rank, (p, i) in enumerate(order):

@@ -1,7 +1,7 @@
-"""What networks are judged by: the accuracy, or the loss in a task that has no accuracy. One entry each.
+"""The metrics by which networks are judged: accuracy, or loss in a task without accuracy. One entry each.
 
-Tables, verdict, figures and report take from it the columns, the direction, the margins and the words. All margins were
-fixed before any result was seen.
+Tables, verdict, figures and report take columns, direction, margins and words from here. All margins were fixed before
+any result was seen.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from lth.results.intervals import Interval, difference, quotient
 
 @dataclass(frozen=True)
 class Metric:
-    """A quantity of the test set, by its `name` in columns, and how two networks are compared in it.
+    """A quantity on the test set, by its `name` in columns, and how two networks are compared by it.
 
-    `margin` is within what two networks are equal, `tolerance` within what a ticket matches the whole network: in the
-    metric's own unit or, if `relative`, as a share of the other network's. `unit` times a value is what tables show, in
-    the format `form`.
+    Two networks are equal within `margin`, and a ticket matches the whole network within `tolerance`: in the metric's
+    unit or, if `relative`, as a fraction of the other network's value. Tables show `unit` times a value in the format
+    `form`.
     """
 
     name: str
     plural: str
-    relative: bool  # lower is better, and differences are shares
+    relative: bool  # lower is better, and differences are fractions
     margin: float
     tolerance: float
     unit: float
-    form: str  # of a value in tables
-    sign: str  # behind a value
+    form: str  # factor for values in tables
+    sign: str  # after a value
     equal: str
-    sides: tuple[str, str]  # of a ticket that is better, or worse
-    difference: str  # the unit of a difference
+    sides: tuple[str, str]  # for a better and a worse ticket
+    difference: str  # unit of a difference
     best: str
-    kind: str  # "no ticket is as ... as the whole network"
+    kind: str  # for "no ticket is as ... as the whole network"
 
     @property
     def at_early_stop(self) -> str:
@@ -47,7 +47,7 @@ class Metric:
         return f"final_test_{self.name}"
 
     def column(self, of_accuracy: str) -> str:
-        """The column that takes the place of a column of accuracies."""
+        """The column that replaces a column of accuracies."""
         return of_accuracy.replace("accuracy", self.name)
 
     def text(self, value: float) -> str:
@@ -55,20 +55,20 @@ class Metric:
         return f"{self.number(value)}{self.sign}"
 
     def number(self, value: float) -> str:
-        """The number of a table, whose head has the unit."""
+        """A value for a table whose head has the unit."""
         return format(self.unit * value, self.form)
 
     def size(self, gain: float) -> str:
-        """A gain in points, or in percent of the other network's."""
+        """A gain in points, or in percent of the other network's value."""
         points = 100 * gain
         return f"{points:.1f}" if abs(points) >= 0.095 else f"{points:.2f}"
 
     def amount(self, share: float) -> str:
-        """`0.5 points`, `5%`: a margin in words."""
+        """A margin in words: `0.5 points`, `5%`."""
         return f"{100 * share:g}{'%' if self.relative else ' points'}"
 
     def gain(self, tickets: Sequence[float], others: Sequence[float]) -> Interval:
-        """By how much tickets are better than other networks, paired by trial: a difference, or a share."""
+        """How much better tickets are than other networks, paired by trial: a difference, or a fraction."""
         if not self.relative:
             return difference(tickets, others)
         if min(*tickets, *others) <= 0:  # a loss of exactly 0 has no quotient
@@ -79,7 +79,7 @@ class Metric:
         return Interval(1 - r.value, 1 - r.high, 1 - r.low, 1 - r.greatest, 1 - r.least, r.n)
 
     def reversed(self, gain: Interval) -> Interval:
-        """The gain as the other network sees it."""
+        """The gain from the other network's side."""
         turn = _share_of_other if self.relative else lambda difference: -difference
         least, greatest = turn(gain.greatest), turn(gain.least)
         return Interval(turn(gain.value), turn(gain.high), turn(gain.low), least, greatest, gain.n)
@@ -92,30 +92,30 @@ class Metric:
         return [_share(mean + t - o, mean) for t, o in zip(tickets, others, strict=True)]
 
     def scale(self, others: Sequence[float]) -> float:
-        """By what values are divided before they are tested: losses may be of any size, and tests round at 1e-9."""
+        """The divisor of values before they are tested: losses may have any magnitude, and tests round at 1e-9."""
         return (math.fsum(others) / len(others) if self.relative else 1.0) or 1.0
 
     def within(self, ticket: float, other: float) -> tuple[float, float, float]:
-        """How much better a ticket is, and what is left of the margin below and above: linear in both values."""
+        """How much better a ticket is, and the remaining margin below and above: linear in both values."""
         if self.relative:
             wide = 1 + self.margin
             return other - ticket, wide * other - ticket, wide * ticket - other
         return ticket - other, self.margin + ticket - other, self.margin - ticket + other
 
     def of_constant(self, best: float, chance: float, examples: int) -> bool:
-        """Whether the best network is no better than a constant answer, whose score is `chance`."""
+        """Return whether the best network is no better than a constant answer with the score `chance`."""
         if self.relative:
             return best >= (1 - self.margin) * chance
         return best <= chance + 3 * math.sqrt(chance * (1 - chance) / examples)
 
 
 def _share(ticket: float, other: float) -> float:
-    """By what share of the other's loss a ticket's is lower."""
+    """The fraction of the other's loss by which a ticket's loss is lower."""
     return 1 - ticket / other if other else (0.0 if ticket == other else -math.inf)
 
 
 def _share_of_other(gain: float) -> float:
-    """The share for the other network: of 1 - t/o, 1 - o/t."""
+    """The fraction from the other network's side: 1 - o/t from 1 - t/o."""
     return -math.inf if gain == 1 else 1 - 1 / (1 - gain)
 
 
@@ -135,15 +135,15 @@ ACCURACY, LOSS = METRICS["accuracy"], METRICS["loss"]
 
 
 def metric_of(experiment: Experiment) -> Metric:
-    """What the networks of an experiment are judged by."""
+    """The metric of an experiment."""
     return METRICS[TASKS[experiment.data.task].metric]
 
 
 def metrics_of(experiments: Sequence[Experiment]) -> list[Metric]:
-    """Those of several experiments, each once."""
+    """The metrics of several experiments, each once."""
     return list(dict.fromkeys(map(metric_of, experiments))) or [ACCURACY]
 
 
 def metric_in(summary: Mapping[str, Any]) -> Metric | None:
-    """What the training of a summary is judged by; None if it has no such value."""
+    """The metric of a training, from its summary; None if it has no such value."""
     return next((metric for metric in METRICS.values() if summary.get(metric.at_early_stop) is not None), None)

@@ -1,4 +1,4 @@
-"""Panels of a figure: curves and axes drawn into matplotlib's Axes."""
+"""The panels of a figure: draw curves and axes into matplotlib Axes."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ from matplotlib.ticker import FuncFormatter, MaxNLocator, NullLocator, StrMethod
 from lth.results.captions import format_percent, quantity_label
 from lth.results.series import Series
 
-LABEL = 0.38  # inches between the labels of two ticks, at least
-MOST_BARS = 40  # error bars in a panel: more hide the means
-UNITS = ("iteration", "accuracy", "loss")  # what the y axis is called, by the words of a quantity
+LABEL = 0.38  # minimum distance between two tick labels, in inches
+MOST_BARS = 40  # maximum number of error bars in a panel: more hide the means
+UNITS = ("iteration", "accuracy", "loss")  # quantity -> label of the y axis
 
 
 def draw_bars(axes: Axes, series: Sequence[Series]) -> int:
     """Draw curves with error bars from minimum to maximum, unless these are equal everywhere.
 
-    Where all bars would be more than MOST_BARS, each curve has them at every n-th point alone, at other points than its
-    neighbour; returns n.
+    If there would be more than MOST_BARS, each curve has error bars at every n-th point only, at other points than its
+    neighbour. Returns n.
     """
     every = bars_every([len(s.x) for s in series if not np.array_equal(s.low, s.high)])
     for i, s in enumerate(series):
@@ -33,18 +33,18 @@ def draw_bars(axes: Axes, series: Sequence[Series]) -> int:
 
 
 def bars_every(points: Sequence[int]) -> int:
-    """The least n with which curves of so many points have at most MOST_BARS bars at every n-th point."""
+    """The smallest n for which curves with so many points have at most MOST_BARS error bars, at every n-th point."""
     return next(n for n in itertools.count(1) if sum(-(-count // n) for count in points) <= max(MOST_BARS, len(points)))
 
 
 def draw_nothing(axes: Axes, why: str = "nothing stored yet") -> None:
-    """Say in an empty panel why it is empty."""
+    """Write into an empty panel why it is empty."""
     axes.set_axis_off()
     axes.text(0.5, 0.5, why, ha="center", va="center", transform=axes.transAxes, color="0.4")
 
 
 def draw_marks(axes: Axes, series: Iterable[Series]) -> None:
-    """Put a ring around the winning level of each curve, and a cross where an early stop was not reached."""
+    """Mark the winning level of each curve with a ring, and early stops that were not reached with a cross."""
     for s in series:
         look = {"linestyle": "", "color": s.look.get("color", "black"), "zorder": 4}
         if s.winning is not None:
@@ -62,12 +62,12 @@ def marked(series: Iterable[Series]) -> str:
 
 
 def draw_bands(axes: Axes, series: Sequence[Series]) -> None:
-    """Draw curves on a light band from minimum to maximum, with few markers, at other places for each curve."""
+    """Draw curves on a light band from minimum to maximum, with few markers, at different points for each curve."""
     for i, s in enumerate(series):
         markers = (
             0.15 * i / len(series),
             0.15,
-        )  # shares of the panel's diagonal: the first, the distance
+        )  # fractions of the panel's diagonal; the first is the distance
         look = {"markevery": markers, **s.look}
         (line,) = axes.plot(s.x, s.mean, label=s.label, **look)
         if not np.array_equal(s.low, s.high):
@@ -75,7 +75,7 @@ def draw_bands(axes: Axes, series: Sequence[Series]) -> None:
 
 
 def percent_axis(axes: Axes, percents: Iterable[float], log: bool = True) -> None:
-    """Make x the percent of weights remaining, falling to the right, with as many ticks at levels as have room."""
+    """Make x the percentage of weights remaining, decreasing to the right, with as many level ticks as fit."""
     percents = np.unique([p for p in percents if p > 0])[::-1]
     if not len(percents):
         return
@@ -92,7 +92,7 @@ def percent_axis(axes: Axes, percents: Iterable[float], log: bool = True) -> Non
 
 
 def spaced(positions: np.ndarray, gap: float) -> list[int]:
-    """The indices of falling `positions` that are at least `gap` apart, beginning with the first."""
+    """The indices of decreasing `positions` that are at least `gap` apart, beginning with the first."""
     picked = [0]
     for i, position in enumerate(positions):
         if positions[picked[-1]] - position >= gap:
@@ -101,12 +101,12 @@ def spaced(positions: np.ndarray, gap: float) -> list[int]:
 
 
 def focus(axes: Axes, series: Sequence[Series], falling: bool = False) -> float | None:
-    """Cut the y axis at the bottom, at the top if `falling`, if outlying means would compress all others.
+    """Cut the y axis at the bottom (at the top if `falling`) if outlying means would compress all others.
 
-    Means are outlying below Tukey's fence (the first quartile minus 1.5 interquartile ranges) and below the best
-    mean of every curve. The axis is cut only if showing them would make the panel more than half as high again.
-    A triangle there stands for each mean that is cut off. Returns the lowest (highest) mean if the axis was cut.
-    `falling`: lower is better, so all of this holds upside down.
+    A mean is outlying if it is below Tukey's fence (the first quartile minus 1.5 interquartile ranges) and below the
+    best mean of every curve. The axis is cut only if showing these means would increase its range by more than half. A
+    triangle marks each mean that is cut off. Returns the lowest (highest) mean if the axis was cut. With `falling`,
+    lower is better, so everything is mirrored.
     """
     sign = -1 if falling else 1
     curves = [(sign * s.mean, (sign * (s.low if falling else s.high)).max()) for s in series]
@@ -126,7 +126,7 @@ def focus(axes: Axes, series: Sequence[Series], falling: bool = False) -> float 
 
 
 def zoom(axes: Axes, series: Sequence[Series], until: float) -> None:
-    """Make x the iteration, up to `until`; the steep first moments of training are outside of the frame.
+    """Make x the iteration, up to `until`. The steep beginning of the curves is outside of the frame.
 
     A curve that ends far from the others, such as one at chance, is outside too if it would take half of the panel.
     """
@@ -150,7 +150,7 @@ def zoom(axes: Axes, series: Sequence[Series], until: float) -> None:
 
 
 def y_axis(axes: Axes, quantity: str, subject: str = "") -> None:
-    """Title a panel by its quantity, a column of a table, and `subject`; label and limit the y axis."""
+    """Set a panel's title to its quantity (a column of a table) and `subject`, and label and limit its y axis."""
     label = quantity_label(quantity)
     title = f"{subject}: {label}" if subject else label
     axes.set_title(title[:1].upper() + title[1:])
@@ -160,10 +160,10 @@ def y_axis(axes: Axes, quantity: str, subject: str = "") -> None:
     axes.spines[["top", "right"]].set_visible(False)
     if quantity.endswith("iteration"):
         top = axes.dataLim.y1
-        axes.set_ylim(0, 1.05 * top if top > 0 else None)  # from 0, as trials may differ by a few iterations only
+        axes.set_ylim(0, 1.05 * top if top > 0 else None)  # from 0, because trials may differ by only a few iterations
         axes.yaxis.set_major_formatter(StrMethodFormatter("{x:,.0f}"))
     elif "accuracy" in quantity:
         axes.yaxis.set_major_formatter(FuncFormatter(lambda share, _: f"{round(100 * share, 6):g}%"))
         bottom, top = axes.get_ylim()
         if top > 1:
-            axes.set_ylim(bottom, 1 + 0.02 * (1 - bottom))  # no accuracy is above 1, only half a marker
+            axes.set_ylim(bottom, 1 + 0.02 * (1 - bottom))  # accuracies end at 1, plus half a marker

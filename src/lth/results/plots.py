@@ -1,7 +1,7 @@
 """Figures of one run, or of several runs overlaid.
 
-Figures are values until they are saved. The curves of papers are drawn behind a run's own by a function that the caller
-hands in, such as lth.papers.behind.series: results do not know of papers.
+Figures are values until they are saved. The caller may pass a function such as lth.papers.behind.series that returns a
+paper's curves; this package does not import papers.
 """
 
 from __future__ import annotations
@@ -25,8 +25,10 @@ from lth.results.sheets import finish, fonts, save, sheet
 from lth.results.statistics import aggregate
 from lth.storage.atomic import failures_named
 
-Behind = Callable[[Sequence[Records], str], Sequence[Series]]  # runs, a column of summary.csv -> series behind theirs
-BY_DENSITY = {  # figure -> its panels, columns of summary.csv; of other metrics by `by_density`
+Behind = Callable[
+    [Sequence[Records], str], Sequence[Series]
+]  # (runs, a column of summary.csv) -> series drawn behind those of the runs
+BY_DENSITY = {  # figure -> its panels, which are columns of summary.csv; other metrics in `by_density`
     "overview": ["early_stop_iteration", "test_accuracy_at_early_stop", "final_test_accuracy"],
     "early-stop-iteration": ["early_stop_iteration"],
     "test-accuracy-at-early-stop": ["test_accuracy_at_early_stop"],
@@ -41,7 +43,7 @@ BY_ITERATION = {  # figure -> a column of curves.csv; one panel per run
 
 
 def nothing(runs: Sequence[Records], value: str) -> list[Series]:
-    """No curves behind those of the runs."""
+    """No additional curves."""
     return []
 
 
@@ -52,9 +54,9 @@ def draw(
     further: Mapping[str, Figure] | None = None,
     width: float | None = None,
 ) -> list[Path]:
-    """Write all figures, and `further` ones by name, into `folder`; equal runs give equal bytes.
+    """Write all figures, and `further` ones by name, into `folder`. Equal runs give equal bytes.
 
-    `width` in inches makes them for a paper; see lth.results.sheets.
+    `width` in inches formats them for a paper; see lth.results.sheets.
     """
     folder = Path(folder)
     with failures_named(folder):
@@ -64,7 +66,7 @@ def draw(
 
 
 def figures(runs: Sequence[Records], behind: Behind = nothing, width: float | None = None) -> dict[str, Figure]:
-    """All figures of a run, or of several overlaid, by file name; figures without data are left out."""
+    """All figures of a run, or of several overlaid, by file name, without those that have no data."""
     with fonts(width):
         drawn = {name: by_density_figure(runs, values, behind, width) for name, values in by_density(runs).items()}
         drawn |= {name: by_iteration_figure(runs, value, width) for name, value in BY_ITERATION.items()}
@@ -72,7 +74,7 @@ def figures(runs: Sequence[Records], behind: Behind = nothing, width: float | No
 
 
 def by_density(runs: Sequence[Records]) -> dict[str, list[str]]:
-    """The figures against density and their panels, by the metrics of the runs."""
+    """The figures against density and their panels, for the metrics of the runs."""
     at = sorted({n for run in runs for n in run.experiment.recipe.report_at})
     reported = {"test-accuracy-at-iterations": [f"test_accuracy_at_{n}" for n in at]} if at else {}
     panels: dict[str, dict[str, None]] = {}
@@ -85,7 +87,7 @@ def by_density(runs: Sequence[Records]) -> dict[str, list[str]]:
 def by_density_figure(
     runs: Sequence[Records], values: Sequence[str], behind: Behind = nothing, width: float | None = None
 ) -> Figure | None:
-    """One panel for each of `values` against the percent of weights remaining: tickets, branches, runs overlaid."""
+    """One panel for each of `values` against the percentage of weights: tickets and branches, runs overlaid."""
     panels = {value: series for value in values if (series := overlaid(runs, value))}
     if not panels:
         return None
@@ -122,7 +124,7 @@ def by_iteration_figure(runs: Sequence[Records], value: str, width: float | None
     for axes, (name, series) in zip(grid, panels.items(), strict=True):
         draw_bands(axes, [replace(s, look=level_look(labels.index(s.label), len(labels))) for s in series])
         y_axis(axes, value, name if len(panels) > 1 else "")
-        zoom(axes, [s for shown in panels.values() for s in shown], until)  # the same frame for all
+        zoom(axes, [s for shown in panels.values() for s in shown], until)  # the same limits for all panels
     bands = "Bands: minimum and maximum." if any(len({*run.summary["trial"]}) > 1 for run in runs) else ""
     star = " *: the winning level." if any(label.endswith("*") for label in labels) else ""
     finish(figure, f"{caption_of(runs)} {bands}{star}".strip(), width, legend_title="percent of weights remaining")
@@ -130,7 +132,7 @@ def by_iteration_figure(runs: Sequence[Records], value: str, width: float | None
 
 
 def _reach(run: Records, levels: Sequence[int]) -> float:
-    """The last iteration that is drawn: well beyond the early stop of each level, and 0.3 of the training at least."""
+    """The last iteration to draw: well after the early stop of each level, and at least 0.3 of the training."""
     table = aggregate(run.summary.loc[run.summary["level"].isin(levels)], "early_stop_iteration")
     latest = table.loc[table["family"] == "ticket", "mean"].max()
     return np.fmax(0.3 * run.experiment.recipe.iterations, 1.5 * latest)

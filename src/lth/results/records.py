@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 
 PLACE = ("trial", "level", "branch")
 TEXTS = ("branch", "status", "engine", "precision")
-REACHED = "early_stop_reached"  # computed from a training's evaluations; tables of version 0.1 do not have it
+REACHED = "early_stop_reached"  # computed from a training's evaluations; missing in tables of version 0.1
 EVALUATION = ("iteration", "val_loss", "val_accuracy", "test_loss", "test_accuracy")
 CURVES = (*PLACE, "density", *EVALUATION)
 RESULTS = (
@@ -22,7 +22,7 @@ RESULTS = (
     *("test_accuracy_at_early_stop", "train_accuracy_at_early_stop"),
     *("final_test_accuracy", "final_train_accuracy", "final_val_accuracy"),
 )
-LOSSES = (  # further columns of tasks that are judged by the loss
+LOSSES = (  # additional columns of tasks that are judged by the loss
     *("test_loss_at_early_stop", "train_loss_at_early_stop"),
     *("final_test_loss", "final_train_loss", "final_val_loss"),
 )
@@ -41,7 +41,7 @@ class Records:
 
 
 class Place(NamedTuple):
-    """The place of a training in a run; its order is the order of the rows in the tables."""
+    """The place of a training in a run. Places sort like the rows of the tables."""
 
     trial: int
     level: int
@@ -49,9 +49,9 @@ class Place(NamedTuple):
 
 
 def summary_columns(experiment: Experiment) -> list[str]:
-    """The columns of summary.csv, in order; two for each iteration of `recipe.report_at`.
+    """The columns of summary.csv in order; two for each iteration of `recipe.report_at`.
 
-    Of a task that is judged by the loss, columns of losses follow those of accuracies, which are blank.
+    In tasks that are judged by the loss, columns of losses follow those of accuracies, which are blank.
     """
     report_at = sorted(set(experiment.recipe.report_at))
     reported = [f"{kind}_accuracy_at_{n}" for n in report_at for kind in ("test", "val")]

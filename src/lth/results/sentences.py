@@ -1,4 +1,4 @@
-"""The verdict on a run in sentences. What trials do not resolve is not claimed; one trial claims nothing."""
+"""The verdict on a run in sentences. They state only what the trials resolve; a single trial supports no statement."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def headline(verdict: Verdict) -> str:
 
 
 def conclusion(verdict: Verdict) -> str:
-    """The main finding, in a sentence or two without numbers but the percent of weights."""
+    """The main finding in one or two sentences, without numbers except the percentage of weights."""
     focus = verdict.focus
     if not focus:
         return "No ticket can be compared with the network it was cut from yet: no trial has both, trained to the end."
@@ -41,12 +41,12 @@ def conclusion(verdict: Verdict) -> str:
 
 
 def caveats(verdict: Verdict) -> list[str]:
-    """What takes the conclusion back: new weights that are as good under the winning mask."""
+    """What invalidates the conclusion: new weights under the winning mask do as well."""
     return [_as_good(one.contrast, verdict) for one in verdict.controls if refutes(one, verdict)]
 
 
 def evidence(verdict: Verdict) -> str:
-    """The numbers behind the conclusion, in a sentence or two; empty if nothing can be compared."""
+    """The numbers behind the conclusion in one or two sentences; empty if nothing can be compared."""
     focus = verdict.focus
     if not focus:
         return ""
@@ -61,7 +61,7 @@ def evidence(verdict: Verdict) -> str:
 
 
 def facts(verdict: Verdict) -> list[tuple[str, str]]:
-    """The rows of a table of the evidence: what is compared, and how."""
+    """The rows of the table of evidence: what is compared, and the result."""
     focus = verdict.focus
     if not focus:
         return []
@@ -89,14 +89,14 @@ def facts(verdict: Verdict) -> list[tuple[str, str]]:
 
 
 def remarks(verdict: Verdict) -> list[str]:
-    """What follows the headline: the controls, the level that matches, and what it was judged by."""
+    """The sentences after the headline: controls, matching level, and the criterion."""
     if not verdict.levels:
         return []
     return [*(control(one, verdict) for one in verdict.controls), matching(verdict), *basis(verdict)]
 
 
 def basis(verdict: Verdict) -> list[str]:
-    """What the run is judged by, where it is not the early stop."""
+    """The criterion, if it is not the early stop."""
     return (
         [f"Judged by final {verdict.metric.name}, as the learning rate falls near the end."]
         if verdict.at_the_end
@@ -105,7 +105,7 @@ def basis(verdict: Verdict) -> list[str]:
 
 
 def method(verdict: Verdict) -> list[str]:
-    """How intervals and answers were made, if there are any."""
+    """How intervals and decisions are computed, if there are any."""
     margin = verdict.metric.amount(verdict.metric.margin)
     name = f"{'the ' * verdict.metric.relative}{verdict.metric.name}"
     text = METHOD.format(time=TIME_MARGIN, margin=margin, name=name)
@@ -113,7 +113,7 @@ def method(verdict: Verdict) -> list[str]:
 
 
 def matching(verdict: Verdict) -> str:
-    """The sparsest level within the tolerance of level 0: half a point of accuracy, or 5% of the loss."""
+    """The sparsest level within the tolerance of level 0: half a percentage point of accuracy, or 5% of the loss."""
     return f"Matching level: {_matching(verdict)}."
 
 
@@ -129,7 +129,7 @@ def _matching(verdict: Verdict) -> str:
 
 
 def control(one: Control, verdict: Verdict) -> str:
-    """How a branch compares with the tickets of the headline's level."""
+    """How a branch compares with the tickets of the level in the headline."""
     contrast, name = one.contrast, one.name
     if contrast.n == 1:
         numbers = _numbers(_reversed(contrast, verdict.metric), verdict.metric, "the ticket")
@@ -141,7 +141,7 @@ def control(one: Control, verdict: Verdict) -> str:
 
 
 def refutes(one: Control, verdict: Verdict) -> bool:
-    """Whether new weights under the winning mask are as good as the ticket, by several trials."""
+    """Return whether new weights under the winning mask are as good as the ticket, over several trials."""
     return one.name == "reinit" and one.as_good and verdict.winning is not None and one.contrast.n > 1
 
 
@@ -156,7 +156,7 @@ SWAPPED: dict[Answer, Answer] = {"better": "worse", "worse": "better", "equal": 
 
 
 def _reversed(contrast: Contrast, metric: Metric) -> Contrast:
-    """The contrast as the other network sees it."""
+    """The contrast from the other network's side."""
     sooner, gain = contrast.sooner, metric.reversed(contrast.gain)
     answers = SWAPPED[contrast.time], SWAPPED[contrast.score]
     swap = lambda pair: (pair[1], pair[0])
@@ -165,7 +165,7 @@ def _reversed(contrast: Contrast, metric: Metric) -> Contrast:
 
 
 def advice(verdict: Verdict, experiment: Experiment) -> str | None:
-    """What to type where early stops were not reached and a level could not win because of it."""
+    """The command to type if early stops were not reached, so that a level could not win."""
     if not any(level.unreached for level in verdict.levels):
         return None
     recipe = experiment.recipe
@@ -178,7 +178,7 @@ def advice(verdict: Verdict, experiment: Experiment) -> str | None:
 
 
 def _longer(experiment: Experiment) -> str:
-    """The setting of a training that is twice as long, with enough evaluations."""
+    """The setting for a training that is twice as long and has enough evaluations."""
     recipe = experiment.recipe
     factor = max(2, math.ceil((FEWEST + 5) * recipe.eval_every / recipe.iterations))
     if experiment.scale != 1:
@@ -206,7 +206,7 @@ def _of_one_trial(verdict: Verdict, focus: Level) -> str:
 
 
 def _numbers(contrast: Contrast, metric: Metric, other: str) -> str:
-    """The two networks side by side, without a claim."""
+    """The values of the two networks, without a statement about them."""
     ticket, than = map(metric.text, contrast.scores)
     parts = [f"test {metric.name} {ticket} ({other} {than})"]
     if contrast.stops:
@@ -219,7 +219,7 @@ def _contrast(contrast: Contrast, verdict: Verdict, of: str = f"Compared with {W
 
 
 def _amounts(contrast: Contrast, verdict: Verdict) -> str:
-    """A network beside another, each quantity with what is known of it."""
+    """A network compared with another, by each quantity."""
     final = "final " if verdict.at_the_end else ""
     of = quantity(verdict.metric)
     parts = [_amount(f"{final}test {verdict.metric.name}", of, contrast.score, contrast.gain)]
@@ -231,12 +231,12 @@ def _amounts(contrast: Contrast, verdict: Verdict) -> str:
 
 
 class Quantity(NamedTuple):
-    """How a quantity is said: equal within the margins, the size of a difference, and which side is which."""
+    """The words for a quantity: equality within the margins, the size of a difference, and its two sides."""
 
     equal: str
     size: Callable[[float], str]
     unit: str
-    sides: tuple[str, str]  # of a value that is better, or worse, than `null`
+    sides: tuple[str, str]  # for a value that is better, or worse, than `null`
     null: float
     opposite: Callable[[float], float]
 
@@ -245,12 +245,12 @@ TIME = Quantity("about equally early", lambda x: f"{x:.2f}", " times", ("sooner"
 
 
 def quantity(metric: Metric) -> Quantity:
-    """How a difference in the metric is said."""
+    """The words for a difference of the metric."""
     return Quantity(metric.equal, metric.size, metric.difference, metric.sides, 0.0, lambda gain: -gain)
 
 
 def _amount(what: str, of: Quantity, answer: Answer, interval: Interval) -> str:
-    """`early stop 1.32 times sooner (95% interval 1.11 to 1.60)`; if not resolved, the range of single trials."""
+    """For example `early stop 1.32 times sooner (95% interval 1.11 to 1.60)`; if not resolved, the range of trials."""
     if answer == "equal":
         side = _side(of, interval.value)
         return of.equal if side == "equal" else f"{of.equal} ({side})"

@@ -1,4 +1,4 @@
-"""A verdict as plain values, for JSON."""
+"""A verdict as JSON values."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from lth.results.verdict import Contrast, Control, Level, Verdict
 
 
 def as_json(verdict: Verdict) -> dict[str, Any]:
-    """The verdict as plain lists and dicts; NaN and infinity are written as null.
+    """The verdict as lists and dicts. NaN and infinity are written as null.
 
-    `weights_remaining` and accuracies are fractions; in regression, losses stand in their place.
-    `sooner` is the other network's early stop divided by the ticket's. `gain` is the ticket's accuracy minus the
-    other's, or the share by which its loss is lower.
+    `weights_remaining` and accuracies are fractions; in regression, losses replace accuracies. `sooner` is the other
+    network's early stop divided by the ticket's. `gain` is the ticket's accuracy minus the other's, or the fraction by
+    which its loss is lower.
     """
     name, plural = verdict.metric.name, verdict.metric.plural
     return {
@@ -45,7 +45,7 @@ def _control(control: Control, plural: str) -> dict[str, Any]:
 
 
 def _contrast(contrast: Contrast, plural: str) -> dict[str, Any]:
-    """A ticket beside another network, whose values are second."""
+    """A ticket compared with another network, whose values come second."""
     return {
         "n": contrast.n,
         "early_stops": list(contrast.stops) if contrast.stops else None,

@@ -1,4 +1,4 @@
-"""Curves as values, made from the tables of a run."""
+"""Curves as values, computed from the tables of a run."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lth.results.looks import family_look, level_look, run_look
 from lth.results.records import PLACE, Records
 from lth.results.statistics import aggregate, family
 
-MOST_CURVES = 8  # of levels in one panel
+MOST_CURVES = 8  # maximum number of levels in one panel
 
 
 @dataclass(frozen=True, eq=False)
 class Series:
-    """A curve: mean, minimum and maximum of one quantity at each x; `look` is passed to matplotlib.
+    """A curve: mean, minimum and maximum of one quantity at each x. `look` is passed to matplotlib.
 
-    `winning` is the place of the winning level on the curve, and `late` are those where an early stop was not reached.
+    `winning` is the index of the winning level on the curve, `late` the indices of early stops that were not reached.
     """
 
     label: str
@@ -39,7 +39,7 @@ class Series:
 def density_series(
     run: Records, value: str, looks: Callable[[str], Mapping[str, Any]], prefix: str = ""
 ) -> list[Series]:
-    """One series for the tickets and one per branch: the column `value` over the percent of weights remaining."""
+    """One series for the tickets and one per branch: the column `value` against the percentage of weights."""
     table = aggregate(run.summary, value)
     table = table.loc[table["density"] > 0].assign(x=100 * table["density"])
     series = []
@@ -53,20 +53,20 @@ def density_series(
 
 
 def marks_of(run: Records, branch: str, value: str, levels: Sequence[int]) -> dict[str, Any]:
-    """The `winning` and `late` of a curve of a branch: places of levels, if they are on it."""
+    """The `winning` and `late` indices of a branch's curve."""
     winning, unreached = verdict.of(run).winning, unreached_at(run.summary) if "early_stop" in value else {}
     late = tuple(i for i, level in enumerate(levels) if branch in unreached.get(level, ()))
     return {"winning": levels.index(winning) if branch == "ticket" and winning in levels else None, "late": late}
 
 
 def trained_alike(run: Records, branch: str, value: str) -> bool:
-    """Whether a branch belongs beside the tickets: its final values do only if it was trained as long as they were."""
+    """Return whether a branch can be compared with the tickets: its final values only after equally long training."""
     lengths = {b.name: b.iterations for b in run.experiment.branch}
     return not value.startswith("final_") or lengths.get(branch) in (None, run.experiment.recipe.iterations)
 
 
 def iteration_series(run: Records, value: str, levels: Sequence[int], branch: str = "ticket") -> list[Series]:
-    """One series per level: the column `value` of curves.csv by iteration, diverged trainings left out.
+    """One series per level: the column `value` of curves.csv by iteration, without diverged trainings.
 
     The label of the winning level ends with a star.
     """
@@ -88,7 +88,7 @@ def iteration_series(run: Records, value: str, levels: Sequence[int], branch: st
 
 
 def pick_levels(levels: Sequence[int], winning: int | None = None, most: int = MOST_CURVES) -> list[int]:
-    """At most `most` of the levels, evenly spread, with the first, the last, and the winning one."""
+    """At most `most` levels, evenly spread, including the first, the last and the winning one."""
     levels = sorted(levels)
     if len(levels) <= most:
         return levels
@@ -108,11 +108,11 @@ def _series(label: str, table: pd.DataFrame, look: Mapping[str, Any]) -> Series:
     x, mean, low, high = table[["x", "mean", "min", "max"]].to_numpy(dtype=float).T
     return Series(
         label, x, np.clip(mean, low, high), low, high, look
-    )  # rounding can put the mean of equal values outside
+    )  # rounding can put the mean of equal values outside of their range
 
 
 def overlaid(runs: Sequence[Records], value: str) -> list[Series]:
-    """The density series of all runs; with several, each label begins with the run's name."""
+    """The density series of all runs; with several runs, each label begins with the run's name."""
     names = {family(label) for run in runs for label in run.summary["branch"].unique()}
     series = []
     for i, (run, name) in enumerate(zip(runs, run_names(runs), strict=True)):

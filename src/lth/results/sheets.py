@@ -1,4 +1,4 @@
-"""The page that a figure is drawn on: its size, the grid of panels, one legend, the caption, and its files."""
+"""The layout of a figure: size, grid of panels, one legend, caption, and its files."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from matplotlib.layout_engine import ConstrainedLayoutEngine
 
 from lth.storage import atomic
 
-PANEL = (4.6, 3.5)  # inches, where no width is asked for
-NARROWEST = 1.9  # inches of a panel beside another
+PANEL = (4.6, 3.5)  # in inches, if no width is given
+NARROWEST = 1.9  # width of one of several panels in a row, in inches
 FORMATS = ("png", "svg", "pdf")
-SCREEN, PAPER = 10.0, 8.0  # points of the font, without a width and with one
+SCREEN, PAPER = 10.0, 8.0  # font size in points, without a width and with one
 TEX = {
     "\\": r"\textbackslash{}",
     **{c: f"\\{c}" for c in "&%$#_{}"},
@@ -30,7 +30,7 @@ TEX = {
 
 @contextmanager
 def fonts(width: float | None) -> Iterator[None]:
-    """The sizes of text: for the screen, or, where a width is asked for, for print. Text stays text in files."""
+    """Text sizes: for the screen or, with a width, for print. Text stays text in the files."""
     size = SCREEN if width is None else PAPER
     look: dict[Any, Any] = {"svg.fonttype": "none", "pdf.fonttype": 42, "svg.hashsalt": "lth"}
     look |= {"lines.linewidth": 0.13 * size, "lines.markersize": 0.45 * size, "errorbar.capsize": 0.2 * size}
@@ -41,7 +41,7 @@ def fonts(width: float | None) -> Iterator[None]:
 
 
 def sheet(panels: int, width: float | None, columns: int = 3) -> tuple[Figure, list[Axes]]:
-    """A figure with a grid of `panels`, at most `columns` in a row, fewer where `width` leaves no room for them."""
+    """A figure with a grid of `panels`, at most `columns` per row, or fewer if `width` requires it."""
     columns = min(panels, columns)
     if width is not None:
         columns = max(1, min(columns, int(width // NARROWEST)))
@@ -58,7 +58,7 @@ def sheet(panels: int, width: float | None, columns: int = 3) -> tuple[Figure, l
 def finish(figure: Figure, caption: str, width: float | None, title: str = "", legend_title: str = "") -> None:
     """Add one legend above all panels and, without a width, the title and the caption.
 
-    With a width the figure is for a paper, whose caption is set by the paper's own text: `save` writes it in files.
+    With a width the figure is meant for a paper, which sets the caption itself; `save` writes it to files.
     """
     figure.set_label(f"{title}. {caption}" if title else caption)
     across = figure.get_figwidth()
@@ -73,7 +73,7 @@ def finish(figure: Figure, caption: str, width: float | None, title: str = "", l
 
 
 def _wrap_titles(figure: Figure) -> None:
-    """Break the titles of panels that are wider than their panel."""
+    """Wrap titles that are wider than their panel."""
     for axes in figure.axes:
         place = axes.get_subplotspec()
         inches = place.get_position(figure).width * figure.get_figwidth() if place else PANEL[0]
@@ -81,9 +81,9 @@ def _wrap_titles(figure: Figure) -> None:
 
 
 def _legend(figure: Figure, title: str, scale: float) -> None:
-    """Every label once, in as many columns as have room, below a title whose letters are larger by `scale`.
+    """Add every label once, in as many columns as fit, below a title that is larger by `scale`.
 
-    A figure's own title would not be laid out beside a legend that is outside of the panels.
+    matplotlib would not lay out a figure title next to a legend outside of the panels.
     """
     handles = {label: h for axes in figure.axes for h, label in zip(*axes.get_legend_handles_labels(), strict=True)}
     size = scale * mpl.rcParams["font.size"]
@@ -91,7 +91,7 @@ def _legend(figure: Figure, title: str, scale: float) -> None:
     if len(handles) < 2:
         figure.suptitle(title, fontsize=size)
         return
-    letter = 0.0068 * mpl.rcParams["font.size"]  # inches of a letter, about
+    letter = 0.0068 * mpl.rcParams["font.size"]  # approximate width of a letter in inches
     columns = max(1, min(len(handles), int(figure.get_figwidth() / (0.65 + letter * max(map(len, handles))))))
     rows = -(-len(handles) // columns)
     columns = -(-len(handles) // rows)
@@ -105,11 +105,11 @@ def _taller(figure: Figure, inches: float) -> None:
 
 
 def save(figure: Figure, path: Path) -> list[Path]:
-    """Write PATH.png, .svg and .pdf without dates, so that equal figures are equal files, and its caption.
+    """Write PATH.png, .svg and .pdf without dates, so that equal figures are equal files, and the caption.
 
-    The caption goes into PATH.txt, and PATH.tex places the PDF with it. Returns the paths of the pictures.
+    PATH.txt contains the caption, and PATH.tex includes the PDF with it. Returns the paths of the pictures.
     """
-    with fonts(None):  # what a file's text is made of; sizes were set when the figure was drawn
+    with fonts(None):  # text properties of the files; sizes were set when the figure was drawn
         pictures = [path.with_name(f"{path.name}.{suffix}") for suffix in FORMATS]
         for picture in pictures:
             date = {".svg": {"Date": None}, ".pdf": {"CreationDate": None}}.get(picture.suffix, {})
@@ -121,7 +121,7 @@ def save(figure: Figure, path: Path) -> list[Path]:
 
 
 def tex(name: str, caption: str) -> str:
-    """A LaTeX figure of NAME.pdf with its caption."""
+    """A LaTeX figure environment for NAME.pdf with its caption."""
     escaped = re.sub(r"[\\&%$#_{}~^]", lambda match: TEX[match[0]], " ".join(caption.split()))
     lines = (
         r"\begin{figure}",

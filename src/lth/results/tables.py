@@ -1,7 +1,7 @@
-"""The tables of a run: made of its trainings' files, written, checked and read.
+"""The tables of a run: created from the files of its trainings, written, verified and read.
 
-The tables are made of `summary.json` and `curve.csv` of each training as text: no number is parsed and printed again on
-its way. Everything that follows needs the tables and `experiment.toml` alone.
+The tables are concatenated from `summary.json` and `curve.csv` of each training as text, so numbers are not parsed and
+formatted again. All other results need only the tables and `experiment.toml`.
 """
 
 from __future__ import annotations
@@ -26,20 +26,20 @@ from lth.results.records import CURVES, PLACE, REACHED, TEXTS, Place, Records, s
 from lth.results.trainings import each_training, evaluations_of, finished, row_of
 from lth.storage import atomic, layout, manifest, runs
 
-# Before 3.1, pandas reads floats to the last bit only when told to; since then always, and the option is deprecated.
+# before 3.1, pandas reads floats exactly only with this option; since then it always does, and the option is deprecated
 PANDAS = tuple(int(part) for part in pd.__version__.split(".")[:2])
 EXACT: dict[str, Any] = {} if PANDAS >= (3, 1) else {"float_precision": "round_trip"}
-TYPES: dict[Any, Any] = dict.fromkeys(TEXTS, str) | {REACHED: "boolean"}  # of columns that hold no numbers
+TYPES: dict[Any, Any] = dict.fromkeys(TEXTS, str) | {REACHED: "boolean"}  # text columns
 WHOLE_COPY = "copy the folder again, whole"
 TABLES = (layout.CURVES_TABLE, layout.SUMMARY_TABLE)
 log = logging.getLogger(__name__)
 
 
 def write(folder: str | Path) -> int:
-    """Make summary.csv and curves.csv again from the trainings' files; equal trainings give equal bytes.
+    """Write summary.csv and curves.csv from the files of the trainings. Equal trainings give equal bytes.
 
-    Each table is written beside and then renamed. Returns the number of trainings; where there are none, such as in a
-    folder that holds the tables alone, nothing is touched.
+    Each table is replaced atomically. Returns the number of trainings; if there are none, for example in a folder that
+    has the tables only, nothing is written.
     """
     folder = Path(folder)
     experiment, trainings = _experiment(folder), each_training(folder)
@@ -53,9 +53,9 @@ def write(folder: str | Path) -> int:
 def _write_tables(
     experiment: Experiment, trainings: Iterable[tuple[Place, Path]], summary: IO[str], curves: IO[str]
 ) -> int:
-    """Write both tables, one training after the other, so that memory does not grow with their number; the number.
+    """Write both tables one training at a time, so that memory does not grow. Returns the number of trainings.
 
-    Raises UsageError naming a training that is damaged, or of another run.
+    Raises UsageError naming a training that is damaged or belongs to another run.
     """
     columns, digest_of, count = summary_columns(experiment), digests(experiment), 0
     writer = csv.writer(summary, lineterminator="\n")
@@ -73,21 +73,21 @@ def _write_tables(
 
 
 def _reached(early_stop: str | None, evaluations: str, prefix: int) -> bool | None:
-    """The column `early_stop_reached` of a training; `prefix` characters stand before the iteration in each line."""
+    """The column `early_stop_reached` of a training; in each line, `prefix` characters precede the iteration."""
     if early_stop is None:
         return None
     return is_reached([float(line[prefix:].partition(",")[0]) for line in evaluations.splitlines()], float(early_stop))
 
 
 def texts(experiment: Experiment, trainings: Mapping[Place, Path]) -> dict[str, str]:
-    """The text of each table, by its file's name, made from `trainings`; without any, headers alone."""
+    """The text of each table by file name, made from `trainings`; without any, only the header."""
     summary, curves = io.StringIO(), io.StringIO()
     _write_tables(experiment, trainings.items(), summary, curves)
     return {layout.CURVES_TABLE: curves.getvalue(), layout.SUMMARY_TABLE: summary.getvalue()}
 
 
 def collect(folder: str | Path) -> Records:
-    """The tables made from the trainings' files at this moment; writes nothing."""
+    """The tables made from the present files of the trainings; writes nothing."""
     folder = Path(folder)
     experiment = _experiment(folder)
     made = texts(experiment, finished(folder))
@@ -101,11 +101,11 @@ def collect(folder: str | Path) -> Records:
 
 
 def load(folder: str | Path) -> Records:
-    """The tables of a run, read from summary.csv and curves.csv or curves.csv.gz; empty if nothing is finished yet.
+    """Read the tables of a run from summary.csv and curves.csv or curves.csv.gz; empty if nothing is finished yet.
 
-    Tables that are missing, or that differ from what the trainings in the folder make, are made again first, but never
-    if a row would be lost; others are held against the manifest, and tables without a checksum are warned of. Raises
-    UsageError if the folder is no run's, or naming a file that is missing or damaged.
+    Tables that are missing, or differ from the trainings in the folder, are written again first, unless rows would be
+    lost. Other tables are verified against the manifest, with a warning if they have no checksum. Raises UsageError if
+    the folder is not a run, or naming a missing or damaged file.
     """
     folder = Path(folder)
     experiment, trainings = _experiment(folder), finished(folder)
@@ -130,7 +130,7 @@ def load(folder: str | Path) -> Records:
 
 
 def _make_missing(folder: Path, missing: Path, other: Path | None) -> None:
-    """Make both tables, one of which is missing. Raises UsageError if the other one would lose rows."""
+    """Write both tables if one is missing. Raises UsageError if the other one would lose rows."""
     if other and (lost := unbacked(folder)):
         raise UsageError(
             f"{missing} is missing, and {other} has rows of {format_trainings(lost)} that {folder} does not hold, "
@@ -140,9 +140,9 @@ def _make_missing(folder: Path, missing: Path, other: Path | None) -> None:
 
 
 def refresh(folder: Path, experiment: Experiment, trainings: dict[Place, Path], complete: bool = True) -> None:
-    """Write the tables that differ from what `trainings` make; warn of each if they seemed `complete`."""
+    """Write the tables that differ from those of `trainings`; warn about each if they seemed `complete`."""
     made = texts(experiment, trainings)
-    while (now := finished(folder)) != trainings:  # a run beside this may have written later tables than these
+    while (now := finished(folder)) != trainings:  # another run in this folder may have written newer tables
         trainings, made = now, texts(experiment, now)
     for name, text in made.items():
         path, content = folder / name, text.encode()
@@ -156,12 +156,12 @@ def refresh(folder: Path, experiment: Experiment, trainings: dict[Place, Path], 
 
 
 def is_of(stored: bytes, made: str) -> bool:
-    """Whether the bytes of a table are what its trainings make, now or as version 0.1 made it, which stays as it is."""
+    """Return whether the bytes of a table are those of its trainings, as written now or by version 0.1."""
     return stored == made.encode() or stored == _without_reached(made).encode()
 
 
 def _without_reached(text: str) -> str:
-    """The text of a table as version 0.1 wrote it."""
+    """The text of a table in the format of version 0.1."""
     rows = list(csv.reader(io.StringIO(text)))
     if REACHED not in rows[0]:
         return text
@@ -171,7 +171,7 @@ def _without_reached(text: str) -> str:
 
 
 def unbacked(folder: Path) -> set[str]:
-    """The ids of trainings in a table that the folder does not hold: made again, the table would lose their rows."""
+    """The ids of trainings in a table that are not in the folder; a new table would lose their rows."""
     stored = {training_id(*place) for place in finished(folder)} if folder.is_dir() else set()
     for path in (folder / layout.SUMMARY_TABLE, _curves_path(folder)):
         try:
@@ -202,7 +202,7 @@ def _curves_path(folder: Path) -> Path:
 
 
 def _table(path: Path, columns: Sequence[str], checked: bool = False) -> pd.DataFrame:
-    """Read a table with all of `columns`; with `checked`, it has to be the one that the manifest tells of."""
+    """Read a table with all of `columns`; with `checked`, verify it against the manifest."""
     try:
         content = (manifest.read_table if checked else _read)(path.parent, path.name)
     except (OSError, ValueError) as error:
@@ -215,7 +215,7 @@ def _read(folder: Path, name: str) -> bytes:
 
 
 def _parsed(path: Path, columns: Sequence[str], content: bytes) -> pd.DataFrame:
-    """A table with all of `columns`, from the content of its file; numbers exact to the last bit."""
+    """A table with all of `columns`, parsed from the content of its file; numbers are exact to the last bit."""
     try:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
@@ -239,7 +239,7 @@ def _parsed(path: Path, columns: Sequence[str], content: bytes) -> pd.DataFrame:
 
 
 def _fault(name: str, column: pd.Series) -> str | None:
-    """The fault of a column of numbers: a place consists of whole numbers, and some columns have no blanks."""
+    """Describe what is wrong with a column of numbers: places are integers, and some columns have no blanks."""
     if not pd.api.types.is_numeric_dtype(column):
         return "holds what is no number"
     if name in PLACE and not pd.api.types.is_integer_dtype(column):

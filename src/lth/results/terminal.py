@@ -20,8 +20,8 @@ from lth.results.metrics import Metric, metric_of
 from lth.results.records import Records
 from lth.results.statistics import aggregate, branch_order
 
-LATE = "+"  # after an early stop that was not reached: a longer training may stop later
-UNBOUNDED = 10_000  # columns: wider than any table
+LATE = "+"  # marks an early stop that was not reached: a longer training may stop later
+UNBOUNDED = 10_000  # more columns than any table has
 
 
 class Stat(NamedTuple):
@@ -33,20 +33,20 @@ class Stat(NamedTuple):
 
 @dataclass(frozen=True)
 class Headline:
-    """A row of the table: the tickets of a level, and its branches beside them."""
+    """A row of the table: the tickets of a level and its branches."""
 
     level: int
-    percent: float  # of weights remaining
+    percent: float  # percentage of weights remaining
     weights: int
     early_stop: dict[str, Stat]  # branch -> early-stop iteration; "ticket" is one of them
-    score: dict[str, Stat]  # branch -> test accuracy there, or test loss
-    n: int  # tickets that the means are over
+    score: dict[str, Stat]  # branch -> test accuracy or test loss at early stop
+    n: int  # number of tickets in the means
     winning: bool
-    unreached: frozenset[str]  # branches of which an early stop was not reached
+    unreached: frozenset[str]  # branches in which an early stop was not reached
 
 
 def headline_table(records: Records) -> list[Headline]:
-    """A row for each level that has a ticket, from level 0 down; branches only where they have results."""
+    """One row per level that has a ticket, beginning with level 0, with its branches that have results."""
     summary, metric = records.summary, metric_of(records.experiment)
     early_stop, score = (_stats(summary, what) for what in ("early_stop_iteration", metric.at_early_stop))
     winning, unreached = verdict.of(records).winning, unreached_at(summary)
@@ -82,7 +82,7 @@ def _stats(summary: pd.DataFrame, value: str) -> dict[int, dict[str, Stat]]:
 def render_tables(records: Records, console: Console) -> list[Table]:
     """The table at the end of a run; 80 columns are enough for tickets and one branch.
 
-    If the branches do not fit side by side, there is one table for each, with the tickets.
+    If the branches do not fit into the width, there is one table per branch, each with the tickets.
     """
     rows = headline_table(records)
     branches = sorted({name for row in rows for name in row.early_stop}, key=branch_order) or ["ticket"]
@@ -98,7 +98,7 @@ def render_tables(records: Records, console: Console) -> list[Table]:
 
 
 def render_comparison(rows: Sequence[comparison.Ranked]) -> Table:
-    """The table of a comparison of runs, its headline below."""
+    """The table of a comparison of runs, with its headline."""
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, collapse_padding=True)
     for header in comparison.heads(rows):
         table.add_column(header, justify="right", vertical="top", overflow="fold")
@@ -137,7 +137,7 @@ def _cell(stat: Stat | None, unit: float, form: str, between: str, mark: str = "
 
 
 def _caption(records: Records, rows: Sequence[Headline]) -> str:
-    """What the means are over, and which level wins."""
+    """The number of trials, and the winning level."""
     found = verdict.of(records)
     marks = [f"{LATE} early stop not reached"] if any(row.unreached for row in rows) else []
     marks += ["* winning level"] if found.winning is not None else []

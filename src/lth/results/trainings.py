@@ -1,4 +1,4 @@
-"""The finished trainings of a run's folder, and what their own files add to its tables, as text."""
+"""The finished trainings of a run's folder, and the text that their files contribute to the tables."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ def finished(folder: Path) -> dict[Place, Path]:
 
 
 def each_training(folder: Path) -> Iterator[tuple[Place, Path]]:
-    """The finished trainings and their folders, in the order of rows. Names that begin with a dot are unfinished."""
+    """Yield the finished trainings and their folders in the order of rows. Names with a leading dot are unfinished."""
     for trial, trial_folder in _numbered(folder, "trial"):
         for level, level_folder in _numbered(trial_folder, "level"):
             names = [path.parent.name for path in level_folder.glob(f"*/{layout.SUMMARY}")]
@@ -32,13 +32,13 @@ def each_training(folder: Path) -> Iterator[tuple[Place, Path]]:
 
 
 def _numbered(folder: Path, word: str) -> list[tuple[int, Path]]:
-    """The folders such as level-07, by their numbers."""
+    """Folders such as level-07, by number."""
     matches = ((re.fullmatch(rf"{word}-(\d+)", path.name), path) for path in folder.iterdir())
     return sorted((int(match[1]), path) for match, path in matches if match and path.is_dir())
 
 
 def row_of(folder: Path, place: Place, digest: str | None) -> dict[str, Any]:
-    """One training's summary, each number as its file writes it; its place is its folder's."""
+    """The summary of one training, with numbers as its file has them; its place follows from its folder."""
     path = folder / layout.SUMMARY
     try:
         content = atomic.read(path)
@@ -54,12 +54,12 @@ def row_of(folder: Path, place: Place, digest: str | None) -> dict[str, Any]:
 
 
 def evaluations_of(path: Path, prefix: str, summary: dict[str, Any]) -> str:
-    """The evaluations of one training, by iteration, each with `prefix` in front."""
+    """The evaluations of one training by iteration, each preceded by `prefix`."""
     try:
         content = atomic.read(path)
         if fault := outcomes.file_fault(content, summary, path.name):
             raise ValueError(fault)
-        if path.name in outcomes.digests_in(summary):  # as it was written, then: in order, and there are many
+        if path.name in outcomes.digests_in(summary):  # unchanged, because the lines are in order and numerous
             _, _, body = content.decode().partition("\n")
             return prefix + body[:-1].replace("\n", f"\n{prefix}") + "\n" if body else ""
         header, *lines = content.decode().splitlines()

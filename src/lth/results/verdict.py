@@ -1,8 +1,9 @@
 """The verdict on a run: which level wins, whether its trials resolve this, and how the controls compare.
 
-The winning level is that of `statistics.winning_index`, on means. Whether chance explains it is judged beside it: 95%
-intervals paired by trial, margins within which two networks count as equal, and Holm's correction over the levels. All
-of these were fixed before any result was seen. Terminal, report, captions and JSON format what is computed here.
+The winning level is that of `statistics.winning_index`, by means. Whether it could be due to chance is judged
+separately: 95% intervals paired by trial, margins within which two networks count as equal, and Holm's correction over
+the levels. All of these were fixed before any result was seen. Terminal, report, captions and JSON format the values
+computed here.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ from lth.results.statistics import Comparison, branch_order, family, matching_in
 if TYPE_CHECKING:
     import pandas as pd
 
-TIME_MARGIN = 0.05  # of the early stop: within it two networks are equally early
+TIME_MARGIN = 0.05  # fraction of the early stop within which two networks are equally early
 CHANCE = 0.05
 
 Answer = Literal["better", "worse", "equal", "open"]
@@ -31,13 +32,12 @@ Resolved = Literal["yes", "no", "open"]
 
 @dataclass(frozen=True)
 class Contrast:
-    """A ticket beside another network, over the trials that have both.
+    """A ticket compared with another network, over the trials that have both.
 
-    `sooner` is the other's early stop over the ticket's, None if the experiment is judged by final accuracy or an
-    early stop was not reached; `gain` is the ticket's accuracy minus the other's, a fraction, or the share by which its
-    loss is lower (`lth.results.metrics`). `stops` and `scores` are the means of (ticket, other). `time` and `score`
-    answer what the trials resolve about the ticket: it is better or worse beyond chance, equal within the margins, or
-    this is open.
+    `sooner` is the other's early stop over the ticket's, None if the experiment is judged by final accuracy or an early
+    stop was not reached. `gain` is the ticket's accuracy minus the other's, a fraction, or the fraction by which its
+    loss is lower (`lth.results.metrics`). `stops` and `scores` are the means of (ticket, other). `time` and `score` are
+    the answers of the trials for the ticket: better or worse beyond chance, equal within the margins, or open.
     """
 
     n: int
@@ -51,18 +51,18 @@ class Contrast:
 
 @dataclass(frozen=True)
 class Level:
-    """A level's tickets beside level 0. `resolved`: whether it is no later and no worse beyond chance."""
+    """A level's tickets compared with level 0. `resolved`: whether they are no later and no worse, beyond chance."""
 
     level: int
-    percent: float  # of weights remaining
+    percent: float  # percentage of weights remaining
     contrast: Contrast
-    unreached: bool  # an early stop that the comparison needs was not reached
+    unreached: bool  # an early stop needed for the comparison was not reached
     resolved: Resolved
 
 
 @dataclass(frozen=True)
 class Control:
-    """The tickets of the level `Verdict.focus` beside a branch; the trainings of one trial are averaged first."""
+    """The tickets of the level `Verdict.focus` compared with a branch, whose trainings are averaged per trial."""
 
     name: str
     contrast: Contrast
@@ -71,7 +71,7 @@ class Control:
 
     @property
     def as_good(self) -> bool:
-        """Whether the branch is, on average, as good as the ticket: by the margins, or better."""
+        """Return whether the branch is, on average, as good as the ticket within the margins, or better."""
         gain, sooner = self.contrast.gain.value, self.contrast.sooner
         if gain > self.margin:
             return False
@@ -81,7 +81,10 @@ class Control:
 
 @dataclass(frozen=True)
 class Verdict:
-    """What a run shows. `unreached` of its `trained` trainings, diverged ones left out, did not reach an early stop."""
+    """The result of a run.
+
+    `unreached` of its `trained` trainings (without diverged ones) did not reach an early stop.
+    """
 
     at_the_end: bool  # judged by the final value of the metric
     levels: tuple[Level, ...]
@@ -94,7 +97,7 @@ class Verdict:
 
     @property
     def focus(self) -> Level | None:
-        """The winning level; without one, the best by the metric."""
+        """The winning level or, without one, the best by the metric."""
         if not self.levels:
             return None
         best = max(self.levels, key=lambda level: (round(level.contrast.gain.value, 6), level.level))
@@ -112,8 +115,8 @@ class Result(NamedTuple):
     score: float
 
 
-KNOWN = {True: True, False: False}  # what else a table may hold is unknown
-Pair = tuple[Result, Result]  # of one trial: the ticket, the other network
+KNOWN = {True: True, False: False}  # the columns needed here
+Pair = tuple[Result, Result]  # for one trial: the ticket, the other network
 
 
 def of(run: Records) -> Verdict:
@@ -122,9 +125,10 @@ def of(run: Records) -> Verdict:
 
 
 def judge(summary: pd.DataFrame, recipe: Recipe, metric: Metric = ACCURACY) -> Verdict:
-    """The verdict on a summary of trainings by a recipe. Diverged trainings are left out.
+    """The verdict on a summary of trainings with a recipe. Diverged trainings are left out.
 
-    A level is compared with level 0 over the trials that have both. No level wins by early stops that were not reached.
+    A level is compared with level 0 over the trials that have both. A level with an early stop that was not reached
+    does not win.
     """
     at_the_end = judged_at_the_end(recipe)
     results = results_of(summary, at_the_end, metric)
@@ -149,7 +153,7 @@ def judge(summary: pd.DataFrame, recipe: Recipe, metric: Metric = ACCURACY) -> V
 def results_of(
     summary: pd.DataFrame, at_the_end: bool, metric: Metric = ACCURACY
 ) -> dict[tuple[int, str], dict[int, Result]]:
-    """By level and branch, the result in each trial: the mean over the branch's trainings there."""
+    """For each level and branch, the result in each trial: the mean over the branch's trainings."""
     column = metric.final if at_the_end else metric.at_early_stop
     columns = ["level", "branch", "trial", "early_stop_iteration", REACHED, column, "status"]
     gathered: dict[tuple[int, str], dict[int, list[Result]]] = {}
@@ -178,7 +182,7 @@ def _unreached(pairs: Iterable[Pair], at_the_end: bool) -> bool:
 
 
 def _comparisons(pairs: Sequence[Pair], at_the_end: bool, metric: Metric) -> list[Comparison]:
-    """What `winning_index` asks for: how much later and better each ticket is; nan where an end was not reached."""
+    """The rows of `winning_index`: how much later and better each ticket is; nan if an early stop was not reached."""
     later = lambda pair: 0.0 if at_the_end else math.nan if _unreached([pair], False) else pair[0].stop - pair[1].stop
     return list(zip(map(later, pairs), metric.betters(*_scores(pairs)), strict=True))
 
@@ -221,7 +225,7 @@ def _controls(
 
 
 class Tests(NamedTuple):
-    """Two-sided p-values of one quantity of a comparison: it differs, is no worse, is equal by the margins."""
+    """Two-sided p-values of one quantity of a comparison: it differs, is no worse, is equal within the margins."""
 
     differs: float
     no_worse: float
@@ -234,7 +238,7 @@ UNKNOWN = Tests(math.nan, math.nan, math.nan)
 def _contrasts(
     paired: Sequence[Sequence[Pair]], at_the_end: bool, metric: Metric
 ) -> tuple[list[Contrast], list[float]]:
-    """The contrast of each comparison, answered by p-values corrected for their number; and those of no worse."""
+    """The contrast of each comparison with p-values corrected for their number, and those of "no worse"."""
     timed = [not at_the_end and not _unreached(pairs, at_the_end) for pairs in paired]
     times = [_time_tests(pairs) if known else UNKNOWN for pairs, known in zip(paired, timed, strict=True)]
     gains = [_score_tests(pairs, metric) for pairs in paired]
@@ -280,7 +284,7 @@ def _score_tests(pairs: Sequence[Pair], metric: Metric) -> Tests:
 
 
 def _tests(better: Sequence[float], no_worse: Sequence[float], no_better: Sequence[float]) -> Tests:
-    """By how much each ticket is better, and what is left of the margin on either side."""
+    """How much better each ticket is, and the remaining margin on either side."""
     sides = exceeds(better, 0), exceeds([-value for value in better], 0)
     low, high = 2 * exceeds(no_worse, 0), 2 * exceeds(no_better, 0)
     return Tests(2 * min(sides), low, max(low, high))

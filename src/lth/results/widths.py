@@ -1,11 +1,11 @@
-"""The widths of figures for papers; no matplotlib here, which takes a second to import."""
+"""The widths of figures for papers. This module does not import matplotlib, which takes a second."""
 
 from __future__ import annotations
 
 from lth.config import nearest
 from lth.errors import UsageError
 
-WIDTHS = {  # inches between the margins of a conference's style
+WIDTHS = {  # inches between the margins of a conference style
     "neurips": 5.5,
     "iclr": 5.5,
     "icml": 6.75,
@@ -18,7 +18,7 @@ WIDTHS = {  # inches between the margins of a conference's style
 
 
 def width_of(text: str | None) -> float | None:
-    """Inches: those of a conference's column or text by name, or a number from 1 to 20; None for None.
+    """The width in inches: of a conference's column or text by name, or a number from 1 to 20; None for None.
 
     Raises UsageError for anything else.
     """
