@@ -144,7 +144,7 @@ def test_every_key_has_a_help_text_and_can_be_set() -> None:
     assert not [key for key, help_text in keys.items() if not help_text and key != "branch"]
     shown = to_toml(resolve("lenet"), comments=True)
     assert "lr = 0.0012  # learning rate" in shown
-    assert "# conv_rate =  # the convolutions' rate; as rate unless given" in shown  # unset, so only a comment
+    assert "# conv_rate =  # rate of the convolutions; by default rate" in shown  # unset, so only a comment
     assert "sha256" not in shown
     same = {key: value for key, value in flat(resolve("lenet")).items() if key != "scale"}
     assert {*same} <= {*keys} and resolve("lenet", same) == resolve("lenet")
@@ -526,7 +526,7 @@ def test_contradictions_beyond_one_table() -> None:
 @pytest.mark.parametrize(
     ("tables", "said"),
     [
-        ({}, ["name is missing: names the run's folder", "recipe is missing"]),
+        ({}, ["name is missing: name of the experiment and of its run folder", "recipe is missing"]),
         (small(recipe=None), ["recipe = None: expected a table"]),
         ({"name": "x", "recipe": {}}, ["recipe.lr is missing: learning rate", "recipe.iterations is missing"]),
         (small(data=3, prune=[1]), ["data = 3: expected a table", "prune = [1]: expected a table"]),

@@ -37,8 +37,7 @@ def finished(tables: dict[str, Any], folder: Path, **options: Any) -> Path:
 
 
 def outcome(run: Path, level: int, branch: str = "") -> dict[str, Any]:
-    """The summary of a training without its time and the digests, which tell any two settings apart, even unused ones.
-    """
+    """The summary of a training without its time, and without digests, which differ even for unused settings."""
     ignored = ("seconds", "seal", "files", "training", "made_from")
     return {key: value for key, value in summary(run, level, branch).items() if key not in ignored}
 

@@ -231,7 +231,7 @@ def test_the_list_has_a_line_a_figure_that_begins_with_its_number(tmp_path: Path
     [
         (["--list", "--workers", "0"], "--workers takes a number from 1 to 1024, not 0"),
         (["--list", "recipe.lr=fast"], "recipe.lr: expected a number, not 'fast'"),
-        (["--list", "3"], "give the number of a figure, such as lth figure 3; or lth figure --list"),
+        (["--list", "3"], "give the number of a figure, such as lth figure 3, or --list"),
         (["three"], "'three' is no figure of the paper"),
         (["3", "--engine", "fast"], "--engine takes auto, native, torch"),
     ],

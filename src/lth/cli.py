@@ -1,4 +1,4 @@
-"""The command line: a few lines a command over the Python API."""
+"""The command line: each command is a few lines over the Python API."""
 
 from __future__ import annotations
 
@@ -21,24 +21,30 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-data_app = typer.Typer(help="Datasets: what there is, fetch one, where they are looked for.", no_args_is_help=True)
+data_app = typer.Typer(
+    help="List the known datasets, fetch one, or show where lth looks for them.", no_args_is_help=True
+)
 app.add_typer(data_app, name="data")
 
 SOURCE = typer.Argument(metavar="PRESET|FILE.toml", help="a preset (see `lth list presets`) or a TOML file")
 Source = Annotated[str, SOURCE]
-Settings = Annotated[list[str] | None, typer.Argument(metavar="[key=value ...]", help="such as recipe.lr=0.001")]
+Settings = Annotated[
+    list[str] | None, typer.Argument(metavar="[key=value ...]", help="settings such as recipe.lr=0.001")
+]
 AsJson = Annotated[bool, typer.Option("--json", help="JSON on standard output")]
 Quiet = Annotated[bool, typer.Option("--quiet", "-q", help="print errors only")]
-Width = Annotated[str | None, typer.Option(help="figures for a paper: inches, or a conference's, such as icml-column")]
-Scale = Annotated[float | None, typer.Option(help="multiply all iteration counts but eval_every by this")]
+Width = Annotated[
+    str | None, typer.Option(help="figure width for a paper: inches, or a conference's, such as icml-column")
+]
+Scale = Annotated[float | None, typer.Option(help="multiply all iteration counts except eval_every by this factor")]
 Engine = Annotated[str, typer.Option(help="auto, native or torch")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda")]
-Workers = Annotated[int | None, typer.Option(help="trainings side by side (default: all cores)")]
+Workers = Annotated[int | None, typer.Option(help="number of parallel trainings (default: number of cores)")]
 Threads = Annotated[int | None, typer.Option(help="cores per training, with --engine torch (default: 1)")]
 Cluster = Annotated[str, typer.Option("--executor", help="local, ray, ray://HOST:10001, slurm")]
-DryRun = Annotated[bool, typer.Option("--dry-run", help="show the plan, with time and disk; train nothing")]
-Insecure = Annotated[bool, typer.Option("--insecure", help="join a Ray cluster that asks for no token, too")]
-DataRoot = Annotated[Path | None, typer.Option(help="where datasets lie, as torchvision lays them out; else $LTH_DATA")]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="print the plan with its time and disk space; train nothing")]
+Insecure = Annotated[bool, typer.Option("--insecure", help="also join a Ray cluster that requires no token")]
+DataRoot = Annotated[Path | None, typer.Option(help="folder of datasets in torchvision's layout (default: $LTH_DATA)")]
 
 
 def show_version(wanted: bool) -> None:
@@ -63,10 +69,10 @@ def run(
     context: typer.Context,
     source: Annotated[str | None, SOURCE] = None,
     settings: Settings = None,
-    ticket: Annotated[Path | None, typer.Option(metavar="FILE", help="a ticket file: level 0 is that ticket")] = None,
-    trials: Annotated[int | None, typer.Option(help="repetitions, each with its own seed")] = None,
-    levels: Annotated[int | None, typer.Option(help="prunings: levels 0 to N")] = None,
-    branches: Annotated[str | None, typer.Option(help="such as reinit:3,random-mask:1; '' for none")] = None,
+    ticket: Annotated[Path | None, typer.Option(metavar="FILE", help="begin with this ticket as level 0")] = None,
+    trials: Annotated[int | None, typer.Option(help="number of repetitions, each with its own seed")] = None,
+    levels: Annotated[int | None, typer.Option(help="number of prunings: levels 0 to N")] = None,
+    branches: Annotated[str | None, typer.Option(help="controls such as reinit:3,random-mask:1; '' for none")] = None,
     out: Annotated[Path | None, typer.Option(help="the run's folder (default: runs/NAME)")] = None,
     data_root: DataRoot = None,
     scale: Scale = None,
@@ -77,21 +83,21 @@ def run(
     executor: Cluster = "local",
     insecure: Insecure = False,
     dry_run: DryRun = False,
-    watch: Annotated[bool, typer.Option("--watch", help="serve the report on 127.0.0.1 while the run lasts")] = False,
-    log: Annotated[str | None, typer.Option(help="tensorboard: event files too, in the run's folder")] = None,
+    watch: Annotated[bool, typer.Option("--watch", help="serve the report on 127.0.0.1 during the run")] = False,
+    log: Annotated[str | None, typer.Option(help="tensorboard: also write event files into the run's folder")] = None,
     quiet: Quiet = False,
     as_json: AsJson = False,
 ) -> None:
-    """Train, prune, reset, repeat; resumes; draws figures and the report at the end."""
+    """Run an experiment: train, prune, reset, repeat. Resumes a stopped run; draws figures and a report at the end."""
     from rich.console import Console
 
     from lth.execution import executors, sweep
     from lth.results import tables
 
     if dry_run and as_json:
-        raise UsageError("--json prints what the run has found, which --dry-run does not: leave one of them out")
+        raise UsageError("--json prints the results of a run, and --dry-run runs nothing: leave one of them out")
     command_of(context).begin_run(executor)
-    if ticket and source and "=" in source:  # the first of the settings: a ticket says itself how it was trained
+    if ticket and source and "=" in source:  # the first setting: a ticket file contains its experiment
         source, settings = None, [source, *(settings or ())]
     runs = sweep.sweep(
         source, settings or (), ticket=ticket, trials=trials, levels=levels, branches=branches, out=out,
@@ -108,7 +114,7 @@ def list_(
     what: Annotated[str, typer.Argument(metavar=f"[presets|{'|'.join(config.registry.KINDS)}]")] = "presets",
     as_json: AsJson = False,
 ) -> None:
-    """What can be chosen, a line each."""
+    """List what can be chosen, one line per entry."""
     kinds = ("presets", *config.registry.KINDS)
     if what not in kinds:
         raise UsageError(f"lth list takes {', '.join(kinds)}; not {what!r}{config.nearest(what, kinds)}")
@@ -126,7 +132,7 @@ def list_(
 
 @app.command()
 def show(source: Source, settings: Settings = None) -> None:
-    """The experiment, resolved, as TOML that `lth run` takes back."""
+    """Print an experiment with all its settings as TOML, which `lth run` accepts."""
     experiment, notes = config.resolve_with_notes(source, settings or ())
     for note in notes:
         typer.echo(note, err=True)
@@ -135,17 +141,23 @@ def show(source: Source, settings: Settings = None) -> None:
 
 @app.command()
 def report(
-    runs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN ...]", help="folders of runs; several are overlaid")],
-    out: Annotated[Path | None, typer.Option(help="where to (default: the first run, figures in its figures/)")] = None,
-    serve: Annotated[bool, typer.Option("--serve", help="only serve the report on 127.0.0.1, up to date")] = False,
+    runs: Annotated[list[Path], typer.Argument(metavar="RUN [RUN ...]", help="run folders; several runs are overlaid")],
+    out: Annotated[
+        Path | None, typer.Option(help="output folder (default: the first run, figures in its figures/)")
+    ] = None,
+    serve: Annotated[
+        bool, typer.Option("--serve", help="serve an updating report on 127.0.0.1 instead of writing it")
+    ] = False,
     width: Width = None,
-    port: Annotated[int | None, typer.Option(min=0, max=65535, help="of --serve (default: any that is free)")] = None,
+    port: Annotated[
+        int | None, typer.Option(min=0, max=65535, help="port for --serve (default: any free port)")
+    ] = None,
     token: Annotated[
-        bool, typer.Option("--token", help="of --serve: answer only to the address that is printed")
+        bool, typer.Option("--token", help="for --serve: require the token in the printed address")
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Figures and report.html, from what is stored so far."""
+    """Draw the figures and write report.html from what is stored so far."""
     from rich.console import Console
 
     from lth.report import publish
@@ -154,9 +166,9 @@ def report(
     from lth.storage import atomic, layout
 
     if not serve and (port is not None or token):
-        raise UsageError(f"--{'token' if token else 'port'} is for --serve: give both")
+        raise UsageError(f"--{'token' if token else 'port'} needs --serve: give both")
     if serve and as_json:
-        raise UsageError("--serve prints an address, --json the findings: leave one of them out")
+        raise UsageError("--serve prints an address and --json the results: leave one of them out")
     if serve and out:
         raise UsageError("--serve writes nothing, so --out does nothing: leave one of them out")
     if serve:
@@ -182,11 +194,11 @@ def report(
 def verify(
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
     beside: Annotated[
-        list[Path] | None, typer.Argument(metavar="[OTHER]...", help="runs that claims about two experiments read too")
+        list[Path] | None, typer.Argument(metavar="[OTHER]...", help="further runs, for claims about two experiments")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """The score card: the papers' claims and curves against this run, and what it shows by itself."""
+    """Print the score card: this run compared with the papers' claims and curves, and its own statistics."""
     from rich.console import Console
 
     from lth.papers import serialize, terminal
@@ -202,33 +214,33 @@ def verify(
 
 @app.command()
 def measure(
-    name: Annotated[str, typer.Argument(metavar="NAME", help="of `lth list measures`")],
+    name: Annotated[str, typer.Argument(metavar="NAME", help="a measure (see `lth list measures`)")],
     run: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
     options: Annotated[
         list[str] | None, typer.Argument(metavar="[option=value ...]", help="such as levels=[4,8] trials=1")
     ] = None,
 ) -> None:
-    """Compute a measure from stored trainings, into RUN/measures/NAME.csv."""
+    """Compute a measure from stored trainings and write RUN/measures/NAME.csv."""
     from lth.measures import tables
 
     path = tables.compute(name, run, **dict(map(config.parse_override, options or ())))
     if path is None:
-        raise UsageError(f"{run} holds no tickets that {name} could be computed of")
+        raise UsageError(f"{run} has no tickets from which {name} could be computed")
     typer.echo(path)
 
 
 @app.command()
 def figure(
     context: typer.Context,
-    figure_: Annotated[str | None, typer.Argument(metavar="N", help="of the paper: 1, 3 to 45")] = None,
+    figure_: Annotated[str | None, typer.Argument(metavar="N", help="figure of the paper: 1, 3 to 45")] = None,
     settings: Settings = None,
     list_: Annotated[
-        bool, typer.Option("--list", help="one line per figure: what it shows and needs, and how long that takes")
+        bool, typer.Option("--list", help="print one line per figure: content, required runs, estimated time")
     ] = False,
-    trials: Annotated[int | None, typer.Option(min=1, help="fewer or more than the paper's")] = None,
-    levels: Annotated[int | None, typer.Option(min=0, help="levels 0 to N, where the paper goes further")] = None,
-    branches: Annotated[str | None, typer.Option(help="in place of the figure's own; '' for none")] = None,
-    out: Annotated[Path, typer.Option(help="runs and figures go below it")] = Path("runs"),
+    trials: Annotated[int | None, typer.Option(min=1, help="number of trials (default: the paper's)")] = None,
+    levels: Annotated[int | None, typer.Option(min=0, help="train levels 0 to N only")] = None,
+    branches: Annotated[str | None, typer.Option(help="controls instead of the figure's; '' for none")] = None,
+    out: Annotated[Path, typer.Option(help="folder for runs and figures")] = Path("runs"),
     data_root: DataRoot = None,
     scale: Scale = None,
     engine: Engine = "auto",
@@ -241,7 +253,7 @@ def figure(
     width: Width = None,
     quiet: Quiet = False,
 ) -> None:
-    """Run what figure N of the paper needs, and draw it over the paper's own curve."""
+    """Train what figure N of the paper needs, and draw it over the paper's own curves."""
     from rich.console import Console
 
     from lth.execution import figures as paper_figure
@@ -254,7 +266,7 @@ def figure(
     number, settings = paper_figure.of_command(figure_, settings or ())
     version = paper_figure.Version(trials, levels, branches, None if scale == 1 else scale, tuple(settings))
     if list_ == (number is not None):
-        raise UsageError("give the number of a figure, such as lth figure 3; or lth figure --list")
+        raise UsageError("give the number of a figure, such as lth figure 3, or --list")
     if wrong := wrong_options(Wanted(engine, device, threads, workers), executor):
         raise UsageError("\n".join(wrong))
     if number is None:
@@ -272,10 +284,10 @@ def figure(
 
 @app.command()
 def ticket(
-    file: Annotated[Path, typer.Argument(metavar="FILE", help="of a run's folder, or saved from Python")],
+    file: Annotated[Path, typer.Argument(metavar="FILE", help="a ticket file of a run, or saved from Python")],
     as_json: AsJson = False,
 ) -> None:
-    """What a ticket file holds."""
+    """Print the contents of a ticket file."""
     from lth.tickets.ticket import Ticket, describe, facts
 
     if as_json:
@@ -288,14 +300,17 @@ def ticket(
 @app.command()
 def export(
     run_: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
-    to: Annotated[Path, typer.Option(metavar="FILE.safetensors|FILE.pt|FILE.onnx", help="what to write")],
+    to: Annotated[
+        Path,
+        typer.Option(metavar="FILE.safetensors|FILE.pt|FILE.onnx", help="output file; its suffix selects the format"),
+    ],
     trial: Annotated[int, typer.Option(min=1, help="which trial")] = 1,
     level: Annotated[int | None, typer.Option(min=0, help="which level (default: the winning level)")] = None,
-    branch: Annotated[str, typer.Option(help="such as reinit-1")] = "ticket",
-    weights: Annotated[str | None, typer.Option(help="for .pt and .onnx: trained (default), or start")] = None,
+    branch: Annotated[str, typer.Option(help="ticket, or a branch such as reinit-1")] = "ticket",
+    weights: Annotated[str | None, typer.Option(help="for .pt and .onnx: trained (default) or start")] = None,
     compact: Annotated[bool, typer.Option("--compact", help="remove dead units and inputs")] = False,
 ) -> None:
-    """A ticket as a file: .safetensors (mask and start), .pt (a plain state_dict), or .onnx (a network that runs)."""
+    """Export a ticket: .safetensors (mask and start), .pt (a plain state_dict) or .onnx (an executable network)."""
     from lth.tickets import export
 
     export.export(run_, trial, level, to, branch=branch, weights=weights, compact=compact, say=typer.echo)
@@ -303,9 +318,11 @@ def export(
 
 @app.command()
 def bench(
-    json_file: Annotated[Path | None, typer.Option("--json", metavar="FILE", help="write the numbers there")] = None,
+    json_file: Annotated[
+        Path | None, typer.Option("--json", metavar="FILE", help="write the results to this file")
+    ] = None,
 ) -> None:
-    """This machine: time per iteration by density, both engines, and the limit of its arithmetic."""
+    """Measure the time per iteration on this machine by density, for both engines, and its peak arithmetic rate."""
     from rich.console import Console
 
     from lth.machine import bench as benchmark
@@ -323,7 +340,7 @@ def bench(
 def approve(
     files: Annotated[list[Path], typer.Argument(metavar="FILE.py [FILE.py ...]", help="files that you have read")],
 ) -> None:
-    """Let lth run these Python files, as they are now, where an experiment or a ticket names them."""
+    """Allow lth to run these Python files, in their present form, when an experiment or a ticket names them."""
     from lth.config import approval, userfile
 
     for file in files:
@@ -333,7 +350,7 @@ def approve(
 
 @app.command()
 def doctor(data_root: DataRoot = None) -> None:
-    """What this machine has, what lth will therefore choose, and the command for what is missing."""
+    """Show what this machine has, what lth will choose, and commands that install what is missing."""
     from lth.machine import doctor as examination
 
     for line in examination.examine(data_root):
@@ -343,9 +360,9 @@ def doctor(data_root: DataRoot = None) -> None:
 @app.command()
 def repair(
     folder: Annotated[Path, typer.Argument(metavar="RUN", help="a run's folder")],
-    yes: Annotated[bool, typer.Option("--yes", help="do it; without it, only show what would be done")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="carry out the repairs; otherwise only print them")] = False,
 ) -> None:
-    """Read all that a run has stored, say what is damaged and what can be done, and do it on --yes."""
+    """Check all files of a run and print which are damaged and how to repair them; --yes repairs them."""
     from lth.execution import repair as mending
 
     mending.repair(folder, yes, typer.echo)
@@ -353,7 +370,7 @@ def repair(
 
 @data_app.command("list")
 def data_list() -> None:
-    """The datasets that lth knows, a line each; `lth data where` says what of them is on this machine."""
+    """List the known datasets. `lth data where` shows which are on this machine."""
     from lth.data import sources
 
     for line in sources.catalogue():
@@ -362,7 +379,7 @@ def data_list() -> None:
 
 @data_app.command("fetch")
 def data_fetch(name: Annotated[str, typer.Argument()], data_root: DataRoot = None) -> None:
-    """Bring a dataset to this machine, and check it."""
+    """Download a dataset and verify its checksums."""
     from lth.data import sources
 
     typer.echo(sources.fetch(name, data_root, typer.echo))
@@ -372,7 +389,7 @@ def data_fetch(name: Annotated[str, typer.Argument()], data_root: DataRoot = Non
 def data_where(
     name: Annotated[str | None, typer.Argument(help="a dataset (default: all)")] = None, data_root: DataRoot = None
 ) -> None:
-    """Where datasets are looked for, in order, and what is there."""
+    """Show where lth looks for datasets, in order, and what it finds."""
     from lth.data import sources
 
     for dataset in [name] if name else config.DATASETS:
@@ -381,7 +398,7 @@ def data_where(
 
 
 def print_findings(runs: list[Records]) -> None:
-    """What a run shows as an object, what several show as a list of them."""
+    """Print the results of a run as a JSON object, or those of several runs as a list."""
     from lth.report import findings
 
     values = [findings.as_json(run) for run in runs]
@@ -395,30 +412,30 @@ def print_json(value: Any) -> None:
 
 
 def command_of(context: typer.Context) -> Command:
-    """The command that `main` carries out; without it, as in a program that calls the app, one of no words."""
+    """The command of `main`, or an empty one if another program calls the app."""
     return context.obj or Command(())
 
 
 def main() -> None:
-    """The console script: errors that are the user's to mend end in a clear line and their exit code."""
+    """The console script. An LthError ends in one line on stderr and its exit code."""
     command = Command(sys.argv[1:])
     with stopped_by_signals(command) as signals:
         try:
             app(command.words, prog_name="lth", obj=command)
         except LthError as error:
             if error.command:
-                error.command = command.line  # a figure and a sweep are of several runs
-            command.announced = True  # before it is: what ends the process may come at any moment
+                error.command = command.line  # a figure or a sweep has several runs
+            command.announced = True  # set first, because a signal may end the process at any moment
             typer.echo(f"lth: {config.printable(str(error))}", err=True)
             sys.exit(error.exit_code)
-        except OSError as error:  # a disk or a terminal that fails where nobody expected it
+        except OSError as error:  # an unexpected failure of a disk or terminal
             said = f"lth: {error.filename or 'output'}: {error.strerror or error}"
             typer.echo(config.printable(said), err=True)
             sys.exit(1)
         except (KeyboardInterrupt, SystemExit) as end:
             if isinstance(end.__context__, BrokenPipeError) and not command.resumes:
-                sys.exit(0)  # the reader, such as `head`, has what it wanted
-            if signals and getattr(end, "code", 1):  # before there was anything to say it better
+                sys.exit(0)  # the reader, such as `head`, closed the pipe
+            if signals and getattr(end, "code", 1):  # stopped before a better message was available
                 typer.echo(format_stopped(command), err=True)
                 sys.exit(130)
             raise

@@ -1,4 +1,4 @@
-"""The experiment as a value: frozen, validated all at once, complete when resolved."""
+"""The experiment as an immutable value that is validated as a whole and complete when resolved."""
 
 from lth.config import registry as registry
 from lth.config.branch import Branch, sigma_in

@@ -1,7 +1,7 @@
-"""The Python files that a user lets lth run: a list of the user's own, outside the folders of runs.
+"""The user's list of approved Python files, which lth may run. It is stored outside of run folders.
 
-An experiment or a ticket file may name FILE.py:FUNCTION, and may come from anybody. So a file is run only where this
-user has approved it, at its place and with its bytes: by naming it in a command or a call, or by `lth approve FILE.py`.
+An experiment or a ticket file may name FILE.py:FUNCTION, and may come from anybody. A file is run only if this user has
+approved its path and content, by naming it in a command or a call, or by `lth approve FILE.py`.
 """
 
 from __future__ import annotations
@@ -19,30 +19,35 @@ from typing import Any
 from lth.config.files import read_bounded
 from lth.errors import UsageError
 
-MOST_BYTES = 8 * 2**20  # of the list: some 40,000 approvals
-_approved: set[tuple[str, str]] = set()  # by this process: they hold also where the list cannot be written
+MOST_BYTES = 8 * 2**20  # maximum size of the list, about 40,000 approvals
+_approved: set[tuple[str, str]] = set()  # approved in this process, even if the list cannot be written
 
 
 def list_path() -> Path:
-    """Where the list is: approved.json in the user's state folder."""
+    """The path of the list: approved.json in the user's state folder."""
     import platformdirs
 
     return Path(platformdirs.user_state_dir("lth")) / "approved.json"
 
 
 def place(path: str | Path) -> Path:
-    """A file's place: links in its folder are followed, as imports from it do; a link that the file is, is not."""
+    """The path of a file with links in its folder resolved, as imports resolve them, but not if the file itself is a
+    link.
+    """
     return Path(path).parent.resolve() / Path(path).name
 
 
 def is_approved(path: Path, sha256: str) -> bool:
-    """Whether the user has approved the file at this place with these bytes. Raises UsageError for a damaged list."""
+    """Return whether the user has approved this path with this content. Raises UsageError if the list is damaged."""
     wanted = (str(path), sha256)
     return wanted in _approved or any((e["path"], e["sha256"]) == wanted for e in _entries())
 
 
 def approve(path: Path, sha256: str) -> str | None:
-    """Put a file on the list; what to say where the list cannot be written, and the approval holds for now only."""
+    """Add a file to the list.
+
+    Returns a warning if the list cannot be written, so that this process only approves it.
+    """
     if is_approved(path, sha256):
         return None
     _approved.add((str(path), sha256))
@@ -56,7 +61,7 @@ def approve(path: Path, sha256: str) -> str | None:
 
 
 def refusal(key: str, path: Path) -> UsageError:
-    """Why a file is not run, and the line that approves it."""
+    """The reason why a file is not run, and the command that approves it."""
     return UsageError(
         f"{key}: {path.name} is not run: you have not approved this file, or it has changed since. "
         f"Read it; if you trust it, type: lth approve {shlex.quote(str(path))}"
@@ -69,7 +74,7 @@ def _entries() -> list[dict[str, Any]]:
         entries = json.loads(read_bounded(file, MOST_BYTES))["files"]
         if not all(isinstance(e["path"], str) and isinstance(e["sha256"], str) for e in entries):
             raise ValueError("an entry has no path or sha256")
-    except OSError:  # no list, or one that this user may not read: nothing is approved
+    except OSError:  # without a readable list, nothing is approved
         return []
     except (ValueError, TypeError, KeyError, RecursionError):
         fault = "is damaged: remove it, and approve your files again"
@@ -94,7 +99,7 @@ def _write(entries: list[dict[str, Any]]) -> None:
 
 @contextmanager
 def _alone() -> Iterator[None]:
-    """Hold the list against other processes that add to it."""
+    """Lock the list against other processes."""
     file = list_path()
     file.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     handle = os.open(file.with_name("approved.lock"), os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW, 0o600)

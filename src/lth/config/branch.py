@@ -1,4 +1,4 @@
-"""A table [[branch]]: trainings that hang off the levels of the trunk as controls."""
+"""The table [[branch]]: trainings that hang off the levels of the trunk as controls."""
 
 from __future__ import annotations
 
@@ -14,31 +14,33 @@ from lth.config.registry import CONTINUED
 
 
 def sigma_in(name: str) -> float | None:
-    """The sigma in a branch's name, so that several can stand side by side: 0.5 of `noise-0.5`; None without one."""
+    """The sigma in a branch's name, such as 0.5 in `noise-0.5`; None without one."""
     match = re.fullmatch(r"noise-([0-9]{1,9}(?:\.[0-9]{1,9})?)", name)
     return float(match[1]) if match else None
 
 
 class Branch(Value):
-    name: str = Field(description="of `lth list branches`, or any with mask and start")
-    count: Positive = Field(default=1, description="trainings at each level")
+    name: str = Field(description="a branch of `lth list branches`, or any name with mask and start")
+    count: Positive = Field(default=1, description="number of trainings at each level")
     levels: Levels | None = Field(
-        default=None, description='levels that it hangs off, such as "1-18"; all from 1 unless given'
+        default=None, description='levels that have this branch, such as "1-18"; by default all from level 1'
     )
-    iterations: Positive | None = Field(default=None, description="updates in one training; the recipe's unless given")
+    iterations: Positive | None = Field(
+        default=None, description="updates in one training; by default those of the recipe"
+    )
     mask: Annotated[str, named("mask-rules")] | None = Field(
         default=None,
-        description="of `lth list mask-rules`, or FILE.py:FUNCTION; the name's unless given",
+        description="a rule of `lth list mask-rules`, or FILE.py:FUNCTION; by default that of the name",
     )
     start: Annotated[str, named("start-rules")] | None = Field(
         default=None,
-        description="of `lth list start-rules`, or FILE.py:FUNCTION; the name's unless given",
+        description="a rule of `lth list start-rules`, or FILE.py:FUNCTION; by default that of the name",
     )
     sigma: Real | None = Field(
         default=None,
         gt=0,
         le=MOST_SIGMA,
-        description="of start rule noise, in multiples of the sigma of the layer's initialisation; noise-0.5 has 0.5",
+        description="sigma of start rule noise, in units of the initialisation's standard deviation; noise-0.5: 0.5",
     )
 
     @field_validator("name")
@@ -54,7 +56,7 @@ class Branch(Value):
     @field_validator("mask", "start")
     @classmethod
     def _rule(cls, given: Any, info: ValidationInfo) -> Any:
-        """The given rule, else that of the branch's name; a branch of another name needs both."""
+        """The given rule or, by default, that of the branch's name; a branch with another name needs both rules."""
         name = info.data.get("name")
         kind = "noise" if name and sigma_in(name) is not None else name
         if given is None and kind in registry.BRANCHES:
@@ -70,7 +72,7 @@ class Branch(Value):
     def _of_noise(cls, given: Any, info: ValidationInfo) -> Any:
         """The given sigma or that of the name, which must not contradict each other; then the bounds hold for it."""
         name, start = info.data.get("name"), info.data.get("start")
-        if not name or not start:  # these are refused themselves
+        if not name or not start:  # refused by their own validators
             return given
         by_name = sigma_in(name)
         if start != "noise":
@@ -87,5 +89,5 @@ class Branch(Value):
 
     @property
     def labels(self) -> list[str]:
-        """The names of its trainings at one level: `reinit-1`, `reinit-2`, ..."""
+        """The names of the branch's trainings at one level: `reinit-1`, `reinit-2`, ..."""
         return [f"{self.name}-{n}" for n in range(1, self.count + 1)]

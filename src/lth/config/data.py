@@ -1,4 +1,4 @@
-"""The table [data]: which examples, and how they are scaled."""
+"""The table [data]: the dataset and its preprocessing."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ MOST_SIDE, MOST_CLASSES = 4096, 100_000
 
 
 def is_path(name: str) -> bool:
-    """Whether a dataset's name is meant as a place on disk: it has a slash or ends in .npz."""
+    """Return whether a dataset's name is a path: it contains a slash or ends in .npz."""
     return "/" in name or name.lower().endswith(".npz")
 
 
 def _sides(given: Any) -> Any:
-    """Take 64 for [64, 64]."""
+    """Accept 64 for [64, 64]."""
     return (given, given) if isinstance(given, int) and not isinstance(given, bool) else given
 
 
@@ -53,22 +53,22 @@ class Data(Value):
         json_schema_extra=ADDED,
     )
     validation: Positive = Field(
-        default=5000, description="training examples split off at random, by seed, for validation"
+        default=5000, description="number of training examples set aside for validation, chosen by seed"
     )
     mean: tuple[Annotated[Real, Field(ge=-1e6, le=1e6)], ...] = Field(
-        default=(), description="one number per channel, subtracted from the pixels, which are 0 to 1"
+        default=(), description="one number per channel, subtracted from the pixels in [0, 1]"
     )
     std: tuple[Annotated[Real, Field(ge=1e-6, le=1e6)], ...] = Field(
-        default=(), description="one number per channel, by which the pixels are then divided"
+        default=(), description="one number per channel; the pixels are divided by it after subtracting the mean"
     )
     size: Sides = Field(
         default=(),
-        description="height and width to which the images of a folder are scaled and cropped; as they are unless given",
+        description="height and width to which images of a folder are scaled and cropped; unchanged by default",
         json_schema_extra=ADDED,
     )
     classes: Names = Field(
         default=(),
-        description="the classes' names in the order of the network's outputs; a record, where the data name them",
+        description="class names in the order of the network's outputs; recorded if the data have names",
         json_schema_extra=ADDED,
     )
 
@@ -77,7 +77,7 @@ class Data(Value):
     def _from_path(cls, given: Any) -> Any:
         if not isinstance(given, Path):
             return given
-        return str(given) if is_path(str(given)) else f"./{given}"  # a Path forgets the dot of ./photos
+        return str(given) if is_path(str(given)) else f"./{given}"  # a Path drops the dot of ./photos
 
     @field_validator("std")
     @classmethod

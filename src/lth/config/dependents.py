@@ -1,8 +1,8 @@
-"""What follows a key that is overridden.
+"""Values that follow an overridden key.
 
-Some values of an experiment make sense only beside others: a momentum beside an optimizer, drops before the last
-iteration. Where the user overrides a key, the values that depend on it and that the user did not type follow: they take
-the nearest valid value, or their default. So only what the user typed can contradict what the user typed.
+Some values make sense only with others, such as a momentum with an optimizer, or drops before the last iteration. If
+the user overrides a key, the values that depend on it and that the user did not type take the nearest valid value or
+their default. So only values that the user typed can contradict each other.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from lth.config.settings import put
 from lth.config.toml import deep_copy, literal
 
 LADDERS = ("prune.rates", "prune.densities")
-RECORDS = {"model.sha256", "ticket_sha256", "data.classes"}  # which no note has to tell of
+RECORDS = {"model.sha256", "ticket_sha256", "data.classes"}  # not reported in a note
 
 
 @dataclass(frozen=True)
@@ -66,7 +66,7 @@ def unless_refused(key: str, value: Any, change: Change) -> Any:
 
 
 def nearest_multiple(key: str, value: Any, change: Change) -> Any:
-    """test_every: as eval_every where it was the same, else the nearest multiple of it."""
+    """test_every: equal to eval_every if it was before, else the nearest multiple of it."""
     old, new = change.old("recipe.eval_every"), change.new("recipe.eval_every")
     if value is None or "recipe.eval_every" in change.refused:
         return value
@@ -74,7 +74,7 @@ def nearest_multiple(key: str, value: Any, change: Change) -> Any:
 
 
 def before_the_end(key: str, value: Any, change: Change) -> Any:
-    """Those iterations at which a training still has an update to do."""
+    """The iterations before the last update of a training."""
     return value and [n for n in value if n < change.new("recipe.iterations")]
 
 
@@ -87,25 +87,25 @@ def within_the_training(key: str, value: Any, change: Change) -> Any:
 
 
 def of_own_data(key: str, value: Any, change: Change) -> Any:
-    """data.task: the datasets that lth knows are of one task."""
+    """data.task: the known datasets have one task."""
     return value if is_path(str(change.new("data.name"))) else None
 
 
 def output_factor(key: str, value: Any, change: Change) -> Any:
-    """The default where it is refused, and where the output layer was left whole but is pruned now."""
+    """The default if the value is refused, or if the output layer was not pruned before but is now."""
     old, new = (groups or PRUNED for groups in (change.old("prune.groups"), change.new("prune.groups")))
     left_whole = value == 0 and "output" not in old and "output" in new
     return None if left_whole else unless_refused(key, value, change)
 
 
 def without_the_other(key: str, value: Any, change: Change) -> Any:
-    """prune.rates beside prune.densities, and the reverse: the one that was typed counts."""
+    """prune.rates together with prune.densities: the typed one applies."""
     other = {"prune.rates": "prune.densities", "prune.densities": "prune.rates"}[key]
     return None if change.new(other) else value
 
 
 def per_level(key: str, value: Any, change: Change) -> Any:
-    """The rates of oneshot are of the whole network, those of other strategies of what the level before left."""
+    """The rates of oneshot refer to the whole network, those of other strategies to the previous level."""
     return None if "oneshot" in (change.old("strategy"), change.new("strategy")) else value
 
 
@@ -137,7 +137,7 @@ DEPENDENTS = (
 
 
 def follow(before: Mapping[str, Any], tables: dict[str, Any], typed: set[str]) -> dict[str, str]:
-    """Change in `tables`, which hold the overrides, what follows them: dependent -> the typed key that it follows."""
+    """Update `tables`, which contain the overrides. Returns dependent key -> the typed key that it follows."""
     change = Change(before, deep_copy(tables))
     followed: dict[str, str] = {}
     for dependent in DEPENDENTS:
@@ -145,7 +145,7 @@ def follow(before: Mapping[str, Any], tables: dict[str, Any], typed: set[str]) -
         if dependent.key in typed or not causes:
             continue
         value = value_in(tables, dependent.key)
-        with suppress(TypeError, ValueError, ArithmeticError):  # a value of the wrong type: the schema refuses it
+        with suppress(TypeError, ValueError, ArithmeticError):  # a value of the wrong type, which the schema refuses
             if (new := dependent.follow(dependent.key, value, change)) != value:
                 put(tables, dependent.key, new)
                 followed[dependent.key] = causes[0]
@@ -155,9 +155,10 @@ def follow(before: Mapping[str, Any], tables: dict[str, Any], typed: set[str]) -
 def format_notes(
     before: Mapping[str, Any], experiment: Experiment, followed: Mapping[str, str], typed: set[str]
 ) -> list[str]:
-    """A line for each typed key that others have followed: what they were, and what they are.
+    """One line per typed key that other values have followed: their old and new values.
 
-    A new optimizer's line says that the learning rate stays: one that was chosen for another seldom suits it.
+    The line for a new optimizer adds that the learning rate stays, because one chosen for another optimizer is rarely
+    suitable.
     """
     notes: dict[str, list[str]] = {}
     for key, cause in followed.items():
@@ -178,7 +179,7 @@ def _short(value: Any) -> str:
 
 
 def value_in(tables: Any, key: str) -> Any:
-    """The value of a dotted key, None if it has none."""
+    """The value of a dotted key, or None."""
     for part in key.split("."):
         tables = tables.get(part) if isinstance(tables, Mapping) else None
     return tables

@@ -1,4 +1,4 @@
-"""The whole experiment: its tables, and what makes two experiments the same."""
+"""The whole experiment: its tables, and the comparison of experiments."""
 
 from __future__ import annotations
 
@@ -32,34 +32,37 @@ from lth.config.recipe import Recipe
 from lth.config.registry import CONTINUED
 from lth.config.userfile import file_of
 
-ADDABLE = {"trials", "levels", "branch", "name", "about", "store"}  # what can be added to a run, or changed in it
+# settings that can be added to a run or changed in it
+ADDABLE = {"trials", "levels", "branch", "name", "about", "store"}
 
 
 class Store(Value):
     keep: Literal["all", "last", "tickets"] = Field(
         default="all",
-        description="whose trained weights stay on disk: all, those that a further level would need, or only tickets",
+        description="trained weights kept on disk: all, last (those that a further level needs), or tickets (none)",
     )
 
 
 class Experiment(Value):
-    name: str = Field(description="names the run's folder")
-    about: Text = Field(default="", description="what it shows, in a line")
-    seed: Whole = Field(default=1, ge=0, lt=2**63, description="all randomness depends on this number")
-    trials: Positive = Field(default=5, description="repetitions, each with its own start and batches")
-    levels: Whole = Field(default=24, ge=0, le=MOST_LEVELS, description="prunings; level 0 is the unpruned network")
+    name: str = Field(description="name of the experiment and of its run folder")
+    about: Text = Field(default="", description="description in one line")
+    seed: Whole = Field(default=1, ge=0, lt=2**63, description="seed of all random numbers")
+    trials: Positive = Field(default=5, description="number of repetitions, each with its own start and batch order")
+    levels: Whole = Field(
+        default=24, ge=0, le=MOST_LEVELS, description="number of prunings; level 0 is the unpruned network"
+    )
     strategy: Annotated[str, named("strategies")] = Field(
         default="resetting", description="how masks are found: one of `lth list strategies`"
     )
     scale: Real = Field(
-        default=1.0, gt=0, le=MOST_SCALE, description="what --scale multiplied the iterations by; a record"
+        default=1.0, gt=0, le=MOST_SCALE, description="factor by which --scale multiplied the iterations; recorded"
     )
     ticket: Text | None = Field(
-        default=None, description="a ticket file: level 0 is this ticket, in place of the unpruned network"
+        default=None, description="ticket file; level 0 is this ticket instead of the unpruned network"
     )
-    ticket_sha256: str | None = Field(default=None, description="of the ticket file; a record")
+    ticket_sha256: str | None = Field(default=None, description="SHA-256 of the ticket file; recorded")
     files: dict[Text, Text] = Field(
-        default_factory=dict, description="SHA-256 of the files of custom scores and rules, by path; a record"
+        default_factory=dict, description="SHA-256 of the files of custom scores and rules, by path; recorded"
     )
     data: Data = Field(default_factory=lambda: Data())
     model: Model = Field(default_factory=lambda: Model())
@@ -124,28 +127,28 @@ class Experiment(Value):
 
     @property
     def leading_files(self) -> dict[str, str]:
-        """The recorded file of a custom score. Those of branches lead to no level of the trunk."""
+        """The recorded file of a custom score. Those of branches do not affect the trunk."""
         path = file_of(self.prune.score)
         return {path: self.files[path]} if path in self.files else {}
 
     def leading_to(self, level: int) -> dict[str, Any]:
-        """All that leads to `level`: not trials, levels and branches, which may be added to a finished run."""
+        """All settings that affect `level`, without trials, levels and branches, which may be added to a run later."""
         leading = identity(self)
         for ladder in ("rates", "densities"):
             leading["prune"][ladder] = leading["prune"][ladder][:level]
         return leading | ({"files": self.leading_files} if self.leading_files else {})
 
     def digest(self, level: int) -> str:
-        """Of all that leads to `level`.
+        """The digest of all settings that affect `level`.
 
-        Values equal to their defaults are left out, so that a setting which a later version adds changes no digest.
+        Values equal to their defaults are left out, so that a setting added in a later version does not change digests.
         """
         leading = self.model_dump(mode="json", exclude_none=True, exclude_defaults=True, exclude=ADDABLE | {"files"})
         for ladder in ("rates", "densities"):
             if given := leading.get("prune", {}).pop(ladder, [])[:level]:
                 leading["prune"][ladder] = given
         if "classes" in leading.get("data", {}) and self.data.classes == tuple(sorted(self.data.classes)):
-            del leading["data"]["classes"]  # the order of version 0.1, which had no record of it
+            del leading["data"]["classes"]  # the order of version 0.1, which did not record it
         leading |= {"files": self.leading_files} if self.leading_files else {}
         return hashlib.sha256(json.dumps(leading, sort_keys=True).encode()).hexdigest()
 
@@ -161,5 +164,5 @@ class Experiment(Value):
 
 
 def identity(experiment: Experiment) -> dict[str, Any]:
-    """What makes two experiments the same: all but what can be added to a run, its name, and the files on record."""
+    """The settings in which two experiments of a run must agree: all but additions, the name, and recorded files."""
     return {key: value for key, value in plain(experiment).items() if key not in ADDABLE | {"files"}}

@@ -12,13 +12,13 @@ from pydantic_core import PydanticCustomError
 from lth.config import registry, userfile
 from lth.config.names import nearest, shown
 
-# Far beyond what anybody trains, and near enough that a slip of the keyboard is refused instead of filling the memory.
+# far above realistic values, but low enough that a typing error is refused instead of exhausting memory
 MOST_LEVELS, MOST_TRAININGS, MOST_EVALUATIONS, MOST_WEIGHTS, MOST_SCALE = 10_000, 100_000, 1_000_000, 10**9, 1000
 MOST_SIGMA = 1000
 
 
 def _number(value: Any) -> Any:
-    """Refuse what pydantic would read as a number, but nobody means as one: true and "0.1"; take NumPy's numbers."""
+    """Refuse true and "0.1", which pydantic would accept as numbers; accept NumPy numbers."""
     if isinstance(value, bool | str | bytes):
         raise ValueError(f"expected a number, not {shown(value)}")
     if isinstance(value, numbers.Integral):
@@ -27,7 +27,7 @@ def _number(value: Any) -> Any:
 
 
 def _unicode(text: str) -> str:
-    """Refuse what no TOML file could hold: bytes of the command line that are no text."""
+    """Refuse bytes of the command line that are not valid text, because no TOML file could contain them."""
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -36,7 +36,7 @@ def _unicode(text: str) -> str:
 
 
 def _level_list(value: Any) -> Any:
-    """Take "1-18" or "1-3,7" for a list of levels."""
+    """Accept "1-18" or "1-3,7" as a list of levels."""
     if not isinstance(value, str):
         return value
     levels: list[int] = []
@@ -68,7 +68,7 @@ Levels = Annotated[tuple[Level, ...], BeforeValidator(_level_list), AfterValidat
 
 
 def one_of(names: Iterable[str], custom: str = "") -> BeforeValidator:
-    """A validator of a text field: it takes these names, and FILE.py:FUNCTION where `custom` says of what."""
+    """A validator of a text field that accepts these names and, if `custom` names a kind, FILE.py:FUNCTION."""
     return _one_of(lambda: names, custom)
 
 
@@ -87,12 +87,12 @@ def _one_of(names: Callable[[], Iterable[str]], custom: str) -> BeforeValidator:
 
 
 def named(kind: str) -> BeforeValidator:
-    """A validator of a text field: it takes the names of a kind of entry, and FILE.py:FUNCTION where the kind does."""
+    """A validator of a text field that accepts names of registry entries and FILE.py:FUNCTION if the kind allows it."""
     return _one_of(lambda: registry.choices(kind), registry.word(kind) if kind in registry.GIVEN else "")
 
 
 class Value(BaseModel):
-    """A table: frozen, and without keys that it does not know."""
+    """A table: immutable, without unknown keys."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, validate_default=True)
 
@@ -101,9 +101,9 @@ ADDED: dict[str, Any] = {"added": True}  # json_schema_extra of a key that versi
 
 
 def plain(value: BaseModel) -> dict[str, Any]:
-    """The value as tables of plain numbers and texts, without what is unset.
+    """The value as tables of plain numbers and strings, without unset keys.
 
-    A key that version 0.1 did not have is left out at its default, so that what 0.1 could express is written as by 0.1.
+    Keys that version 0.1 did not have are left out at their defaults, so that older experiments are written as before.
     """
     tables = value.model_dump(mode="json", exclude_none=True)
     for name, field in type(value).model_fields.items():

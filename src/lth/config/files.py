@@ -1,4 +1,4 @@
-"""Files that the user names, opened only where they are files: a pipe would wait, a device might never end."""
+"""Open files that the user names, only if they are regular files: reading a pipe or device might never end."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ KINDS = {stat.S_IFIFO: "a pipe", stat.S_IFSOCK: "a socket", stat.S_IFCHR: "a dev
 
 def open_file(path: Path) -> BinaryIO:
     """Open a file, or a link to one, for reading. Raises OSError for a pipe, a device, a socket or a folder."""
-    if kind := kind_of(path):  # before it is opened: that alone waits for a pipe, and rewinds a tape
+    if kind := kind_of(path):  # checked first, because opening alone waits for a pipe and rewinds a tape
         raise OSError(errno.EINVAL, f"it is {kind}, expected a file", str(path))
     return path.open("rb")
 
 
 def read_file(path: Path, most: int = -1) -> bytes:
-    """A file's bytes, `most` of them at most. Raises OSError as `open_file` does."""
+    """Read at most `most` bytes of a file. Raises OSError as `open_file` does."""
     with open_file(path) as handle:
         return handle.read(most)
 
 
 def kind_of(path: Path) -> str | None:
-    """What lies at a path in place of a file, such as "a pipe"; else None. Raises OSError if nothing does."""
+    """What is at a path instead of a file, such as "a pipe"; None if it is a file. Raises OSError if nothing is."""
     return _kind(path.stat().st_mode)
 
 
 def is_special(path: Path) -> bool:
-    """Whether a pipe, a device or a socket lies at a path."""
+    """Return whether a path is a pipe, a device or a socket."""
     try:
         return kind_of(path) is not None
     except OSError:
@@ -42,12 +42,12 @@ def _kind(mode: int) -> str | None:
 
 
 class TooLarge(ValueError):
-    """A file has more bytes than are read of its kind."""
+    """A file is larger than the limit for its kind."""
 
 
 def read_bounded(path: Path, most: int) -> bytes:
-    """A regular file's bytes. Raises OSError as `open` does, TooLarge, and ValueError if it is no regular file."""
-    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # a pipe without a writer would wait for one
+    """Read a regular file. Raises OSError as `open` does, TooLarge, and ValueError if it is not a regular file."""
+    handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK)  # opening a pipe would wait for its writer
     with os.fdopen(handle, "rb") as file:
         mode = os.fstat(handle).st_mode
         if stat.S_ISDIR(mode):

@@ -1,4 +1,4 @@
-"""The keys that `key=value` can set, and what the schema says of each."""
+"""The keys that `key=value` can set, and their descriptions in the schema."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lth.config.experiment import Experiment
 
 @cache
 def fields(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, FieldInfo]:
-    """Every key that can be set in the tables of `model`, with its field."""
+    """Every key of the tables of `model` that can be set, with its field."""
     result: dict[str, FieldInfo] = {}
     for name, field in model.model_fields.items():
         inner = field.annotation
@@ -24,10 +24,10 @@ def fields(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, F
 
 
 def keys(model: type[BaseModel] = Experiment, prefix: str = "") -> dict[str, str]:
-    """Every key that can be set in the tables of `model`, with its help text."""
+    """Every key of the tables of `model` that can be set, with its description."""
     return {key: field.description or "" for key, field in fields(model, prefix).items()}
 
 
 def takes_list(key: str) -> bool:
-    """Whether a key takes a list as its value, such as model.layers."""
+    """Return whether a key takes a list as its value, such as model.layers."""
     return "tuple[" in str(fields()[key].annotation)

@@ -1,4 +1,4 @@
-"""A stored experiment and one that is asked for, as one."""
+"""Merge a stored experiment with a requested one."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ from lth.errors import UsageError
 
 
 def merge(stored: Experiment, asked: Experiment) -> Experiment:
-    """The stored experiment with what `asked` adds to it: trials, levels, branches.
+    """The stored experiment with the trials, levels and branches that `asked` adds.
 
-    Raises UsageError naming what else differs.
+    Raises UsageError naming all other differences.
     """
-    paths = {*stored.files} & {*asked.files}  # a branch that is added may bring another file
+    paths = {*stored.files} & {*asked.files}  # a new branch may bring another file
     old_files, new_files = ({"files": {path: e.files[path] for path in paths}} for e in (stored, asked))
     old, new = identity(stored), identity(asked)
-    if not (stored.data.classes and asked.data.classes):  # a record: the stored one counts
+    if not (stored.data.classes and asked.data.classes):  # recorded; the stored value counts
         old["data"].pop("classes", None)
         new["data"].pop("classes", None)
     differences = [*_differences(old, new), *_differences(old_files, new_files)]
@@ -55,7 +55,7 @@ def _differences(old: Mapping[str, Any], new: Mapping[str, Any], prefix: str = "
         if isinstance(a, dict) and isinstance(b, dict):
             yield from _differences(a, b, f"{prefix}{key}.")
         elif prefix + key in ("prune.rates", "prune.densities") and a and b and a[: len(b)] == b[: len(a)]:
-            continue  # one ladder goes further down than the other
+            continue  # one experiment has more levels than the other
         elif a != b:
             show = lambda v: "nothing" if v is None else literal(v)
             yield f"{prefix}{key}: {show(a)} there, {show(b)} here"

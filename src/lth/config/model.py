@@ -1,4 +1,4 @@
-"""The table [model]: which network."""
+"""The table [model]: the network."""
 
 from __future__ import annotations
 
@@ -14,34 +14,39 @@ from lth.config.userfile import check_form, is_custom
 
 
 class Model(Value):
-    name: Text = Field(default="lenet", description="of `lth list models`, or FILE.py:FUNCTION for a custom model")
-    sha256: str | None = Field(default=None, description="of the file of a custom model; a record")
+    name: Text = Field(
+        default="lenet", description="a model of `lth list models`, or FILE.py:FUNCTION for a custom model"
+    )
+    sha256: str | None = Field(default=None, description="SHA-256 of the file of a custom model; recorded")
     layers: tuple[Positive, ...] | None = Field(
-        default=None, description="units of each hidden layer of lenet; [300, 100] unless given"
+        default=None, description="number of units in each hidden layer of lenet; by default [300, 100]"
     )
     dropout: Real = Field(
-        default=0.0, ge=0, lt=1, description="share of each hidden fully connected layer's units dropped while training"
+        default=0.0,
+        ge=0,
+        lt=1,
+        description="dropout probability of the units in each hidden fully connected layer",
     )
     init_sigma: Real | None = Field(
         default=None,
         gt=0,
         le=MOST_SIGMA,
-        description="sigma of the Gaussian, not truncated, that first weights are drawn from; Glorot unless given",
+        description="standard deviation of the (untruncated) Gaussian of the initial weights; by default Glorot's",
     )
 
     pretrained: Switch = Field(
         default=False,
-        description="whether a custom model's weights are given, as by a checkpoint: all trials may begin from them",
+        description="true if a custom model brings its own weights, as from a checkpoint; all trials begin with them",
         json_schema_extra=ADDED,
     )
     count: tuple[Text, ...] = Field(
         default=(),
-        description="parameters of a custom model, by name or pattern, that are counted as weights besides",
+        description="names or patterns of further parameters of a custom model that count as weights",
         json_schema_extra=ADDED,
     )
     leave_out: tuple[Text, ...] = Field(
         default=(),
-        description="parameters of a custom model, by name or pattern, that are not counted and never pruned",
+        description="names or patterns of parameters of a custom model that are not counted and never pruned",
         json_schema_extra=ADDED,
     )
 

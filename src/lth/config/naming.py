@@ -1,4 +1,4 @@
-"""What an experiment is called: its name, which is also its folder's, and its description in a line."""
+"""The name of an experiment, which is also that of its folder, and its description in one line."""
 
 from __future__ import annotations
 
@@ -15,21 +15,21 @@ from lth.config.settings import to_setting
 from lth.config.sweeping import member_name
 from lth.errors import UsageError
 
-SAME_SCIENCE = {"seed", "scale", "ticket", "ticket_sha256", "sha256"}  # what changes no description
-MOST_SHOWN = 3  # settings in a description
-MOST_NAME = 100  # characters
+SAME_SCIENCE = {"seed", "scale", "ticket", "ticket_sha256", "sha256"}  # settings that do not appear in a description
+MOST_SHOWN = 3  # maximum number of settings in a description
+MOST_NAME = 100  # maximum number of characters
 
 
 def described(before: Mapping[str, Any], experiment: Experiment, typed: set[str]) -> Experiment:
-    """`experiment` with a description of what it trains; with another model or dataset, also another name.
+    """`experiment` with a description of what it trains and, with another model or dataset, another name.
 
-    `before` holds the tables of the preset or file, without the `typed` settings. Typed names and descriptions stay.
+    `before` contains the tables of the preset or file without the `typed` settings. Typed names and descriptions stay.
     """
     if not typed - SAME_SCIENCE:
         return experiment
     try:
         old = validated(dict(before))
-    except UsageError:  # a file that the typed settings complete describes nothing by itself
+    except UsageError:  # the file was only complete with the typed settings
         return experiment
     changed = {key: value for key, value in changes(old, experiment).items() if key in typed}
     if not changed:
@@ -43,7 +43,7 @@ def described(before: Mapping[str, Any], experiment: Experiment, typed: set[str]
 
 
 def changes(old: Experiment, new: Experiment) -> dict[str, Any]:
-    """The settings that differ and change what is trained: dotted key -> the new value."""
+    """The settings that differ and affect training: dotted key -> new value."""
     before, after = (_leaves(identity(experiment)) for experiment in (old, new))
     return {key: value for key, value in after.items() if before.get(key) != value}
 
@@ -67,7 +67,7 @@ def data_title(data: Data) -> str:
 
 
 def _name(old: Experiment, new: Experiment, changed: Mapping[str, Any]) -> str:
-    """The old name, changed as model and data are: `vit-cifar10`, `conv2-cifar100`, `lenet-layers50`."""
+    """The old name, adapted to model and data: `vit-cifar10`, `conv2-cifar100`, `lenet-layers50`."""
     parts = [_stem(new.model.name) if "model.name" in changed else old.name]
     if "data.name" in changed:
         parts.append(_stem(new.data.name))
@@ -76,7 +76,7 @@ def _name(old: Experiment, new: Experiment, changed: Mapping[str, Any]) -> str:
 
 
 def _stem(name: str) -> str:
-    """A name for a folder: `photos` of ./photos/, `my-build` of lib/my.py:build."""
+    """A folder name: `photos` for ./photos/, `my-build` for lib/my.py:build."""
     path, _, function = name.partition(".py:")
     stem = Path(path).stem if is_path(path) else path
     return member_name("", {"name": f"{stem} {function}"}).lstrip("-") or "custom"
@@ -93,7 +93,7 @@ def _short(text: str) -> str:
 
 
 def _leaves(tables: Mapping[str, Any], above: str = "") -> dict[str, Any]:
-    """Dotted key -> value, without those that change no description."""
+    """Dotted key -> value, without keys that do not appear in a description."""
     leaves: dict[str, Any] = {}
     for key, value in tables.items():
         if key in SAME_SCIENCE:

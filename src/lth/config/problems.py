@@ -1,4 +1,4 @@
-"""Validation of an experiment's tables, and each of pydantic's errors in a line."""
+"""Validate an experiment's tables and convert each of pydantic's errors to one line."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lth.errors import UsageError
 
 
 def validated(tables: Mapping[str, Any]) -> Experiment:
-    """Raises UsageError naming every problem at once."""
+    """The validated experiment. Raises UsageError naming all problems."""
     try:
         return Experiment.model_validate(tables)
     except ValidationError as error:
@@ -26,7 +26,7 @@ def validated(tables: Mapping[str, Any]) -> Experiment:
 
 
 def refused_keys(tables: Mapping[str, Any]) -> set[str]:
-    """The keys whose values the schema refuses: "recipe.momentum"."""
+    """The keys whose values the schema refuses, such as "recipe.momentum"."""
     try:
         Experiment.model_validate(tables)
     except ValidationError as error:
@@ -35,7 +35,7 @@ def refused_keys(tables: Mapping[str, Any]) -> set[str]:
     return set()
 
 
-_EXPECTED = {  # pydantic's types of errors whose messages are for programmers
+_EXPECTED = {  # types of pydantic errors whose messages are meant for programmers
     "int_from_float": "expected a whole number",
     "int_type": "expected a whole number",
     "float_type": "expected a number",
@@ -46,7 +46,7 @@ _EXPECTED = {  # pydantic's types of errors whose messages are for programmers
 
 
 def _problem(problem: Any) -> str:
-    """One of pydantic's errors in a line: what was given, what was expected, the nearest valid name."""
+    """One line for a pydantic error: what was given, what was expected, the nearest valid name."""
     kind, place = problem["type"], problem["loc"]
     where = "".join(f"[{part}]" if isinstance(part, int) else f".{part}" for part in place).removeprefix(".")
     message = problem["msg"].removeprefix("Value error, ")

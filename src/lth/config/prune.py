@@ -1,4 +1,4 @@
-"""The table [prune]: how many weights go at each level, and which."""
+"""The table [prune]: how many weights each level prunes, and which."""
 
 from __future__ import annotations
 
@@ -19,32 +19,30 @@ from lth.config.userfile import check_form, is_custom
 class Prune(Value):
     groups: Annotated[tuple[Annotated[str, one_of(GROUPS)], ...], Field(min_length=1)] | None = Field(
         default=None,
-        description="the layers that are pruned: conv, fc, output, shortcut; all but shortcut unless given",
+        description="layers that are pruned, of conv, fc, output, shortcut; by default all but shortcut",
     )
     scope: Annotated[str, named("scopes")] = Field(
-        default="layerwise", description="what competes: the weights of a layer, or those of all pruned layers"
+        default="layerwise", description="which weights compete: those of each layer, or those of all pruned layers"
     )
-    rate: Fraction = Field(default=0.2, description="share of a layer's surviving weights that a level removes")
-    conv_rate: Fraction | None = Field(default=None, description="the convolutions' rate; as rate unless given")
+    rate: Fraction = Field(default=0.2, description="fraction of a layer's surviving weights that each level removes")
+    conv_rate: Fraction | None = Field(default=None, description="rate of the convolutions; by default rate")
     output_factor: Real = Field(
         default=0.5,
         ge=0,
         le=1,
-        description="the output layer's rate as a multiple of rate: 0.5, or 1 with scope global, unless given",
+        description="rate of the output layer as a multiple of rate; by default 0.5, or 1 with scope global",
     )
     rates: tuple[Fraction, ...] = Field(
-        default=(), description="rates of levels 1, 2, ... in place of rate; for oneshot, each of the whole network"
+        default=(), description="rates of levels 1, 2, ... instead of rate; for oneshot, relative to the whole network"
     )
-    densities: tuple[Fraction, ...] = Field(
-        default=(), description="overall densities of levels 1, 2, ... in place of rates"
-    )
+    densities: tuple[Fraction, ...] = Field(default=(), description="densities of levels 1, 2, ... instead of rates")
     score: str = Field(
-        default="magnitude", description="what ranks the weights: of `lth list scores`, or FILE.py:FUNCTION"
+        default="magnitude", description="score that ranks the weights: one of `lth list scores`, or FILE.py:FUNCTION"
     )
 
     structure: str = Field(
         default="weights",
-        description="which weights may go: any (weights), or all but N of every M inputs (N:M, such as 2:4)",
+        description="structure of the mask: weights (any), or N:M such as 2:4 (N of every M inputs stay)",
         json_schema_extra=ADDED,
     )
 
@@ -100,18 +98,19 @@ class Prune(Value):
 
     @property
     def pruned(self) -> tuple[str, ...]:
-        """The groups of layers that are pruned; the others keep all their weights."""
+        """The groups of layers that are pruned; other layers keep all their weights."""
         return self.groups or PRUNED
 
     @property
     def idle(self) -> dict[str, str]:
-        """The keys that do nothing beside the others, each with the reason.
+        """The keys that have no effect with the present settings, each with the reason.
 
-        Presets and stored experiments may have them, as they hold all keys; they are refused where the user types them.
+        Presets and stored experiments may contain them, as they contain all keys. They are refused if the user types
+        them.
         """
         reasons: dict[str, str] = {}
         convs = "conv" in self.pruned
-        own_rate = convs and self.conv_rate is not None  # its ratio to `rate` counts
+        own_rate = convs and self.conv_rate is not None  # its ratio to `rate` has an effect
         at_one_rate = self.scope == "global" or len({*self.pruned}) == 1
         if self.rates and not own_rate:
             reasons["rate"] = "prune.rates stand in its place"

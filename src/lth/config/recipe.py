@@ -12,12 +12,12 @@ from lth.config.registry import OPTIMIZERS, SCHEDULES, RecipePart
 
 
 def _options(part: str, choices: Mapping[str, RecipePart], info: ValidationInfo) -> tuple[str, ...]:
-    """The keys that the chosen optimizer or schedule takes; no keys where the choice itself is invalid."""
+    """The keys that the chosen optimizer or schedule accepts; none if the choice itself is invalid."""
     return choices[info.data[part]].options if part in info.data else ()
 
 
 def _taken_by(key: str, part: str, choices: Mapping[str, RecipePart], info: ValidationInfo) -> None:
-    """Raise ValueError if the chosen optimizer or schedule does not take `key`."""
+    """Raise ValueError if the chosen optimizer or schedule does not accept `key`."""
     if part in info.data and key not in _options(part, choices, info):
         names = " or ".join(f'"{name}"' for name, choice in choices.items() if key in choice.options)
         raise ValueError(f'it is for recipe.{part} = {names}, but the {part} is "{info.data[part]}"')
@@ -29,7 +29,7 @@ class Recipe(Value):
     )
     lr: Real = Field(gt=0, description="learning rate")
     momentum: Fraction | None = Field(
-        default=None, description="momentum of the optimizers momentum and nesterov; 0.9 unless given"
+        default=None, description="momentum of the optimizers momentum and nesterov; by default 0.9"
     )
     weight_decay: Real = Field(
         default=0.0, ge=0, description="L2 penalty on weights and biases; for adamw, decoupled weight decay"
@@ -37,41 +37,47 @@ class Recipe(Value):
     clip: Real | None = Field(
         default=None,
         gt=0,
-        description="largest norm of the whole gradient, scaled down where it is larger; off unless given",
+        description="maximum norm of the whole gradient, which is scaled down to it; off by default",
     )
     iterations: Positive = Field(description="updates in one training")
-    batch: Positive = Field(default=60, description="examples in an update; the last batch of an epoch may be smaller")
+    batch: Positive = Field(
+        default=60, description="number of examples per update; the last batch of an epoch may be smaller"
+    )
     warmup: Whole = Field(
         default=0, ge=0, le=10**12, description="iterations over which the learning rate rises linearly from 0"
     )
     schedule: Annotated[str, named("schedules")] = Field(
         default="steps",
-        description=f"learning rate after warmup: one of {', '.join(SCHEDULES)}",
+        description=f"learning rate schedule after warmup: one of {', '.join(SCHEDULES)}",
         json_schema_extra=ADDED,
     )
     drops: tuple[Positive, ...] = Field(
-        default=(), description="iterations after which the learning rate falls tenfold"
+        default=(), description="iterations after which the learning rate is divided by 10"
     )
     eval_every: Positive = Field(
-        default=100, description="evaluations: iteration 1, every so many after it, and the last"
+        default=100, description="iterations between evaluations; iteration 1 and the last are also evaluated"
     )
     test_every: Positive | None = Field(
-        default=None, description="the same for the test set: a multiple of eval_every, which it is unless given"
+        default=None,
+        description="iterations between evaluations of the test set: a multiple of eval_every, by default equal to it",
     )
-    report_at: tuple[Positive, ...] = Field(default=(), description="iterations whose accuracies become columns")
+    report_at: tuple[Positive, ...] = Field(
+        default=(), description="iterations whose accuracies become columns of summary.csv"
+    )
     train_accuracy: Switch = Field(
-        default=True, description="evaluate the training set at early stop and at the end; else these columns are blank"
+        default=True,
+        description="evaluate the training set at early stop and at the end; otherwise these columns are blank",
     )
     augment: Switch = Field(
-        default=False, description="flip training images at random, and crop them at random from a border of 4 pixels"
+        default=False, description="augment training images by random flips and random crops after padding by 4 pixels"
     )
 
     precision: Literal["auto", "float32", "bfloat16"] = Field(
         default="auto",
-        description="numbers to compute in: auto is bfloat16 for convolutions where the hardware has it, else float32",
+        description="dtype to compute in; auto: bfloat16 for convolutions if the hardware supports it, else float32",
     )
     compile: Switch = Field(
-        default=False, description="run the network through torch.compile: once for all trainings; it pays on a GPU"
+        default=False, description="compile the network once with torch.compile, for all trainings; useful on a GPU"
     )
 
     @field_validator("momentum")
@@ -100,7 +106,7 @@ class Recipe(Value):
 
     @property
     def too_late(self) -> dict[str, str]:
-        """Those of `drops` and `report_at` that a training of `iterations` ends before."""
+        """The values of `drops` and `report_at` that are beyond the last of `iterations`."""
         late = {
             "drops": [n for n in self.drops if n >= self.iterations],
             "report_at": [n for n in self.report_at if n > self.iterations],

@@ -1,7 +1,8 @@
-"""What can be chosen, by kind and by name: one entry each.
+"""The registry of everything that can be chosen by name: one entry each.
 
-`lth list`, the schema, error messages, the plan and the reference documentation are made from these entries. What does
-the work is named by a string, "package.module:name", and imported when it is first used: listing loads no torch.
+`lth list`, the schema, error messages, the plan and the reference documentation are generated from these entries. An
+entry names its implementation by a string, "package.module:name", which is imported on first use: listing loads no
+torch.
 """
 
 from __future__ import annotations
@@ -18,10 +19,10 @@ from lth.errors import UsageError
 
 @dataclass(frozen=True)
 class Entry:
-    """One choice: what it is, in a line, and where it is implemented.
+    """One choice: its description in one line, and where it is implemented.
 
-    `make` is "package.module:name", or FILE.py:FUNCTION of the user's own, whose recorded checksum is `sha256`.
-    `title` is its name in a description of an experiment.
+    `make` is "package.module:name", or FILE.py:FUNCTION of the user, whose recorded checksum is `sha256`.
+    `title` is its name in the description of an experiment.
     """
 
     about: str
@@ -30,7 +31,7 @@ class Entry:
     sha256: str | None = field(default=None, kw_only=True)
 
     def load(self) -> Any:
-        """What implements it; raises UsageError where a user's file is missing, not approved, another one, or fails."""
+        """Import the implementation. Raises UsageError if a user's file is missing, not approved, changed, or fails."""
         module, _, name = self.make.rpartition(":")
         if module.endswith(".py"):
             return userfile.function(self.make, self.sha256)
@@ -41,9 +42,9 @@ class Entry:
 class Rule(Entry):
     """A mask rule or a start rule.
 
-    `reads` names the roles of the stored artifacts that it is made from, beside the trial's start: "mask" (a ticket's
-    mask), "trained" (trained weights), "given" (the experiment's ticket file). `control` rules are those that a branch
-    may name. `options` are the settings of a branch that it takes.
+    `reads` names the roles of the stored artifacts that it reads, in addition to the trial's start: "mask" (a ticket's
+    mask), "trained" (trained weights), "given" (the experiment's ticket file). A branch may name a rule with `control`.
+    `options` are the settings of a branch that it accepts.
     """
 
     reads: tuple[str, ...] = ()
@@ -53,7 +54,7 @@ class Rule(Entry):
 
 @dataclass(frozen=True)
 class Score(Entry):
-    """What ranks the weights; `reads` names the values of `GIVEN["scores"]` that it takes."""
+    """A score that ranks weights; `reads` names the values of `GIVEN["scores"]` that it takes."""
 
     reads: tuple[str, ...] = ("weights",)
 
@@ -68,9 +69,9 @@ class Control(Entry):
 
 @dataclass(frozen=True)
 class Measure(Entry):
-    """A measure: a function from a run's folder, its experiment and the table stored so far to the whole table.
+    """A measure: a function from a run's folder, its experiment and the stored table to the whole table.
 
-    `options` are its further keyword parameters. `draw` makes figures by name from a run.
+    `options` are its other keyword parameters. `draw` makes figures of a run, by name.
     """
 
     options: tuple[str, ...] = ()
@@ -79,24 +80,24 @@ class Measure(Entry):
 
 @dataclass(frozen=True)
 class Network(Entry):
-    """A model and the keys of [model] that it takes, beside its name."""
+    """A model and the keys of [model] that it accepts, in addition to its name."""
 
     options: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Dataset(Entry):
-    """A dataset, with the number of its training examples before any are split off for validation."""
+    """A dataset, with its number of training examples including those set aside for validation."""
 
     examples: int = 0
 
 
 @dataclass(frozen=True)
 class Task(Entry):
-    """What targets are, and by what networks are judged.
+    """The kind of the targets, and how networks are judged.
 
     `make` is its `lth.training.losses.Objective`, `metric` the name of its `lth.results.metrics.Metric`, and `loss` the
-    name of its loss. `compiled`: whether the native engine has it.
+    name of its loss. `compiled`: whether the native engine supports it.
     """
 
     metric: str = "accuracy"
@@ -106,7 +107,7 @@ class Task(Entry):
 
 @dataclass(frozen=True)
 class RecipePart(Entry):
-    """An optimizer or a schedule, and the keys of [recipe] that it takes and others refuse."""
+    """An optimizer or a schedule, and the keys of [recipe] that it accepts and others refuse."""
 
     options: tuple[str, ...] = ()
 
@@ -162,13 +163,13 @@ MODELS: dict[str, Network] = {
 DATASETS: dict[str, Dataset] = {
     "mnist": Dataset("60,000 + 10,000 handwritten digits, 28 x 28 grey", examples=60_000, title="MNIST"),
     "fashion-mnist": Dataset(
-        "60,000 + 10,000 pieces of clothing, 28 x 28 grey", examples=60_000, title="Fashion-MNIST"
+        "60,000 + 10,000 photographs of clothing, 28 x 28 grey", examples=60_000, title="Fashion-MNIST"
     ),
     "cifar10": Dataset(
-        "50,000 + 10,000 photographs of 10 kinds of things, 32 x 32 in colour", examples=50_000, title="CIFAR-10"
+        "50,000 + 10,000 photographs of 10 classes, 32 x 32 in colour", examples=50_000, title="CIFAR-10"
     ),
     "cifar100": Dataset(
-        "50,000 + 10,000 photographs of 100 kinds of things, 32 x 32 in colour", examples=50_000, title="CIFAR-100"
+        "50,000 + 10,000 photographs of 100 classes, 32 x 32 in colour", examples=50_000, title="CIFAR-100"
     ),
 }
 TASKS: dict[str, Task] = {
@@ -195,11 +196,11 @@ STRATEGIES: dict[str, Entry] = {
         title="iterative pruning with resetting",
     ),
     "continued": Entry(
-        "train, prune, go on training; each level's mask is then reset and trained (Appendix B)",
+        "train, prune, continue training; each level's mask is then reset and trained (Appendix B)",
         title="iterative pruning with continued training",
     ),
     "oneshot": Entry(
-        "prune the trained level 0 once, straight to each level's density (figure 4c)",
+        "prune the trained level 0 once, directly to each level's density (figure 4c)",
         title="one-shot pruning with resetting",
     ),
 }
@@ -211,7 +212,7 @@ MASK_RULES: dict[str, Rule] = {
     "ones": Rule("nothing pruned", "lth.pruning.rules:ones"),
     "given": Rule("the mask of the experiment's ticket file", "lth.pruning.rules:of_file", reads=("given",)),
     "prune": Rule(
-        "what the previous training leaves after pruning", "lth.pruning.rules:pruned", reads=("mask", "trained")
+        "the mask after pruning the previous training", "lth.pruning.rules:pruned", reads=("mask", "trained")
     ),
     "ticket": Rule(
         "the mask of the ticket at this level", "lth.pruning.rules:of_ticket", reads=("mask",), control=True
@@ -229,32 +230,38 @@ MASK_RULES: dict[str, Rule] = {
 START_RULES: dict[str, Rule] = {
     "trial": Rule("the trial's start", "lth.pruning.starts:trial", control=True),
     "fresh": Rule("new weights from the initialisation's distribution", "lth.pruning.starts:fresh", control=True),
-    "trained": Rule("where the training before ended", "lth.pruning.starts:trained", reads=("trained",)),
+    "trained": Rule("the trained weights of the previous training", "lth.pruning.starts:trained", reads=("trained",)),
     "noise": Rule(
-        "the trial's start, with Gaussian noise of `sigma` times the initialisation's on what survives",
+        "the trial's start plus Gaussian noise on surviving weights, `sigma` times the initialisation's",
         "lth.pruning.starts:noisy",
         control=True,
         options=("sigma",),
     ),
     "sampled": Rule(
-        "each layer's survivors drawn with replacement from their own values in the trial's start",
+        "each layer's surviving weights, drawn with replacement from their values in the trial's start",
         "lth.pruning.starts:sampled",
         control=True,
     ),
 }
 BRANCHES: dict[str, Control] = {
-    "reinit": Control("the ticket's mask, new weights: is it the start that wins?", mask="ticket", start="fresh"),
+    "reinit": Control("the ticket's mask with new weights: does the start matter?", mask="ticket", start="fresh"),
     "random-mask": Control(
-        "the trial's start under a random mask of the same counts: is it the mask?", mask="random", start="trial"
+        "the trial's start under a random mask with equal counts: does the mask matter?", mask="random", start="trial"
     ),
     "noise": Control(
-        "the ticket, noise of N sigma on its start (say noise-0.5): how exact must it be?", mask="ticket", start="noise"
+        "the ticket with noise of N sigma on its start (such as noise-0.5): how exact must the start be?",
+        mask="ticket",
+        start="noise",
     ),
     "sampled": Control(
-        "the ticket's mask, each layer's starts drawn from its own: do their values do?", mask="ticket", start="sampled"
+        "the ticket's mask with each layer's start values drawn from its own: does their place matter?",
+        mask="ticket",
+        start="sampled",
     ),
     "prune-at-0": Control(
-        "the start's largest weights, as many as the ticket's: why train?", mask="initial", start="trial"
+        "the largest weights of the start, as many per layer as in the ticket: is training needed to find the mask?",
+        mask="initial",
+        start="trial",
     ),
 }
 STRUCTURES: dict[str, Entry] = {
@@ -269,19 +276,19 @@ OPTIMIZERS: dict[str, RecipePart] = {
     "nesterov": RecipePart("SGD with Nesterov momentum", "lth.training.optimizers:nesterov", ("momentum",)),
 }
 SCHEDULES: dict[str, RecipePart] = {
-    "steps": RecipePart("constant, with tenfold drops at `drops`", "lth.training.schedule:steps", ("drops",)),
-    "cosine": RecipePart("half a cosine from the full rate to 0", "lth.training.schedule:cosine"),
-    "linear": RecipePart("a straight line from the full rate to 0", "lth.training.schedule:linear"),
+    "steps": RecipePart("constant, divided by 10 at each of `drops`", "lth.training.schedule:steps", ("drops",)),
+    "cosine": RecipePart("cosine decay from the full rate to 0", "lth.training.schedule:cosine"),
+    "linear": RecipePart("linear decay from the full rate to 0", "lth.training.schedule:linear"),
 }
 MEASURES: dict[str, Measure] = {
     "anatomy": Measure(
-        "what is inside each ticket: weights, dead units, connections of pixels, first values of survivors, by layer",
+        "contents of each ticket by layer: weights, dead units, connections per pixel, initial values of survivors",
         "lth.measures.anatomy:compute",
         options=("trials", "levels"),
         draw="lth.measures.figures:layers",
     ),
     "movement": Measure(
-        "how far weights move from their start while the unpruned network trains, in a ticket and out of it",
+        "how far weights move from their start while the unpruned network trains, inside and outside a ticket",
         "lth.measures.weight_movement:compute",
         options=("trials", "levels"),
         draw="lth.measures.figures:movement",
@@ -293,15 +300,15 @@ EXECUTORS: dict[str, Entry] = {
         "lth.execution.executors.local:executor",
     ),
     "ray": Entry(
-        "a Ray cluster, or one that is started here; needs no shared file system (pip install 'lth[ray]')",
+        "a Ray cluster, existing or started on this machine, without a shared file system (pip install 'lth[ray]')",
         "lth.execution.executors.ray:executor",
     ),
     "slurm": Entry(
-        "jobs of a Slurm cluster, on a file system that its nodes share (pip install 'lth[slurm]')",
+        "jobs of a Slurm cluster with a shared file system (pip install 'lth[slurm]')",
         "lth.execution.executors.slurm:executor",
     ),
     "torchrun": Entry(
-        "all processes that torchrun has started, on one training at a time",
+        "all processes of torchrun together, one training at a time",
         "lth.execution.executors.torchrun:executor",
     ),
 }
@@ -321,16 +328,17 @@ KINDS: dict[str, Mapping[str, Entry]] = {
     "measures": MEASURES,
     "executors": EXECUTORS,
 }
-GIVEN: dict[str, tuple[str, ...]] = {  # kinds that the user's own functions extend, and the parameters they may have
+# kinds that functions of the user can extend, and their possible parameters
+GIVEN: dict[str, tuple[str, ...]] = {
     "models": ("shape", "classes", "outputs"),
     "scores": ("model", "weights", "mask", "batches", "loss", "generator"),
     "mask-rules": ("mask", "trained", "start", "groups", "generator"),
     "start-rules": ("mask", "trained", "start", "draw", "generator"),
 }
-ROLES = ("mask", "trained")  # those parameters of a rule that are stored artifacts, beside the trial's start
-GROUPS = ("conv", "fc", "output", "shortcut")  # what a counted layer can be; see lth.models.groups
-PRUNED = ("conv", "fc", "output")  # unless prune.groups says otherwise
-CONTINUED = "continued"  # the chain of trainings that finds the masks of the strategy of that name
+ROLES = ("mask", "trained")  # the parameters of a rule that are stored artifacts, in addition to the trial's start
+GROUPS = ("conv", "fc", "output", "shortcut")  # the kinds of counted layers; see lth.models.groups
+PRUNED = ("conv", "fc", "output")  # by default, without prune.groups
+CONTINUED = "continued"  # the chain of trainings that finds the masks of this strategy
 
 
 def choices(kind: str) -> dict[str, Entry]:
@@ -339,23 +347,23 @@ def choices(kind: str) -> dict[str, Entry]:
 
 
 def word(kind: str) -> str:
-    """One of a kind, as messages call it: "model" of "models"."""
+    """The singular of a kind for messages: "model" for "models"."""
     return {"branches": "branch", "strategies": "strategy"}.get(kind, kind.removesuffix("s")).replace("-", " ")
 
 
 def unknown(kind: str, name: str, hint: str = "") -> str:
-    """What to answer to a name that a kind does not have."""
+    """The message for a name that a kind does not have."""
     see = f"see `lth list {kind}`; {hint}" if hint else f"see `lth list {kind}`"
     return f"unknown {word(kind)} {shown(name)}{nearest(name, choices(kind))} ({see})"
 
 
 def entry(kind: str, name: str, files: Mapping[str, str] | None = None) -> Entry:
-    """The entry of a built-in name, or one made for FILE.py:FUNCTION. Nothing of the user's is run.
+    """The entry of a built-in name, or one for FILE.py:FUNCTION. Runs no code of the user.
 
-    The names of a function's parameters are what it reads: a mask rule `def rule(mask, start, generator)` reads the
-    ticket's mask. `GIVEN` lists the parameters of each kind; others need a default. `files` are the recorded checksums
-    of the user's files (`Experiment.files`).
-    Raises UsageError for an unknown name, and for a function that is missing or requires other parameters.
+    The names of a function's parameters are the roles that it reads: a mask rule `def rule(mask, start, generator)`
+    reads the ticket's mask. `GIVEN` lists the parameters of each kind; others need a default. `files` are the recorded
+    checksums of the user's files (`Experiment.files`). Raises UsageError for an unknown name, and for a function that
+    is missing or requires other parameters.
     """
     if name in KINDS[kind]:
         return KINDS[kind][name]
@@ -365,7 +373,7 @@ def entry(kind: str, name: str, files: Mapping[str, str] | None = None) -> Entry
 
 
 def _custom(kind: str, name: str, sha256: str | None) -> Entry:
-    if kind == "models":  # a class or whatever else can be called: its file is read when it is built
+    if kind == "models":  # a class or another callable, whose file is read when it is called
         return Network(f"a custom {word(kind)}", name, sha256=sha256)
     signature = userfile.signature(name, sha256)
     userfile.check_parameters(name, signature.required, GIVEN[kind])

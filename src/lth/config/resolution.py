@@ -1,4 +1,4 @@
-"""From a preset's name or a file, with settings from the command line, to a complete experiment."""
+"""Resolve a preset or file, with settings from the command line, into a complete experiment."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def resolve(
     branches: str | None = None,
     scale: float | None = None,
 ) -> Experiment:
-    """A preset's name, a TOML file or its tables, with overrides, as a complete experiment.
+    """Resolve a preset, a TOML file or tables, with overrides, into a complete experiment.
 
-    A value of the source that contradicts an override follows it (`lth.config.dependents`); `none` or None unsets a
-    key. Raises UsageError naming every problem at once.
+    A value of the source that contradicts an override follows it (`lth.config.dependents`). `none` or None unsets a
+    key. Raises UsageError naming all problems.
     """
     options = {"trials": trials, "levels": levels, "branches": branches, "scale": scale}
     return resolve_with_notes(source, overrides, **options)[0]
@@ -44,7 +44,7 @@ def resolve_with_notes(
     branches: str | None = None,
     scale: float | None = None,
 ) -> tuple[Experiment, list[str]]:
-    """`resolve`, and a line for each override that other values have followed."""
+    """`resolve`, and one line per override that other values have followed."""
     before = deep_copy(source if isinstance(source, Mapping) else read(source))
     tables = deep_copy(before)
     settings: list[Setting] = list(overrides.items() if isinstance(overrides, Mapping) else overrides)
@@ -66,7 +66,7 @@ def resolve_with_notes(
 
 
 def _take_options(tables: dict[str, Any], counts: Mapping[str, int | None], branches: str | None) -> list[str]:
-    """Put what options say into the tables; returns what is wrong with them."""
+    """Write the values of options into the tables. Returns what is wrong with them."""
     tables |= {key: count for key, count in counts.items() if count is not None}
     given = tables.get("branch", [])
     if branches is not None and isinstance(given, list) and all(isinstance(b, Mapping) for b in given):
@@ -83,7 +83,7 @@ def _refusal(source: Any, problems: list[str]) -> UsageError:
 
 
 def _idle(experiment: Experiment, typed: set[str]) -> Iterator[str]:
-    """The overrides that would do nothing, each with the reason."""
+    """The overrides that would have no effect, each with the reason."""
     for name, reason in experiment.prune.idle.items():
         if f"prune.{name}" in typed:
             yield f"prune.{name}: it would do nothing: {reason}; leave it out"
@@ -94,9 +94,9 @@ def _idle(experiment: Experiment, typed: set[str]) -> Iterator[str]:
 
 
 def recorded(experiment: Experiment) -> Experiment:
-    """The experiment with the checksums of the files that it names: of the ticket, and of custom functions.
+    """The experiment with the checksums of the ticket file and the custom functions that it names.
 
-    Raises UsageError if a file is not there, or is not the one whose checksum is recorded.
+    Raises UsageError if a file does not exist or does not match its recorded checksum.
     """
     tables = experiment.model_dump()
     model, ticket = userfile.file_of(experiment.model.name), experiment.ticket
@@ -111,9 +111,9 @@ def recorded(experiment: Experiment) -> Experiment:
 
 
 def approve_typed(experiment: Experiment, source: Any, overrides: Mapping[str, Any] | Iterable[str]) -> list[str]:
-    """Approve the files of a recorded experiment that the user names: in settings, or in tables given from Python.
+    """Approve the files of a recorded experiment that the user named in settings or in tables given from Python.
 
-    Those that only a TOML file or a ticket names are not. Returns lines to say.
+    Files that only a TOML file or a ticket names are not approved. Returns lines to print.
     """
     tables = deep_copy(source) if isinstance(source, Mapping) else {}
     for setting in overrides.items() if isinstance(overrides, Mapping) else overrides:
@@ -125,7 +125,7 @@ def approve_typed(experiment: Experiment, source: Any, overrides: Mapping[str, A
 
 
 def approved_code(experiment: Experiment) -> dict[str, bytes]:
-    """The files of a recorded experiment's custom functions, by path: what a worker elsewhere runs.
+    """The files of a recorded experiment's custom functions by path, for workers elsewhere.
 
     Raises UsageError naming those that are not approved.
     """
@@ -149,7 +149,7 @@ def _code(experiment: Experiment) -> Iterator[tuple[str, str, str, str | None]]:
 
 
 def _names(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
-    """The custom functions that tables name, each with its setting. The tables need not be an experiment's yet."""
+    """The custom functions that tables name, each with its setting. The tables need not be valid yet."""
     of = lambda table, key: table.get(key) if isinstance(table, Mapping) else None
     found = [(f"{table}.{key}", of(tables.get(table), key)) for table, key in (("model", "name"), ("prune", "score"))]
     branches = tables.get("branch")
@@ -159,7 +159,7 @@ def _names(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
 
 
 def _checksum(key: str, path: str | None, record: str, before: str | None) -> str | None:
-    """The checksum of the file that `key` names, if any; it is the one that `record` has, if any."""
+    """The checksum of the file that `key` names, if any, which must match the one in `record`, if any."""
     now = userfile.checksum(key, path) if path else None
     if before not in (None, now):
         raise UsageError(
@@ -170,7 +170,7 @@ def _checksum(key: str, path: str | None, record: str, before: str | None) -> st
 
 
 def scaled(experiment: Experiment, scale: float) -> Experiment:
-    """Multiply all that is counted in iterations, but not eval_every, by `scale`, and keep the product on record."""
+    """Multiply all iteration counts except eval_every by `scale`, and record the product of scales."""
     times = lambda n: max(1, round(n * scale))
     tables = experiment.model_dump()
     tables["scale"] *= scale

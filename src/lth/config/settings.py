@@ -1,4 +1,4 @@
-"""Settings as they are typed: `key=value`, and branches as `reinit:3,random-mask:1`."""
+"""Parse and format settings as they are typed: `key=value`, and branches as `reinit:3,random-mask:1`."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from lth.config.toml import literal, loads
 from lth.errors import UsageError
 
 Setting = str | tuple[str, Any]  # "key=value", or a key and its value
-UNSET = "none"  # the value that takes a key out of the experiment: its default counts again
+UNSET = "none"  # the value that removes a key from the experiment, so that its default applies
 TEXTS = {"name", "about"}  # keys whose text may be "none"
 
 
 def parse_override(text: str) -> tuple[str, Any]:
-    """Split `key=value`; the value is read as TOML, or as a plain string where it is no TOML."""
+    """Split `key=value`. The value is parsed as TOML, or taken as a string if it is not valid TOML."""
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key:
         raise UsageError(f"{shown(text)} is no setting: write key=value, such as recipe.lr=0.001")
@@ -32,7 +32,7 @@ def parse_override(text: str) -> tuple[str, Any]:
 
 
 def to_setting(key: str, value: Any) -> str:
-    """The `key=value` that `parse_override` takes back."""
+    """The `key=value` that `parse_override` accepts."""
     if value is None:
         return f"{key}={UNSET}"
     plain = f"{key}={value}"
@@ -40,7 +40,7 @@ def to_setting(key: str, value: Any) -> str:
 
 
 def as_settings(experiment: BaseModel, prefix: str = "") -> dict[str, str]:
-    """Each key of an experiment and its value as in TOML; the keys of a branch contain its name."""
+    """Each key of an experiment and its TOML value; the keys of a branch contain its name."""
     texts: dict[str, str] = {}
     for name in type(experiment).model_fields:
         value = getattr(experiment, name)
@@ -60,7 +60,7 @@ def key_of(setting: Setting) -> str:
 
 
 def apply(tables: dict[str, Any], setting: Setting) -> list[str]:
-    """Put one setting into the tables of an experiment; returns what is wrong with it."""
+    """Write one setting into the tables of an experiment. Returns what is wrong with it."""
     known = keys()
     try:
         key, value = parse_override(setting) if isinstance(setting, str) else setting
@@ -83,19 +83,19 @@ def _unknown(key: Any, value: Any, tables: Mapping[str, Any], known: Iterable[st
 
 
 def _iterations(epochs: Any, tables: Mapping[str, Any]) -> str:
-    """What to type in place of a number of epochs."""
+    """The setting to type instead of a number of epochs."""
     rule = "the length of a training is a number of iterations: recipe.iterations=N"
     try:
         data, batch = tables.get("data", {}), tables["recipe"]["batch"]
         examples = DATASETS[data.get("name", "mnist")].examples - data.get("validation", 5000)
         count = max(1, round(epochs * examples / batch))
-    except (KeyError, TypeError, AttributeError, ArithmeticError, ValueError):  # other data, or wrong values
+    except (KeyError, TypeError, AttributeError, ArithmeticError, ValueError):  # other data, or invalid values
         return f"{rule}; one epoch is the number of training examples / recipe.batch"
     return f"{rule}; {epochs} epochs of {examples:,} examples in batches of {batch} are recipe.iterations={count}"
 
 
 def put(tables: dict[str, Any], key: str, value: Any) -> bool:
-    """Set the dotted key, or take it out where the value is None; False where what should be a table is not."""
+    """Set a dotted key, or remove it if the value is None. Returns False if a value stands where a table is needed."""
     *path, name = key.split(".")
     for part in path:
         tables = tables.setdefault(part, {})
@@ -109,7 +109,7 @@ def put(tables: dict[str, Any], key: str, value: Any) -> bool:
 
 
 def parse_branches(text: str, preset: Iterable[Mapping[str, Any]] = ()) -> list[dict[str, Any]]:
-    """Read `reinit:3,random-mask:1`; a branch that the preset has keeps its other options."""
+    """Parse `reinit:3,random-mask:1`. A branch that the preset has keeps its other options."""
     options = {b.get("name"): dict(b) for b in preset}
     branches = []
     for part in (part.strip() for part in text.split(",") if text.strip()):

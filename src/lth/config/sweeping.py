@@ -1,4 +1,4 @@
-"""Lists of values: each stands for as many runs."""
+"""Sweeps: lists of values, each of which stands for several runs."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from lth.config.names import shown
 from lth.config.settings import parse_override
 from lth.errors import UsageError
 
-MOST_MEMBERS = 1000  # of a sweep
+MOST_MEMBERS = 1000  # maximum number of runs in a sweep
 
 
 def sweep(settings: Mapping[str, Any] | Iterable[str]) -> list[dict[str, Any]]:
-    """The settings of each run that lists stand for: recipe.lr=[0.0008,0.0012] makes two, two such lists all pairs.
+    """The settings of each run of a sweep: recipe.lr=[0.0008,0.0012] gives two, two such lists all combinations.
 
     A key that takes a list as its value, such as model.layers, is varied by a list of lists.
     """
@@ -42,7 +42,7 @@ def _each_once(values: Iterable[Any]) -> bool:
 
 
 def member_name(preset: str, settings: Mapping[str, Any]) -> str:
-    """What to call a preset with something changed, also its folder: lenet-lr0.0008, lenet-layers25x9, conv2-sgd."""
+    """The name of a preset with changed settings, also for its folder: lenet-lr0.0008, lenet-layers25x9, conv2-sgd."""
     return "-".join([preset, *(_short(key.rpartition(".")[2], value) for key, value in settings.items())])
 
 

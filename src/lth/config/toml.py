@@ -1,4 +1,4 @@
-"""Presets and files of experiments: TOML in, TOML out."""
+"""Read and write presets and experiments as TOML."""
 
 from __future__ import annotations
 
@@ -16,13 +16,15 @@ from lth.config.files import read_bounded
 from lth.config.names import nearest, printable, shown
 from lth.errors import UsageError
 
-MOST_BYTES = 2 * 2**20  # of a file: several times the longest experiment that can be done
-MOST_VALUES = 100_000  # and tables, of a file: each takes up to some hundred times the memory of its text
-MOST_PARTS, MOST_LONG_KEYS = 8, 1000  # parts of a dotted key, and keys of three or more: each part is a table
-_TEXTS = re.compile(  # strings and comments, to the end of the file or line where they are not closed
+MOST_BYTES = 2 * 2**20  # maximum file size: several times the longest possible experiment
+MOST_VALUES = (
+    100_000  # maximum number of keys and tables in a file: parsing takes some hundred times the memory of the text
+)
+MOST_PARTS, MOST_LONG_KEYS = 8, 1000  # parts of a dotted key, and keys of three or more parts: each part is a table
+_TEXTS = re.compile(  # strings and comments, to the end of the file or line if they are not closed
     r""""{3}(?:[^\\]|\\.)*?(?:"{3}|\Z)|'{3}.*?(?:'{3}|\Z)|"(?:[^"\\\n]|\\[^\n])*"?|'[^'\n]*'?|#[^\n]*""", re.DOTALL
 )
-_LONG_KEY = re.compile(r"(?<![\w-])[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++){2,}+")  # a number has one dot at most
+_LONG_KEY = re.compile(r"(?<![\w-])[\w-]++(?:[ \t]*+\.[ \t]*+[\w-]++){2,}+")  # a number has at most one dot
 
 
 def presets() -> dict[str, str]:
@@ -71,9 +73,9 @@ def loads(text: str) -> dict[str, Any]:
 
 
 def to_toml(experiment: Experiment, comments: bool = False) -> str:
-    """The experiment as TOML that `read` takes back; with comments, each key's help text stands beside it.
+    """The experiment as TOML that `read` accepts, optionally with the description of each key.
 
-    With comments, the keys that are unset are there too, as comments.
+    With descriptions, unset keys are included as comments.
     """
     lines: list[str] = []
     tables: list[tuple[str, Value]] = [("", experiment)]
@@ -94,7 +96,7 @@ def to_toml(experiment: Experiment, comments: bool = False) -> str:
 
 
 def literal(value: Any) -> str:
-    """A TOML value. JSON's strings, numbers and arrays are TOML's; control characters are escaped, as TOML asks."""
+    """A TOML value. JSON strings, numbers and arrays are valid TOML; control characters are escaped."""
     if isinstance(value, tuple | list):
         return "[" + ", ".join(map(literal, value)) + "]"
     if isinstance(value, Mapping):

@@ -1,7 +1,7 @@
-"""A user's own function from a Python file, named FILE.py:FUNCTION: a model, a score, a mask rule, a start rule.
+"""Functions in the user's Python files, named FILE.py:FUNCTION: a model, a score, a mask rule, a start rule.
 
 Only `function` and `call` run the user's code, and only of a file that the user has approved (`lth.config.approval`).
-`signature` reads the file without running it, so that an experiment can be planned and listed without torch.
+`signature` parses the file without running it, so that an experiment can be planned and listed without torch.
 """
 
 from __future__ import annotations
@@ -26,18 +26,18 @@ from lth.config.files import read_bounded
 from lth.config.names import nearest, printable, shown
 from lth.errors import UsageError
 
-MOST_BYTES = 2**20  # of a user's file
+MOST_BYTES = 2**20  # maximum size of a user's file
 _LTH = str(Path(__file__).parents[1])
 _LIBRARIES = tuple({sysconfig.get_path(name) for name in ("stdlib", "platstdlib", "purelib", "platlib")})
 
-_contents: dict[tuple[Path, str], bytes] = {}  # approved, by file and checksum
-_modules: dict[tuple[Path, str], ModuleType] = {}  # by file and checksum
+_contents: dict[tuple[Path, str], bytes] = {}  # approved files by path and checksum
+_modules: dict[tuple[Path, str], ModuleType] = {}  # functions by file and checksum
 _beside: dict[str, Path] = {}  # modules imported from the folder of a user's file, and that folder
 
 
 @dataclass(frozen=True)
 class Signature:
-    """What a function's definition says of it: the first line of its docstring, and its parameters."""
+    """The definition of a function: the first line of its docstring, and its parameters."""
 
     about: str
     parameters: tuple[str, ...]
@@ -45,17 +45,17 @@ class Signature:
 
 
 def is_custom(name: str) -> bool:
-    """Whether a name is meant as FILE.py:FUNCTION."""
+    """Return whether a name has the form FILE.py:FUNCTION."""
     return ":" in name
 
 
 def file_of(name: str) -> str:
-    """The file of FILE.py:FUNCTION, as it was typed."""
+    """The file in FILE.py:FUNCTION, as it was typed."""
     return name.rpartition(":")[0]
 
 
 def check_form(what: str, name: str, example: str) -> str:
-    """The name; raises ValueError if it is not FILE.py:FUNCTION. `what` is "model", "score" or the like."""
+    """Return the name. Raises ValueError if it is not FILE.py:FUNCTION. `what` is "model", "score" or the like."""
     path, _, function = name.rpartition(":")
     if not path.endswith(".py") or not function.isidentifier() or printable(path) != path:
         raise ValueError(f"{shown(name)}: a custom {what} is FILE.py:FUNCTION, such as {example}")
@@ -63,14 +63,14 @@ def check_form(what: str, name: str, example: str) -> str:
 
 
 def checksum(key: str, path: str | Path) -> str:
-    """The SHA-256 of a file that the setting `key` names; raises UsageError if it cannot be read."""
+    """The SHA-256 of a file that the setting `key` names. Raises UsageError if it cannot be read."""
     return hashlib.sha256(_read(key, Path(path), str(path))).hexdigest()
 
 
 def function(name: str, sha256: str | None = None, key: str = "") -> Callable[..., Any]:
-    """The function of FILE.py:FUNCTION; the file is run once by each process.
+    """The function of FILE.py:FUNCTION. Each process runs the file once.
 
-    `sha256` is the checksum that the experiment has recorded. Raises UsageError if the file has another one, is not
+    `sha256` is the checksum recorded in the experiment. Raises UsageError if the file has another checksum, is not
     approved, cannot be read, fails, or has no such function.
     """
     path = approval.place(file_of(name))
@@ -82,7 +82,7 @@ def function(name: str, sha256: str | None = None, key: str = "") -> Callable[..
 
 
 def approved_content(key: str, path: str | Path, sha256: str | None = None) -> bytes:
-    """The bytes of an approved file. A process that has read it keeps them, whatever becomes of the file.
+    """The bytes of an approved file. A process keeps them after the first read, even if the file changes.
 
     Raises UsageError if the file has another checksum than `sha256`, is not approved, or cannot be read.
     """
@@ -102,16 +102,16 @@ def approved_content(key: str, path: str | Path, sha256: str | None = None) -> b
 
 
 def accept(code: Mapping[str, bytes]) -> None:
-    """Take approved files, by path, from the process that this one works for: it may have neither files nor list."""
+    """Take approved files by path from the process that this one works for, which may have neither files nor list."""
     for path, content in code.items():
         _contents[approval.place(path), hashlib.sha256(content).hexdigest()] = content
 
 
 def call(name: str, function: Callable[..., Any], known: Mapping[str, Callable[[], Any]]) -> Any:
-    """What a function returns, given what its parameters name: `known` makes each value, only where it is asked for.
+    """Call a function with the values that its parameters name. `known` makes each value only if it is needed.
 
-    `name` is the function's: where it is FILE.py:FUNCTION, whatever it raises becomes a UsageError that says where.
-    Raises UsageError if it requires another value.
+    If `name` is FILE.py:FUNCTION, any exception becomes a UsageError that says where it was raised.
+    Raises UsageError if the function requires other values.
     """
     wanted = inspect.signature(function).parameters
     variadic = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
@@ -124,7 +124,7 @@ def call(name: str, function: Callable[..., Any], known: Mapping[str, Callable[[
 
 
 def check_parameters(name: str, required: Iterable[str], known: Iterable[str]) -> None:
-    """Raise UsageError if a function requires what it is not given."""
+    """Raise UsageError if a function requires a parameter that is not available."""
     *others, last = known
     if strange := [n for n in required if n not in (*others, last)]:
         given = f"{', '.join(others)} and {last}"
@@ -132,10 +132,10 @@ def check_parameters(name: str, required: Iterable[str], known: Iterable[str]) -
 
 
 def signature(name: str, sha256: str | None = None, key: str = "") -> Signature:
-    """The signature of FILE.py:FUNCTION, read from a `def` at the top level of the file, which is not run.
+    """The signature of FILE.py:FUNCTION, from a `def` at the top level of the file, which is parsed but not run.
 
-    Where the process has the file of the recorded checksum `sha256`, that one is read. Raises UsageError if the file
-    cannot be read, is no Python, or has no such definition.
+    A copy with the recorded checksum `sha256` is preferred if this process has one. Raises UsageError if the file
+    cannot be read, is not valid Python, or has no such definition.
     """
     path, wanted = approval.place(file_of(name)), name.rpartition(":")[2]
     content = _contents.get((path, sha256 or "")) or _read(key or name, path, path.name)
@@ -157,7 +157,7 @@ def _signature(node: ast.FunctionDef) -> Signature:
 
 @contextmanager
 def importing(folder: Path) -> Iterator[None]:
-    """Modules in `folder` can be imported; those of the same names from another such folder are forgotten first."""
+    """Allow imports from `folder`; modules of the same names from another such folder are unloaded first."""
     for name in [name for name, other in _beside.items() if other != folder]:
         del _beside[name]
         sys.modules.pop(name, None)
@@ -176,17 +176,17 @@ def importing(folder: Path) -> Iterator[None]:
 
 @contextmanager
 def failures_named(what: str) -> Iterator[None]:
-    """Turn whatever a user's code raises into a UsageError that says where."""
+    """Convert any exception of user code into a UsageError that says where it was raised."""
     try:
         yield
-    except SyntaxError as error:  # its text names the place itself
+    except SyntaxError as error:  # its message already contains the place
         raise UsageError(f"{what} failed: {type(error).__name__}: {error}") from error
     except Exception as error:
         raise UsageError(f"{what} failed: {type(error).__name__}: {first_line(error)}{_place(error)}") from error
 
 
 def _place(error: Exception) -> str:
-    """Where an exception comes from, in brackets: the last line of the user's code, else of a library."""
+    """The place of an exception in parentheses: the last line of the user's code, or else of a library."""
     frames = [frame for frame in traceback.extract_tb(error.__traceback__) if not _is_inside(frame.filename, _LTH)]
     last = [frame for frame in frames if not _is_inside(frame.filename, *_LIBRARIES)] or frames
     return f" ({Path(last[-1].filename).name}, line {last[-1].lineno})" if last else ""
@@ -197,7 +197,7 @@ def _is_inside(filename: str, *folders: str) -> bool:
 
 
 def first_line(error: BaseException) -> str:
-    """What an exception says, without the pages that some libraries add: at most 200 characters of one line."""
+    """The first line of an exception's message, at most 200 characters."""
     line = str(error).strip().partition("\n")[0]
     return line if len(line) <= 200 else f"{line[:199]}…"
 
@@ -215,9 +215,11 @@ def _run(path: Path, content: bytes) -> ModuleType:
     spec = spec_from_file_location(name, path)
     assert spec  # the name ends in .py
     module = module_from_spec(spec)
-    sys.modules[name] = module  # as dataclasses and pickle expect
+    sys.modules[name] = module  # required by dataclasses and pickle
     with failures_named(path.name), importing(path.parent):
-        exec(compile(content, path, "exec"), vars(module))  # the bytes of the checksum: an import would read again
+        exec(
+            compile(content, path, "exec"), vars(module)
+        )  # the bytes that match the checksum; an import would read the file again
     return module
 
 

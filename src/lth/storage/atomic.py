@@ -1,5 +1,4 @@
-"""Atomic file writes: a reader, or a process that is restarted after a crash, sees either the old or the new content.
-"""
+"""Atomic file writes: a reader, or a process restarted after a crash, sees either the old or the new content."""
 
 from __future__ import annotations
 
