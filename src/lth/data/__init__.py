@@ -1,6 +1,6 @@
-"""Datasets: where they come from, reading and checking them, and splitting off a validation set.
+"""Datasets: find, read and verify them, and set a validation set aside.
 
-Importing this package imports neither torch nor numpy, so that `lth data list` answers at once.
+Importing this package imports neither torch nor numpy, so that `lth data list` is fast.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""A dataset's files out of an official .tar.gz, in memory: nothing in it is ever written to a disk by its own name."""
+"""Read a dataset's files from an official .tar.gz in memory. Nothing in it is written to disk under its own name."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from lth.data.registry import Archive, DatasetInfo, RawFile
 
 
 def read_archive(archive: Archive, info: DatasetInfo) -> dict[str, bytes]:
-    """The content of each of the dataset's files, by name, checked; `Absent` where the archive cannot be had."""
+    """The verified content of each of the dataset's files by name. Raises `Absent` if the archive is unavailable."""
     packed = download(archive.url, limit=archive.size)
     found = hashlib.md5(packed, usedforsecurity=False).hexdigest()
     if found != archive.md5:
@@ -43,7 +43,7 @@ def _size(file: RawFile) -> int:
 
 
 def _members(packed: bytes, folder: str, names: list[str] | tuple[str, ...], most: int) -> dict[str, bytes]:
-    """The plain files `folder`/name of a .tar.gz; no more of it is unpacked than they can be together."""
+    """The regular files `folder`/name of a .tar.gz, unpacked up to their maximum total size."""
     wanted = {f"{folder}/{name}": name for name in names}
     held: dict[str, bytes] = {}
     with tarfile.open(fileobj=BytesIO(packed), mode="r|gz") as tar:

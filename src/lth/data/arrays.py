@@ -1,4 +1,4 @@
-"""Arrays of anybody's making as tensors: NumPy's and pandas's, lists, and what a Dataset's examples hold."""
+"""Convert arrays of other libraries to tensors: NumPy, pandas, lists, and the examples of a Dataset."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from torch import Tensor
 from lth.config import shown
 from lth.errors import UsageError
 
-NUMBERS = "buifc"  # NumPy's kinds of numbers
+NUMBERS = "buifc"  # NumPy's kinds of numeric dtypes
 
 
 def tensor(values: Any, name: str, floats: torch.dtype) -> Tensor:
-    """The values as a tensor, pandas's by position: of `floats` where they are floating-point numbers, else int64.
+    """The values as a tensor (pandas by position): floating-point numbers as `floats`, other numbers as int64.
 
-    Inputs, whose `name` ends in x, stay bytes, booleans or complex numbers where they are. Raises UsageError naming
-    what is no array of numbers.
+    Inputs, whose `name` ends in x, keep bytes, booleans and complex numbers. Raises UsageError naming an array that
+    does not consist of numbers.
     """
     if callable(getattr(values, "to_numpy", None)):
         values = values.to_numpy()
@@ -49,18 +49,18 @@ def _typed(made: Tensor, name: str, floats: torch.dtype) -> Tensor:
 
 
 def _native(values: np.ndarray, name: str) -> np.ndarray:
-    """The array in a form that torch takes: numbers in this machine's byte order, writable, and no reversed view."""
+    """The array in a form that torch accepts: native byte order, writable, no negative strides."""
     if values.dtype.kind == "O":
         values = _of_objects(values, name)
     if values.dtype.kind not in NUMBERS:
         raise _no_numbers(values, name)
     values = np.ascontiguousarray(values, values.dtype.newbyteorder("="))
-    return values if values.flags.writeable else values.copy()  # torch warns of memory that it may not write
+    return values if values.flags.writeable else values.copy()  # torch warns about read-only memory
 
 
 def _of_objects(values: np.ndarray, name: str) -> np.ndarray:
-    """Numbers that are kept as Python's objects, as pandas does, by their own type."""
-    missing = np.argwhere([value is None or value != value for value in values.ravel()])  # NaN is not itself
+    """Convert an array of Python objects, such as pandas creates, to the type of its numbers."""
+    missing = np.argwhere([value is None or value != value for value in values.ravel()])  # NaN does not equal itself
     if len(missing) and values.size:
         raise UsageError(f"{name} lacks a value: number {missing[0][0]:,} is {shown(values.flat[missing[0][0]])}")
     try:
@@ -70,7 +70,7 @@ def _of_objects(values: np.ndarray, name: str) -> np.ndarray:
 
 
 def _no_numbers(values: Any, name: str) -> UsageError:
-    """The error for what cannot be a tensor: text, examples of different shapes, or something else."""
+    """The error for values that cannot be a tensor: text, examples of different shapes, or something else."""
     axis = name[-1]
     several = isinstance(values, list | tuple | np.ndarray)
     first = next(iter(np.ravel(np.asarray(values, dtype=object))), None) if several and len(values) else None
@@ -84,10 +84,10 @@ def _no_numbers(values: Any, name: str) -> UsageError:
 
 
 def _shapes(values: Any) -> str | None:
-    """Two shapes of which there are examples; None where all have one."""
+    """Two different shapes of examples; None if all have the same shape."""
     try:
         shapes = [np.shape(value) for value in values]
-    except ValueError:  # an example is ragged itself
+    except ValueError:  # a single example is ragged
         return None
     other = next((shape for shape in shapes if shape != shapes[0]), None)
     return f"{shapes[0]} and {other}" if other is not None else None

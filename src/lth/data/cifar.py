@@ -1,4 +1,5 @@
-"""CIFAR-10 and CIFAR-100: records of labels and pixels, and the Python layout, which holds the same in pickles."""
+"""CIFAR-10 and CIFAR-100: the binary layout (records of labels and pixels) and the Python layout (pickles of the same).
+"""
 
 from __future__ import annotations
 
@@ -16,9 +17,9 @@ from lth.errors import UsageError
 
 
 def read_records(info: DatasetInfo, contents: dict[str, bytes]) -> Data:
-    """Images [n, 3, 32, 32] and labels from files of records, all but the last of them for training.
+    """Images [n, 3, 32, 32] and labels from binary files; the last file is the test set.
 
-    A record is one or more bytes of label, of which the last is the class, and a plane each of red, green and blue.
+    A record consists of one or more label bytes, the last of which is the class, and the red, green and blue planes.
     """
     parts = [_images_and_labels(contents[file.name], len(file.labels)) for file in info.files]
     return Data(
@@ -37,7 +38,7 @@ def _images_and_labels(content: bytes, label_bytes: int) -> tuple[np.ndarray, np
 
 
 def read_python_folder(folder: Path, info: DatasetInfo, layout: PythonLayout) -> dict[str, bytes]:
-    """The content of each of the dataset's files, by name, checked, out of a folder in the Python layout."""
+    """The verified content of each of the dataset's files by name, read from a folder in the Python layout."""
     paths = [folder / name for name in layout.files]
     if missing := [path.name for path in paths if not (path.is_file() or is_special(path))]:
         raise Absent(f"no {missing[0]} in {folder}")
@@ -53,12 +54,12 @@ def read_python_folder(folder: Path, info: DatasetInfo, layout: PythonLayout) ->
 
 
 def most_pickled(file: RawFile) -> int:
-    """How long a file's pickle can be, its images' names included: no more of one is ever read."""
+    """The maximum size of a file's pickle, including image names; nothing beyond it is read."""
     return file.size + file.size // 10 + 2**20
 
 
 def from_pickle(pickled: bytes, file: RawFile, layout: PythonLayout) -> bytes:
-    """The official file's bytes, checked, from its pickle: pixels [n, 3072] and a list of labels for each byte."""
+    """The verified bytes of an official file, from its pickle: pixels [n, 3072] and a list of labels per label byte."""
     if len(pickled) > most_pickled(file):
         raise Damaged(f"has more than the {most_pickled(file):,} bytes that are read of it")
     try:

@@ -1,4 +1,4 @@
-"""The names of classes, in the order of the network's outputs."""
+"""The names of classes in the order of the network's outputs."""
 
 from __future__ import annotations
 
@@ -13,30 +13,32 @@ import numpy as np
 from lth.config import nearest, shown
 from lth.errors import UsageError
 
-Order = Callable[[Iterable[str]], tuple[str, ...]]  # the names of a dataset's classes -> the same, in order
-MOST_LETTERS, MOST_TEXT = 255, 1_000_000  # of a name, and of all names together
+Order = Callable[[Iterable[str]], tuple[str, ...]]  # sort the names of a dataset's classes
+MOST_LETTERS, MOST_TEXT = 255, 1_000_000  # maximum characters of a name, and of all names together
 _NUMBER = re.compile(r"-?[0-9]{1,300}(\.[0-9]{1,300})?")
 
 
 def by_number(names: Iterable[str]) -> tuple[str, ...]:
-    """By value where all are numbers (2 before 10), else as text."""
+    """Sort by value if all names are numbers (2 before 10), else as text."""
     names = by_text(names)
     return tuple(sorted(names, key=float)) if all(map(_NUMBER.fullmatch, names)) else names
 
 
 def by_text(names: Iterable[str]) -> tuple[str, ...]:
-    """As text (10 before 2): the order of version 0.1."""
+    """Sort as text (10 before 2): the order of version 0.1."""
     return tuple(sorted(names))
 
 
 def recorded(record: Sequence[str]) -> Order:
-    """The order of data.classes."""
+    """The order in data.classes."""
     return partial(_as_recorded, tuple(record))
 
 
 def in_ticket(record: tuple[str, ...], same_data: bool) -> Order:
-    """The order in which a ticket was found: its record, or that of version 0.1, which kept none; by number where it
-    was found on other data."""
+    """The order with which a ticket was found: the recorded one, or that of version 0.1, which did not record it.
+
+    By number if it was found on other data.
+    """
 
     def order(names: Iterable[str]) -> tuple[str, ...]:
         names = by_text(names)
@@ -61,12 +63,12 @@ def _as_recorded(record: tuple[str, ...], names: Iterable[str]) -> tuple[str, ..
 
 
 def of_folder(name: str) -> str:
-    """A folder's name as text that every file can hold: a byte that is no UTF-8 is written as \\xff."""
+    """A folder's name as text that any file can contain: bytes that are not valid UTF-8 are written as \xff."""
     return os.fsencode(name).decode("utf-8", "backslashreplace")
 
 
 def format_names(names: Sequence[str], most: int = 5) -> str:
-    """The first names in a line, and how many more there are."""
+    """The first names in one line, and the number of others."""
     texts = [name if name.isprintable() else ascii(name) for name in names]
     few = [text if len(text) <= 40 else f"{text[:37]}..." for text in texts[:most]]
     return ", ".join(few) + (f" and {len(names) - most:,} more" if len(names) > most else "")
@@ -75,9 +77,9 @@ def format_names(names: Sequence[str], most: int = 5) -> str:
 def numbered(
     y_train: np.ndarray, y_test: np.ndarray, order: Order, name: str
 ) -> tuple[tuple[str, ...], np.ndarray, np.ndarray]:
-    """The names of classes that are text, and the classes as their places among them; shapes stay as they are.
+    """The class names of text labels, and the labels as indices into them, in the same shapes.
 
-    Raises UsageError if a test label has no training example, or labels are no names.
+    Raises UsageError if a test label has no training example, or labels cannot be names.
     """
     (train_names, train_places), (test_names, test_places) = (_unique(y, name) for y in (y_train, y_test))
     if len({*train_names}) < len(train_names):
@@ -91,7 +93,7 @@ def numbered(
 
 
 def _unique(y: np.ndarray, name: str) -> tuple[list[str], np.ndarray]:
-    """The different labels, as text, and the place of each example's among them."""
+    """The distinct labels as text, and the index of each example's label among them."""
     labels, places = np.unique(y, return_inverse=True)
     longest = labels.dtype.itemsize // (4 if labels.dtype.kind == "U" else 1)
     if longest > MOST_LETTERS or len(labels) * longest > MOST_TEXT:
@@ -100,7 +102,7 @@ def _unique(y: np.ndarray, name: str) -> tuple[list[str], np.ndarray]:
             f"classes, of {MOST_LETTERS} characters at most and {MOST_TEXT:,} together"
         )
     codes = np.dtype("u4").newbyteorder(labels.dtype.byteorder)
-    if labels.dtype.kind == "U" and labels.view(codes).max() > sys.maxunicode:  # of which Python makes no text
+    if labels.dtype.kind == "U" and labels.view(codes).max() > sys.maxunicode:  # Python cannot convert it to text
         raise UsageError(f"{name}: y holds characters that are no text")
     return [_text(label) for label in labels.tolist()], places.reshape(y.shape)
 

@@ -1,4 +1,4 @@
-"""A dataset in memory, and the checks that arrays from outside pass before they become one."""
+"""A dataset in memory, and the validation of arrays from outside."""
 
 from __future__ import annotations
 
@@ -17,11 +17,12 @@ _MOST_CHANNELS = 4
 
 @dataclass(frozen=True)
 class Data:
-    """A dataset, whole.
+    """A whole dataset.
 
-    x: uint8 (pixels of 0..255) or float32, [n, channels, height, width], or [n, features] for plain vectors.
-    y: int64 [n] in 0..classes-1. `class_names` are the classes' names in that order; none where they are numbers. In
-    regression float32 [n, values], and `classes` is the number of values. It is that of a network's outputs either way.
+    x: uint8 (pixels in 0..255) or float32, [n, channels, height, width], or [n, features] for plain vectors. y: int64
+    [n] in 0..classes-1. `class_names` are the class names in that order; empty if classes are only numbers. In
+    regression, y is float32 [n, values], and `classes` is the number of values. It is always the number of outputs of a
+    network.
     """
 
     name: str
@@ -34,7 +35,7 @@ class Data:
 
 
 def digest(data: Data) -> str:
-    """A sha256 of all examples: equal for equal numbers of equal types, whatever file they come from."""
+    """A SHA-256 of all examples: equal for equal numbers of equal types, whatever file they come from."""
     found = hashlib.sha256()
     for array in (data.train_x, data.train_y, data.test_x, data.test_y):
         found.update(f"{array.dtype.str} {array.shape}".encode())
@@ -52,12 +53,12 @@ def from_arrays(
     order: Order = by_number,
     task: str = "classification",
 ) -> Data:
-    """A dataset of arrays; `UsageError` names the array that is not as `Data` has it and what was expected.
+    """A dataset from arrays. Raises UsageError naming an invalid array and what was expected.
 
-    Taken for x are uint8 and finite floats of shape [n, features], [n, h, w], [n, h, w, c] or [n, c, h, w]: of the last
-    two, the channels are the smaller of axes 1 and 3 (axis 1 where they are equal) and 4 at most. For y: integers [n],
-    and the classes are 0 to the largest label, or text [n], and the classes are the labels in `order`. Each class has
-    an example in y_train. With the task regression: finite floats of any shape [n, ...].
+    x may be uint8 or finite floats of shape [n, features], [n, h, w], [n, h, w, c] or [n, c, h, w]; in the last two,
+    the channels are the smaller of axes 1 and 3 (axis 1 if they are equal) and at most 4. y may be integers [n], with
+    classes from 0 to the largest label, or text [n], with the labels in `order` as classes. Each class needs an example
+    in y_train. With the task regression, y may be finite floats of any shape [n, ...].
     """
     train_x, test_x = _images(x_train, f"{name}: x_train"), _images(x_test, f"{name}: x_test")
     if (train_x.dtype, train_x.shape[1:]) != (test_x.dtype, test_x.shape[1:]):
@@ -87,7 +88,7 @@ def _of_numbers(name: str, train: tuple[np.ndarray, np.ndarray], test: tuple[np.
 
 def _values(y: np.ndarray, examples: int, name: str, key: str) -> np.ndarray:
     """Targets as float32 [n, values]."""
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # values beyond the range of float32 become infinite and are refused
         numbers = y.astype(np.float32) if y.dtype.kind == "f" else y
     if fault := number_fault(numbers, examples, key):
         raise UsageError(f"{name}: {key} {fault}")
@@ -113,7 +114,7 @@ def _numbers(x: np.ndarray, name: str) -> np.ndarray:
         pixels = x.dtype.kind in "iu" and 0 <= int(x.min()) <= int(x.max()) <= 255 and int(x.max()) > 1
         mend = "x.astype('float32')" + (", or x.astype('uint8') for pixels" if pixels else "")
         raise UsageError(f"{name} is of type {x.dtype}, expected uint8 (pixels of 0..255) or float32: {mend}")
-    with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, and is refused as such
+    with np.errstate(over="ignore"):  # values beyond the range of float32 become infinite and are refused
         numbers = x.astype(np.float32)
     if not np.isfinite(numbers).all():
         raise UsageError(

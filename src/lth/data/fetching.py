@@ -1,4 +1,4 @@
-"""Examples of a user's own Dataset, put together to batches; what cannot be is named."""
+"""Fetch examples of a user's Dataset and collate them into batches, with clear errors."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ Collate = Callable[[list[Any]], Any]
 
 
 def fetch(dataset: Dataset[Any], places: Sequence[int], name: str, collate: Collate = default_collate) -> list[Any]:
-    """The inputs and the targets of the examples at these places. Raises UsageError naming an example that does not
-    fit the others, or is no pair."""
+    """The inputs and targets of the examples at these indices.
+
+    Raises UsageError naming an example that does not match the others or is not a pair.
+    """
     examples = [dataset[place] for place in places]
     try:
         batch = collate(examples)
@@ -30,7 +32,7 @@ def fetch(dataset: Dataset[Any], places: Sequence[int], name: str, collate: Coll
 
 
 def _misfit(examples: list[Any], places: Sequence[int], name: str) -> str | None:
-    """The first example that is not a pair, or that differs from those before it."""
+    """The first example that is not a pair, or that differs from the previous ones."""
     shapes: dict[int, tuple[int, tuple[int, ...]]] = {}
     for place, example in zip(places, examples, strict=True):
         if example is None or not isinstance(example, tuple | list) or len(example) != 2:

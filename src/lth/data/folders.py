@@ -1,4 +1,4 @@
-"""A dataset of one's own as folders of images: train/CLASS/*.png|jpg|jpeg beside test/CLASS/*."""
+"""A dataset as folders of images: train/CLASS/*.png|jpg|jpeg and test/CLASS/*."""
 
 from __future__ import annotations
 
@@ -23,24 +23,24 @@ from lth.errors import UsageError
 T = TypeVar("T")
 PARTS = ("train", "test")
 _SUFFIXES = (".png", ".jpg", ".jpeg")
-_DEEP = ("I;16", "I;16B", "I")  # 16 bits of grey; Pillow itself makes 8 of 16 bits of colour, and keeps the upper byte
+_DEEP = ("I;16", "I;16B", "I")  # 16-bit grey; for 16-bit colour, Pillow itself keeps the upper byte
 _GREY = ("1", "L", "LA", *_DEEP)
 _COLOUR = ("RGB", "RGBA", "P", "PA", "CMYK", "YCbCr")
-MOST_PIXELS = 64 * 2**20  # of one image
-# Photographs shrink a few times over. Images that decode to far more than this were made to fill the memory.
+MOST_PIXELS = 64 * 2**20  # maximum number of pixels of one image
+# photographs are compressed by a small factor; a much larger one indicates a decompression bomb
 MOST_RATIO, ALWAYS_FINE = 200, 64 * 2**20
 _DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, MemoryError, zlib.error,
     struct.error,
 )  # fmt: skip
-_FEWEST_LEVELS = 16  # of grey that 16 bits must leave in 8
-_FORMAT = "1"  # of the cache: raised whenever decoding changes
+_FEWEST_LEVELS = 16  # Pillow modes of grey images with more than 8 bits
+_FORMAT = "1"  # version of the cache: increased whenever decoding changes
 Say = Callable[[str], None]
-Size = tuple[int, ...]  # height and width to which images are scaled; empty for images as they are
+Size = tuple[int, ...]  # height and width to which images are scaled; empty to leave them unchanged
 
 
 class _Listing(NamedTuple):
-    """What is in the folder: each part's images in order, with the number of their class; the names of the classes."""
+    """The contents of the folder: the images of each split in order with their class index, and the class names."""
 
     files: dict[str, list[tuple[Path, int]]]
     names: tuple[str, ...]
@@ -48,23 +48,24 @@ class _Listing(NamedTuple):
 
 
 class _Head(NamedTuple):
-    """What an image declares."""
+    """The properties that an image file declares."""
 
     width: int
     height: int
     mode: str
-    deep: bool  # 16 bits a channel
+    deep: bool  # 16 bits per channel
 
 
 def read_images(root: Path, cache: Path, say: Say, size: Size = (), order: Order = by_number) -> Data:
-    """The images below a folder as uint8 [n, 1, h, w] where every one is grey, else [n, 3, h, w], decoded once: the
-    arrays are kept in `cache` under a digest of the folder's path and its files' names, sizes and times.
+    """The images in a folder as uint8 [n, 1, h, w] if all are grey, else [n, 3, h, w].
 
-    Classes are the names of train's subfolders, in `order`; within a class, files come sorted by name. Transparency is
-    dropped, and of 16 bits a channel the upper 8 are kept. With `size`, a height and a width, each image is turned as
-    its camera was held, scaled until it covers that size, and cropped to its middle. `UsageError` where the folders'
-    classes differ, a file is no image, sizes differ and `size` is not given, images declare more pixels than
-    `MOST_PIXELS` or, together, more than `MOST_RATIO` times the bytes of their files, or a link leads outside.
+    Images are decoded once: the arrays are stored in `cache` under a digest of the folder's path and its files' names,
+    sizes and times. Classes are the names of train's subfolders, in `order`; within a class, files are sorted by name.
+    Transparency is dropped, and 16-bit channels are reduced to the upper 8 bits. With `size`, a height and a width,
+    each image is rotated as its metadata say, scaled until it covers that size, and cropped to its centre. Raises
+    UsageError if the splits have different classes, a file is not an image, sizes differ and `size` is not given,
+    images declare more pixels than `MOST_PIXELS` or, together, more than `MOST_RATIO` times the bytes of their files,
+    or a link leads outside.
     """
     listing = _listing(root, order)
     if listing.passed_over:
@@ -114,7 +115,7 @@ def _classes(root: Path, part: str) -> dict[str, Path]:
 
 
 def _images_in(root: Path, folder: Path) -> tuple[list[Path], int]:
-    """The images of one class, sorted by name, and how many other entries lie beside them."""
+    """The images of one class, sorted by name, and the number of other entries in its folder."""
     entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".")]
     images = [_inside(root, entry) for entry in entries if entry.suffix.lower() in _SUFFIXES and entry.is_file()]
     if not images:
@@ -123,7 +124,7 @@ def _images_in(root: Path, folder: Path) -> tuple[list[Path], int]:
 
 
 def _inside(root: Path, path: Path) -> Path:
-    """The path, once it is sure that no link takes it out of the folder that the user named."""
+    """Return the path after checking that no link leads out of the folder that the user named."""
     if path.is_symlink() and not path.resolve().is_relative_to(root.resolve()):
         raise UsageError(f"{path} is a link that leads outside of {root}; copy what it points to into the folder")
     return path
@@ -152,16 +153,16 @@ def _read_kept(kept: Path, say: Say) -> dict[str, np.ndarray] | None:
 
 
 def _keep(kept: Path, arrays: dict[str, np.ndarray], say: Say) -> None:
-    """Write the arrays into the cache and remove what an earlier state of the same folder left there."""
+    """Write the arrays into the cache and remove arrays of an earlier state of the same folder."""
     try:
         kept.parent.mkdir(parents=True, exist_ok=True)
-        with writing_whole(kept) as out:  # not by way of memory: the arrays are there already
+        with writing_whole(kept) as out:  # decoded directly into the file, not in memory
             np.savez(out, **arrays)  # type: ignore[arg-type]
         for older in kept.parent.glob(f"{kept.name.split('-')[0]}-*.npz"):
             if older != kept:
                 older.unlink(missing_ok=True)
     except OSError as error:
-        # The arrays are at hand; only the time that the cache would have saved is lost.
+        # the arrays are available; only the time that the cache would save is lost
         say(f"the decoded images cannot be kept in {kept.parent} ({error.strerror}): they are decoded anew each time")
 
 
@@ -190,7 +191,7 @@ def _decode_all(root: Path, listing: _Listing, size: Size, say: Say) -> dict[str
 
 
 def _one_size(paths: list[Path], heads: list[_Head]) -> tuple[int, int]:
-    """Height and width of all images. Raises UsageError if they differ."""
+    """The height and width of all images. Raises UsageError if they differ."""
     first = heads[0]
     for path, head in zip(paths, heads, strict=True):
         if head[:2] != first[:2]:
@@ -220,7 +221,7 @@ def _refuse_bombs(pixels: int, stored: int, root: Path) -> None:
 
 
 def _head(path: Path) -> _Head:
-    """What an image declares, read without decoding it."""
+    """The properties that an image declares, read without decoding it."""
     head = _open(path, lambda image: _Head(image.width, image.height, image.mode, _is_deep(image)))
     if head.width * head.height > MOST_PIXELS:
         raise UsageError(
@@ -232,12 +233,12 @@ def _head(path: Path) -> _Head:
 
 
 def _is_deep(image: Any) -> bool:
-    """Whether the file has 16 bits a channel: Pillow's mode says so of grey alone, its raw mode of colours too."""
+    """Return whether the file has 16 bits per channel; Pillow's mode shows it for grey, its raw mode for colour."""
     return image.mode in _DEEP or any("16" in str(tile[3]) for tile in image.tile)
 
 
 def _decode(path: Path, mode: str, size: Size) -> np.ndarray:
-    """An image's bytes [channels, h, w]."""
+    """An image as bytes [channels, h, w]."""
     pixels = np.asarray(_open(path, lambda image: _fitted(image, mode, size)))
     return pixels[None] if pixels.ndim == 2 else pixels.transpose(2, 0, 1)
 
@@ -259,7 +260,7 @@ def _open(path: Path, use: Callable[[Any], T]) -> T:
     except ImportError:
         raise UsageError("reading images needs Pillow, which is not here; type: pip install lth[images]") from None
     try:
-        # Pillow warns of large images and of oddities in metadata: size has a bound here, and metadata is not used.
+        # Pillow warns about large images and odd metadata; the size is limited here, and metadata are not used
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             with open_file(path) as file, Image.open(file, formats=("PNG", "JPEG")) as image:

@@ -1,7 +1,7 @@
-"""Readers of the two array formats that lth takes: IDX (MNIST's) and NumPy's .npz.
+"""Readers of two array formats: IDX (MNIST's) and NumPy's .npz.
 
-Whatever the bytes, a reader gives arrays or a `UsageError` that says what is wrong with them; nothing in a file can
-make it run code or fill the memory.
+For any input, a reader returns arrays or raises a `UsageError` with the reason. A file cannot run code or exhaust the
+memory.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from lth.data.memory import total_and_free
 from lth.errors import LthError, UsageError
 
 NPZ_KEYS = ("x_train", "y_train", "x_test", "y_test")
-MAX_BYTES = 16 * 2**30  # all the arrays of one dataset together: they are held in memory whole
-# Compressed images shrink a few times over. A file that unpacks to far more than this was made to fill the memory.
+MAX_BYTES = 16 * 2**30  # limit for all arrays of a dataset together, which are held in memory
+# real data are compressed by a small factor; a much larger one indicates a decompression bomb
 _RATIO = 200
 _ALWAYS_FINE = 64 * 2**20
-# What reading a file may take: this much, and so much for each of its bytes. Arrays are copied on their way.
+# memory limit for reading a file: a constant and a factor of its size; arrays are copied while they are read
 MEMORY_BASE, MEMORY_RATIO = 4 * _ALWAYS_FINE, 4 * _RATIO
 _MAX_AXES, _MAX_AXIS = 8, 2**48
 _UNSIGNED_BYTE = 0x08
@@ -42,10 +42,10 @@ _ZIP_ERRORS = (
 
 
 def read_idx(content: bytes, name: str) -> np.ndarray:
-    """The unsigned bytes that an uncompressed IDX file holds, in the shape that its header declares; read-only.
+    """The unsigned bytes in an uncompressed IDX file, in the shape that its header declares; read-only.
 
-    Layout: two zero bytes, the type (8: unsigned byte), the number of axes, each axis as a big-endian 32-bit count,
-    then exactly as many bytes as the axes multiply to. `name` stands in the errors.
+    Layout: two zero bytes, the type (8: unsigned byte), the number of axes, each axis as a big-endian 32-bit integer,
+    then as many bytes as the product of the axes. `name` appears in errors.
     """
     if len(content) < 4 or content[:2] != b"\0\0":
         raise UsageError(f"{name} is no IDX file: it begins with {content[:4].hex() or 'nothing'}, expected 0000")
@@ -66,24 +66,22 @@ def read_idx(content: bytes, name: str) -> np.ndarray:
 
 
 def most_bytes() -> int:
-    """What a dataset may take at most here: `MAX_BYTES`, and half of this machine's memory."""
+    """The maximum size of a dataset on this machine: `MAX_BYTES`, or half of the memory if that is less."""
     return min(MAX_BYTES, total_and_free()[0] // 2)
 
 
 def idx_bytes(array: np.ndarray) -> bytes:
-    """The IDX file of an array of unsigned bytes: what `read_idx` takes back."""
+    """The IDX file of an array of unsigned bytes; the inverse of `read_idx`."""
     header = bytes((0, 0, _UNSIGNED_BYTE, array.ndim)) + struct.pack(f">{array.ndim}I", *array.shape)
     return header + np.ascontiguousarray(array, dtype=np.uint8).tobytes()
 
 
 def read_npz(file: Path | BinaryIO, name: str) -> dict[str, np.ndarray]:
-    """The four arrays x_train, y_train, x_test, y_test of an .npz file, read-only; other arrays in it are not read.
+    """The arrays x_train, y_train, x_test, y_test of an .npz file, read-only; other arrays in it are not read.
 
-    x holds numbers, y numbers or text.
-
-    Every header is read and weighed before any content: arrays of Python objects are refused, and so is a file whose
-    arrays declare more than 16 GiB together, more than 200 times their compressed size (beyond the first 64 MiB), or
-    anything but what is there.
+    x contains numbers, y numbers or text. All headers are checked before any content is read: arrays of Python objects
+    are refused, and so is a file whose arrays declare more than 16 GiB together, more than 200 times their compressed
+    size (beyond the first 64 MiB), or a size that differs from the content.
     """
     try:
         with (
@@ -135,7 +133,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.n
                 f"{member.file_size - stream.tell():,} follow"
             )
         content = stream.read(size)
-        if len(content) != size:  # the archive's directory declared more than there is
+        if len(content) != size:  # the archive's directory declared more than it contains
             raise UsageError(f"{name}: {key} is truncated: {len(content):,} of {size:,} bytes")
     return np.frombuffer(content, dtype=dtype).reshape(shape, order="F" if fortran else "C")
 
@@ -143,7 +141,7 @@ def _array(archive: zipfile.ZipFile, member: zipfile.ZipInfo, name: str) -> np.n
 def _header(stream: IO[bytes], name: str, kinds: str) -> tuple[tuple[int, ...], bool, np.dtype]:
     readers = {(1, 0): np.lib.format.read_array_header_1_0, (2, 0): np.lib.format.read_array_header_2_0}
     try:
-        # NumPy warns of headers that it can only just make out; here they count as what they are.
+        # NumPy only warns about doubtful headers; here they are errors
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             shape, fortran, dtype = readers[np.lib.format.read_magic(stream)](stream)

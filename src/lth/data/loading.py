@@ -1,4 +1,4 @@
-"""From what the user named (a dataset, a folder, an .npz file) to `Data` in memory."""
+"""Load the dataset that the user named: a known dataset, a folder, or an .npz file."""
 
 from __future__ import annotations
 
@@ -27,13 +27,12 @@ def load(
     order: Order = by_number,
     task: str = "classification",
 ) -> Data:
-    """The dataset of a name, or of the path of a folder of images or an .npz file.
+    """Load a known dataset, a folder of images, or an .npz file.
 
-    A string is a name first, then a path: ./mnist is the folder. `data_root` is where named datasets are looked for
-    first (see `lth.data.sources`); `say` gets one line for each source that lacks them. `UsageError` where there is no
-    such dataset, it cannot be found or downloaded, or it is damaged. `size` is the height and width to which the images
-    of a folder are scaled; `order` puts the names of classes in order, where they have names; `task` is one of `lth
-    list tasks`.
+    A string is a name first, then a path; ./mnist is the folder. Known datasets are looked for in `data_root` first
+    (see `lth.data.sources`); `say` gets one line for each source that lacks them. `size` is the height and width to
+    which the images of a folder are scaled; `order` sorts class names; `task` is one of `lth list tasks`. Raises
+    UsageError if there is no such dataset, it cannot be found or downloaded, or it is damaged.
     """
     if isinstance(name, str) and name in DATASETS:
         _refuse_size(size, name)
@@ -60,7 +59,8 @@ def load(
 
 
 def read_idx_dataset(info: DatasetInfo, contents: dict[str, bytes]) -> Data:
-    """MNIST and what has its form: uint8 images [n, 1, h, w] and labels from four IDX files, in `files`' order."""
+    """MNIST and datasets of its form: uint8 images [n, 1, h, w] and labels from four IDX files in the order of `files`.
+    """
     x_train, y_train, x_test, y_test = (read_idx(contents[file.name], file.name) for file in info.files)
     return Data(
         name=info.name,

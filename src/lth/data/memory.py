@@ -1,4 +1,4 @@
-"""How much memory this process may have: the machine's, its container's, or what a limit leaves."""
+"""The memory that this process may use: the machine's, the container's, or a limit."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ GROUP = Path("/sys/fs/cgroup")
 
 
 def total_and_free() -> tuple[int, int]:
-    """Bytes of memory, and of them those that are free."""
+    """Total and free memory in bytes."""
     total = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     free = min(total, _available() or total)
     limit, _ = resource.getrlimit(resource.RLIMIT_AS)
@@ -18,7 +18,7 @@ def total_and_free() -> tuple[int, int]:
         total, free = min(total, limit), min(free, limit)
     try:
         most, used = (int((GROUP / name).read_text()) for name in ("memory.max", "memory.current"))
-    except (OSError, ValueError):  # no such groups here, or no limit ("max")
+    except (OSError, ValueError):  # no such control group, or no limit ("max")
         return total, free
     return min(total, most), max(0, min(free, most - used))
 

@@ -1,4 +1,4 @@
-"""Fetching a dataset's files over HTTP with pooch, without ever hanging on a network that leads nowhere."""
+"""Download a dataset's files over HTTP with pooch, with time limits for every step."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from io import BytesIO
 from lth.data.rawfiles import Absent, Damaged, most_bytes, unpack
 from lth.data.registry import DatasetInfo, RawFile
 
-PATIENCE_S = 4.0  # for a first answer, and for each pause within one
-_SLOWEST = 2_000  # bytes a second, on average: less is as good as no connection
+PATIENCE_S = 4.0  # seconds to wait for a first answer and in every pause
+_SLOWEST = 2_000  # bytes per second on average; a slower connection counts as lost
 _LOOK_S = 0.05
 
 
 def read_mirror(url: str, info: DatasetInfo) -> dict[str, bytes]:
-    """The content of each of the dataset's files from a mirror, by name, uncompressed and checked.
+    """The uncompressed, verified content of each of the dataset's files from a mirror, by name.
 
-    `Absent` where the mirror cannot be reached or does not have them (also where something that is not the file
-    comes in its place, such as the page of a hotel's network).
+    Raises `Absent` if the mirror cannot be reached or does not have them (also if another page is returned instead of
+    the file, as public networks do).
     """
     contents: dict[str, bytes] = {}
-    # The smallest first: where there is no network, that is known at once.
+    # the smallest first, so that a missing network is noticed at once
     for file in sorted(info.files, key=lambda file: file.size):
         packed = download(f"{url}{file.name}.gz", limit=most_bytes(file), begun=bool(contents))
         contents[file.name] = _checked(packed, file)
@@ -29,10 +29,10 @@ def read_mirror(url: str, info: DatasetInfo) -> dict[str, bytes]:
 
 
 def download(url: str, limit: int, begun: bool = False) -> bytes:
-    """What lies at an address, at most `limit` bytes of it; `begun` marks a failure as a loss in the middle of work.
+    """Download at most `limit` bytes from an address. `begun` marks a failure as a loss after the start.
 
-    It runs in a thread that is given up when nothing comes: looking up a name and trying a host's addresses one after
-    another have no time limit of their own that a caller could set.
+    It runs in a thread that is abandoned if nothing arrives, because name lookups and attempts at several addresses
+    have no time limit that a caller could set.
     """
     import pooch  # noqa: F401  (in the thread, importing would count as waiting)
     import requests  # noqa: F401
@@ -82,7 +82,7 @@ def _give_up(buffer: BytesIO, reason: str) -> str:
 
 
 def _reason(error: Exception) -> str:
-    """Why a request failed, in a few words: the messages of the HTTP libraries fill several lines."""
+    """The reason why a request failed in a few words; messages of HTTP libraries have several lines."""
     import requests
 
     match error:

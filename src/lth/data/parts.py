@@ -1,4 +1,4 @@
-"""Anybody's data as what a training loop asks for: how many examples there are, and a batch of them."""
+"""Splits of user data as a training loop needs them: the number of examples, and batches by index."""
 
 from __future__ import annotations
 
@@ -28,26 +28,26 @@ from lth.randomness import generator, global_draws
 
 PARTS = ("train", "validation", "test")
 PAIR = "a pair (x, y) of arrays or tensors, or a torch Dataset of such pairs"
-SAMPLERS = (SequentialSampler, RandomSampler)  # of a DataLoader: its order is not the training's, whatever it is
+SAMPLERS = (SequentialSampler, RandomSampler)  # of a DataLoader; its order is not used
 
 
 @dataclass(frozen=True)
 class Part:
-    """Some examples. `batch` of their places, int64, is (inputs, targets); bytes are pixels and become [0, 1]."""
+    """One split. `batch` maps indices (int64) to (inputs, targets); uint8 inputs are scaled to [0, 1]."""
 
     size: int
     batch: Callable[[Tensor], tuple[Tensor, Tensor]]
     of_bytes: bool
-    y: Tensor | None = None  # all targets; None where they have to be fetched
-    library: str = "torch"  # torch, numpy or pandas: whose the user's targets are
+    y: Tensor | None = None  # all targets, or None if they have to be fetched
+    library: str = "torch"  # torch, numpy or pandas: the library of the user's targets
 
 
 def parts(data: Any, validation: float | int | None, seed: int, floats: torch.dtype) -> dict[str, Part]:
-    """The train, validation and, where given, test part of `data`; floating-point numbers become `floats`.
+    """The train, validation and, if given, test splits of `data`; floating-point numbers become `floats`.
 
-    `data` is a pair (x, y), a Dataset, a DataLoader, whose dataset is meant, or a mapping of train, validation, test
-    to such. Without a validation part one is split off at random, by `seed` alone: `validation` of the examples, a
-    share or a count (a tenth unless given).
+    `data` is a pair (x, y), a Dataset, a DataLoader (whose dataset is used), or a mapping of train, validation and test
+    to these. Without a validation set, `validation` of the training examples (a fraction or a count; default: a tenth)
+    is chosen at random by `seed`.
     """
     given = dict(data) if isinstance(data, Mapping) else {"train": data}
     if unknown := [name for name in given if name not in PARTS]:
@@ -72,7 +72,7 @@ def parts(data: Any, validation: float | int | None, seed: int, floats: torch.dt
 
 
 def part(given: Any, name: str, floats: torch.dtype) -> Part:
-    """One part from what the user has. Raises UsageError saying what was expected."""
+    """One split from the user's data. Raises UsageError saying what was expected."""
     collate: Collate = default_collate
     if isinstance(given, DataLoader):
         given, collate = _of_loader(given, name)
@@ -99,13 +99,13 @@ def _library(values: Any) -> str:
 
 
 def batch_of(data: Any) -> int | None:
-    """The examples of a batch of the training part, where it is a DataLoader; else None."""
+    """The batch size of the training data if they are a DataLoader, else None."""
     train = data.get("train") if isinstance(data, Mapping) else data
     return train.batch_size if isinstance(train, DataLoader) else None
 
 
 def _of_loader(loader: DataLoader[Any], name: str) -> tuple[Any, Collate]:
-    """The dataset of a DataLoader, and how it makes a batch of examples."""
+    """The dataset of a DataLoader, and its collate function."""
     if loader.batch_size is None and not isinstance(loader.dataset, IterableDataset):
         raise UsageError(f"{name} is a DataLoader with batches of its own making: give its dataset, loader.dataset")
     if not isinstance(loader.dataset, IterableDataset) and type(loader.sampler) not in SAMPLERS:
@@ -117,7 +117,7 @@ def _of_loader(loader: DataLoader[Any], name: str) -> tuple[Any, Collate]:
 
 
 def _of_dataset(dataset: Dataset[Any], name: str, floats: torch.dtype, collate: Collate) -> Part:
-    """Examples are fetched anew each time: they may be augmented at random."""
+    """A split of a Dataset, whose examples are fetched each time because they may be augmented at random."""
     size = len(cast(Sized, dataset))
     if not size:
         raise UsageError(f"{name} is an empty Dataset")

@@ -1,6 +1,6 @@
-"""Plain arrays out of a pickle that is not trusted.
+"""Read plain arrays from an untrusted pickle.
 
-A pickle can run code when it is read. Here it is read with stand-ins for the three numpy names that an array needs, and
+Reading a pickle can run code. Here it is read with substitutes for the three numpy names that an array needs, and
 every other name is refused.
 """
 
@@ -27,28 +27,28 @@ _UNPICKLING_ERRORS = (
 
 
 def read_arrays(pickled: BinaryIO | gzip.GzipFile, name: str) -> object:
-    """What a pickle of plain numpy arrays, in tuples or lists, holds; anything else in it is a `UsageError`."""
+    """The plain numpy arrays in a pickle, in tuples or lists. Raises UsageError for anything else in it."""
     return _read(pickled, name, lambda value: _arrays_in(value, depth=0))
 
 
 def read_table(pickled: BinaryIO, name: str) -> dict[str, np.ndarray | list[int]]:
-    """The arrays and the lists of integers that a pickle of one dict holds, by key.
+    """The arrays and the lists of integers in a pickled dict, by key.
 
-    Texts, numbers and lists of these are left out; anything else is a `UsageError`.
+    Texts, numbers and lists of these are left out. Raises UsageError for anything else.
     """
     return _read(pickled, name, _table_of)
 
 
 def _read(pickled: BinaryIO | gzip.GzipFile, name: str, take: Callable[[object], T]) -> T:
     try:
-        # As bytes: such pickles were written by Python 2, whose strings hold the arrays' memory.
+        # as bytes: Python 2 wrote these pickles, and its strings contain the arrays' memory
         return take(_ArraysOnly(pickled, encoding="bytes").load())
     except _UNPICKLING_ERRORS as error:
         raise UsageError(f"{name} is no pickle of plain arrays, and nothing else is read: {error}") from None
 
 
 class _Kind:
-    """Stands for the name numpy.ndarray, which a pickle passes to _reconstruct; nothing can be made of it."""
+    """Substitute for numpy.ndarray, which a pickle passes to _reconstruct; it cannot be instantiated."""
 
     def __init__(self, *_: object):
         raise pickle.UnpicklingError("numpy.ndarray is not to be called")
@@ -58,7 +58,7 @@ class _Kind:
 
 
 class _Type:
-    """Stands for numpy.dtype: the code of a plain number such as f4, little-endian."""
+    """Substitute for numpy.dtype: the code of a plain little-endian number such as f4."""
 
     def __init__(self, code: bytes | str, *_: object):
         self.code = code.decode("ascii") if isinstance(code, bytes) else str(code)
@@ -71,7 +71,7 @@ class _Type:
 
 
 class _Array:
-    """Stands for an array while it is put together: its shape, type and memory, as yet unread."""
+    """Substitute for an array under construction: its shape, dtype and memory, not yet read."""
 
     def __init__(self, *_: object):
         self.state: tuple | None = None
@@ -90,7 +90,7 @@ class _Array:
         return np.frombuffer(memory, dtype=f"<{kind.code}").reshape(shape)
 
 
-# numpy 2 moved its module; the pinned wheel has the older name.
+# numpy 2 renamed its module; the pinned wheel has the older name
 _ADMITTED = {
     ("numpy.core.multiarray", "_reconstruct"): _Array,
     ("numpy._core.multiarray", "_reconstruct"): _Array,
@@ -99,7 +99,7 @@ _ADMITTED = {
 }
 
 
-# Written in Python: the one in C takes as much memory as any number in a pickle asks for, before it looks further.
+# the Python implementation: the one in C allocates as much memory as a number in the pickle requests
 class _ArraysOnly(pickle._Unpickler):
     dispatch = {code: load for code, load in pickle._Unpickler.dispatch.items() if code != pickle.BYTEARRAY8[0]}  # noqa: RUF012
 
@@ -110,7 +110,7 @@ class _ArraysOnly(pickle._Unpickler):
 
 
 def _arrays_in(value: object, depth: int) -> object:
-    # A pickle can refer to one thing many times over: without a bound, a small one could unfold without end.
+    # a pickle can refer to one object many times; without a limit, a small one could unfold without end
     if isinstance(value, (tuple, list)) and depth < 2 and len(value) <= 3:
         return tuple(_arrays_in(part, depth + 1) for part in value)
     if isinstance(value, _Array):

@@ -1,7 +1,7 @@
-"""A dataset's official files on a disk: found plain or gzipped, held against their checksums, stored whole.
+"""A dataset's official files on disk: plain or gzipped, verified by checksum, stored atomically.
 
-Absence and damage are two things here. A source that lacks a file is passed over; a file that is there and is wrong
-is named to the user, who may otherwise train for hours on something that is not the dataset.
+Missing and damaged files are treated differently. A source without a file is skipped; a damaged file is reported,
+because the user might otherwise train for hours on wrong data.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ from lth.data.registry import IMAGE_BYTES, DatasetInfo, RawFile
 from lth.errors import LthError, UsageError
 
 _GZIP_MAGIC = b"\x1f\x8b"
-_GZIP_OVERHEAD = 2**20  # gzip adds a header and, to what cannot be compressed, a few bytes in a thousand
+_GZIP_OVERHEAD = 2**20  # gzip adds a header and up to a few bytes per thousand
 _SPACE_ERRORS = (errno.ENOSPC, errno.EDQUOT, errno.EIO)
 
 
 class Absent(Exception):
-    """A source does not have the dataset; `lost` is true where it broke off while giving it."""
+    """A source does not have the dataset; `lost` is true if it failed during the transfer."""
 
     def __init__(self, reason: str, lost: bool = False):
         super().__init__(reason)
@@ -36,11 +36,11 @@ class Absent(Exception):
 
 
 class Damaged(Exception):
-    """A file is there, and is not what it should be."""
+    """A file exists but does not have the expected content."""
 
 
 def read_folder(folder: Path, info: DatasetInfo) -> dict[str, bytes]:
-    """The content of each of the dataset's files in the folder, by name, uncompressed and checked."""
+    """The uncompressed, verified content of each of the dataset's files in the folder, by name."""
     try:
         paths = [_find(folder, file) for file in info.files]
         return {file.name: _read(path, file) for path, file in zip(paths, info.files, strict=True)}
@@ -49,8 +49,10 @@ def read_folder(folder: Path, info: DatasetInfo) -> dict[str, bytes]:
 
 
 def unpack(content: bytes, file: RawFile) -> bytes:
-    """The file's content from its plain or gzipped bytes; `Damaged` unless size and sha256 are the official ones, and
-    the labels, where it is a file of records, those that there are."""
+    """The content of a plain or gzipped file.
+
+    Raises Damaged unless size and SHA-256 are the official ones and, in a file of records, the labels are in range.
+    """
     raw = _gunzip(content, file.size) if content.startswith(_GZIP_MAGIC) else content
     if len(raw) > file.size:
         raise Damaged(f"has more than the expected {file.size:,} bytes")
@@ -66,13 +68,15 @@ def unpack(content: bytes, file: RawFile) -> bytes:
 
 
 def most_bytes(file: RawFile) -> int:
-    """How long the file can be, plain or gzipped: no more of one that claims to be it is ever read."""
+    """The maximum size of the file, plain or gzipped; nothing beyond it is read."""
     return file.size + _GZIP_OVERHEAD
 
 
 def store(folder: Path, contents: dict[str, bytes]) -> None:
-    """Write the files into the folder, each beside its name first and renamed when whole, so that a reader never sees
-    half a file and several processes may store the same dataset at once."""
+    """Write the files into the folder, each under a temporary name that is renamed when it is complete.
+
+    A reader never sees a partial file, and several processes may store the same dataset at once.
+    """
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, content in contents.items():
@@ -87,14 +91,14 @@ def store(folder: Path, contents: dict[str, bytes]) -> None:
 
 
 def write_whole(path: Path, content: bytes | memoryview) -> None:
-    """Write a file so that it is there whole or not at all."""
+    """Write a file atomically."""
     with writing_whole(path) as out:
         out.write(content)
 
 
 @contextmanager
 def writing_whole(path: Path) -> Iterator[BinaryIO]:
-    """The same, for content that is written bit by bit."""
+    """Write a file atomically with content that is written in pieces."""
     handle, beside = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(handle, "wb") as out:

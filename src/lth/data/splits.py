@@ -1,4 +1,4 @@
-"""A dataset as tensors, with a validation set split off by seed alone."""
+"""A dataset as tensors, with a validation set chosen by seed."""
 
 from __future__ import annotations
 
@@ -15,11 +15,9 @@ from lth.randomness import generator
 
 @dataclass(frozen=True)
 class Splits:
-    """The three parts of a dataset as tensors of their own, x as stored (uint8 stays uint8) or standardised.
+    """The three splits of a dataset as separate tensors; x as stored (uint8 stays uint8) or standardised.
 
-    y is int64 [n], or in regression float32 [n, values].
-
-    Within a part, examples stand in the order that they have in the dataset.
+    y is int64 [n], or in regression float32 [n, values]. Within a split, examples keep the order of the dataset.
     """
 
     train_x: torch.Tensor
@@ -31,11 +29,11 @@ class Splits:
 
 
 def split(data: Data, validation: int, seed: int, mean: Sequence[float] = (), std: Sequence[float] = ()) -> Splits:
-    """The dataset with `validation` of its training examples drawn at random, by `seed` alone, for validation.
+    """Set `validation` of the training examples aside, chosen at random by `seed` alone.
 
-    The paper draws 5,000 of MNIST's 60,000. 0 gives empty tensors; `UsageError` where none would be left to train on.
-    With `mean` and `std`, one number for each channel (or feature), all x are float32, four bytes where a pixel was
-    one: pixels in [0, 1], or floats as they are, less the mean and divided by the deviation.
+    The paper uses 5,000 of MNIST's 60,000. 0 gives empty tensors. With `mean` and `std`, one number for each channel
+    (or feature), all x become float32: (x - mean) / std, with pixels scaled to [0, 1]. Raises UsageError if no training
+    examples would remain.
     """
     check_validation(data, validation)
     check_channels(data, mean)
@@ -61,7 +59,7 @@ def _standardised(splits: Splits, mean: Sequence[float], std: Sequence[float]) -
 
 
 def check_validation(data: Data, validation: int) -> None:
-    """Raises UsageError if none of the training examples would be left to train on."""
+    """Raise UsageError if no training examples would remain."""
     count = len(data.train_x)
     if not 0 <= validation < count:
         raise UsageError(
@@ -71,7 +69,7 @@ def check_validation(data: Data, validation: int) -> None:
 
 
 def check_channels(data: Data, mean: Sequence[float]) -> None:
-    """Raises UsageError if `mean` is not one number for each channel, or each feature of plain vectors."""
+    """Raise UsageError if `mean` does not have one number per channel, or per feature of plain vectors."""
     count, kind = data.train_x.shape[1], "channels" if data.train_x.ndim > 2 else "features"
     if mean and len(mean) != count:
         raise UsageError(
@@ -81,7 +79,7 @@ def check_channels(data: Data, mean: Sequence[float]) -> None:
 
 
 def pixels(x: torch.Tensor) -> torch.Tensor:
-    """What a network takes: bytes scaled to [0, 1] as float32; floats as they are."""
+    """The input of a network: bytes scaled to [0, 1] as float32; floats unchanged."""
     return x.float() / 255 if x.dtype == torch.uint8 else x
 
 

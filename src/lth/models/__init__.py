@@ -1,4 +1,4 @@
-"""Networks by name, and what pruning has to know of any network."""
+"""Networks by name, and the properties of any network that pruning needs."""
 
 from lth.models.architecture import Architecture
 from lth.models.counting import (

@@ -1,4 +1,4 @@
-"""What the builder has to know of a built-in network. Each family's file holds its own values."""
+"""The description of a built-in network. Each family's file contains its own values."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ Build = Callable[[Model, tuple[int, ...], int], nn.Module]
 class Architecture:
     """A built-in network.
 
-    build: (settings, shape of an input without the batch, classes) -> module. The weights that the module draws for
-    itself are never used. smallest: the least height and width of the images; 1 accepts inputs of any shape. draw: the
-    start, all of it from the generator. bfloat16: whether `recipe.precision = "auto"` trains it in bfloat16 on hardware
-    that has it.
+    build: (settings, shape of an input without the batch, classes) -> module; the module's own initial weights are not
+    used. smallest: the minimum height and width of images; 1 accepts inputs of any shape. draw: draws the start from
+    the given generator. bfloat16: whether `recipe.precision = "auto"` trains it in bfloat16 on hardware that supports
+    it.
     """
 
     build: Build

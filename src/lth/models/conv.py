@@ -15,9 +15,9 @@ HIDDEN = (256, 256)
 
 
 def build(widths: tuple[int, ...], config: Model, shape: tuple[int, ...], classes: int) -> nn.Sequential:
-    """A module of two 3x3 convolutions and a 2x2 max pool for each of `widths`, then 256, 256 and `classes` units.
+    """Two 3x3 convolutions and a 2x2 max pool for each of `widths`, then layers of 256, 256 and `classes` units.
 
-    The paper gives dropout a rate but no place: it follows the ReLU of both hidden fully connected layers.
+    The paper gives the dropout rate but not its place: here it follows the ReLU of both hidden fully connected layers.
     """
     channels, height, width = shape
     modules: OrderedDict[str, nn.Module] = OrderedDict()
@@ -26,7 +26,7 @@ def build(widths: tuple[int, ...], config: Model, shape: tuple[int, ...], classe
         modules[f"relu{2 * n - 1}"] = nn.ReLU()
         modules[f"conv{2 * n}"] = nn.Conv2d(units, units, 3, padding=1)
         modules[f"pool{n}"] = nn.MaxPool2d(2)
-        modules[f"relu{2 * n}"] = nn.ReLU()  # pooled first: the same values, a quarter of the work
+        modules[f"relu{2 * n}"] = nn.ReLU()  # pooling before ReLU gives the same values with a quarter of the work
         channels, height, width = units, height // 2, width // 2
     modules["flatten"] = nn.Flatten()
     inputs = channels * height * width

@@ -1,4 +1,4 @@
-"""Which parameters of any network are counted and pruned, why others are not, and to which group a layer belongs."""
+"""Which parameters of a network are counted and pruned, why others are not, and the group of each layer."""
 
 from __future__ import annotations
 
@@ -19,14 +19,14 @@ from lth.errors import UsageError
 from lth.models.parameters import parameters, tied, uncompiled, unwrapped
 from lth.models.usage import ELEMENTWISE, PRODUCT, usage
 
-SHORTCUTS = ("shortcut", "downsample")  # usual names of the 1x1 convolutions beside a residual block
-NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # their scales can be matrices, but are never weights
+SHORTCUTS = ("shortcut", "downsample")  # common names of the 1x1 convolutions in residual blocks
+NORMS = (_NormBase, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)  # their scales may be matrices but are never weights
 LAYERS = (
     nn.Linear, nn.Bilinear, _ConvNd, nn.Embedding, nn.EmbeddingBag, RNNBase, RNNCellBase, nn.MultiheadAttention,
 )  # fmt: skip
 LISTS = (nn.ParameterList, nn.ParameterDict)
 TYPES = (torch.float32, torch.float64, torch.bfloat16, torch.float16, torch.complex64)
-# Words of names of what is added, or scales; they decide where the module's code shows no use of the parameter.
+# Words in names of parameters that are added or scale; used if the module's code does not show how a parameter is used.
 NO_WEIGHTS = re.compile(
     r"(.*[_.\d])?(bias(es)?|norm|scales?|gammas?|betas?|pos|position(s|al)?|tokens?|quer(y|ies)|latents?|prompts?"
     r"|states?|log|shift|mean|std|hidden)([_.\d].*)?"
@@ -35,31 +35,32 @@ NO_WEIGHTS = re.compile(
 
 @dataclass(frozen=True)
 class Choice:
-    """What the user says of counting: names or patterns of parameters that are counted, and of others that are not."""
+    """The user's choice of counted parameters: names or patterns of those that are counted, and of those that are not.
+    """
 
     count: Sequence[str] = ()
     leave_out: Sequence[str] = ()
-    prefix: str = ""  # of these two keys, in errors
+    prefix: str = ""  # names of these two keys in errors
 
 
 AUTOMATIC = Choice()
 
 
 def counted(model: nn.Module, choice: Choice = AUTOMATIC) -> dict[str, nn.Parameter]:
-    """The counted parameters of any module, in its order; a tied one once, under its first name.
+    """The counted parameters of any module in its order; a tied parameter once, under its first name.
 
-    Counted are the weights of torch's linear, convolutional, embedding, recurrent and attention layers. A parameter of
-    another module is counted if at least two of its dimensions are not 1, and the module's code uses it in a product
-    of matrices, or shows no use and the name says nothing against it; not one that is added or scales. Parameters of
-    norms, parameters that a weight is computed from (`computed`), and parameters of integers are not counted. `choice`
-    overrules all this. Raises UsageError if it names a parameter that cannot be counted, or matches nothing.
+    These are the weights of torch's linear, convolutional, embedding, recurrent and attention layers. A parameter of
+    another module is counted if at least two of its dimensions are not 1 and the module's code uses it in a matrix
+    product, or does not show its use and its name does not suggest that it is added or scales. Parameters of norms,
+    parameters from which a weight is computed (`computed`), and integer parameters are not counted. `choice` takes
+    precedence. Raises UsageError if it names a parameter that cannot be counted, or matches nothing.
     """
     reasons, by_name = _reasons(model, choice), parameters(model)
     return {name: by_name[name] for name, reason in reasons.items() if not reason}
 
 
 def not_counted(model: nn.Module, choice: Choice = AUTOMATIC) -> dict[str, str]:
-    """The parameters of two dimensions or more that are not counted, and integers: name -> the reason."""
+    """Uncounted parameters with two or more dimensions or of integer type: name -> the reason."""
     by_name = parameters(model)
     return {
         name: reason
@@ -69,7 +70,7 @@ def not_counted(model: nn.Module, choice: Choice = AUTOMATIC) -> dict[str, str]:
 
 
 def _reasons(model: nn.Module, choice: Choice) -> dict[str, str]:
-    """Why each parameter is not counted, "" where it is; a tied one once, under its first name."""
+    """Why each parameter is not counted, "" if it is; a tied parameter once, under its first name."""
     names = aliases(model)
     norms, parts = norm_parameters(model), {name for parts in computed(model).values() for name in parts}
     by_name, modules = parameters(model), _owners(model)
@@ -88,7 +89,7 @@ def _reasons(model: nn.Module, choice: Choice) -> dict[str, str]:
 
 
 def aliases(model: nn.Module) -> dict[str, list[str]]:
-    """The parameters by their first name, each with all its names: more than one where it is tied."""
+    """The parameters by their first name, each with all its names; several names if it is tied."""
     names: dict[str, list[str]] = {}
     ties = tied(model)
     for name in parameters(model):
@@ -97,7 +98,7 @@ def aliases(model: nn.Module) -> dict[str, list[str]]:
 
 
 def _owners(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:
-    """The module of each parameter, and its attribute there; of a ParameterList, the module that holds the list."""
+    """The module and attribute of each parameter; for a ParameterList, the module that contains the list."""
     inner = unwrapped(model)
     modules = {uncompiled(f"{path}."): module for path, module in inner.named_modules(remove_duplicate=False)}
     owners = {}
@@ -110,7 +111,7 @@ def _owners(model: nn.Module) -> dict[str, tuple[nn.Module, str]]:
 
 
 def _reason(module: nn.Module, attribute: str, parameter: nn.Parameter) -> str:
-    """Why a parameter that is in no norm is not counted, by what it is, before its name; "" where it is."""
+    """Why a parameter outside of norms is not counted, to be put before its name; "" if it is counted."""
     if parameter.dtype not in TYPES:
         return f"it is {str(parameter.dtype).removeprefix('torch.')}, which is not trained"
     if parameter.dim() < 2:
@@ -119,7 +120,7 @@ def _reason(module: nn.Module, attribute: str, parameter: nn.Parameter) -> str:
         return ""
     if sum(size != 1 for size in parameter.shape) < 2:
         return "only one of its dimensions is not 1, as of a scale or a bias"
-    use = usage(type(module), attribute.removesuffix("_orig"))  # as torch.nn.utils.prune renames it
+    use = usage(type(module), attribute.removesuffix("_orig"))  # as renamed by torch.nn.utils.prune
     if use == PRODUCT:
         return ""
     if use == ELEMENTWISE:
@@ -134,7 +135,10 @@ def _reason(module: nn.Module, attribute: str, parameter: nn.Parameter) -> str:
 def _chosen(
     choice: Choice, names: Mapping[str, Sequence[str]], by_name: Mapping[str, nn.Parameter], norms: set[int]
 ) -> dict[str, str]:
-    """The reasons of the parameters that the choice names; raises UsageError for all that is wrong with it."""
+    """The reasons of the parameters that the choice names.
+
+    Raises UsageError naming everything that is wrong with it.
+    """
     wrong = [*_wrong_lists(choice)]
     if wrong:
         raise UsageError("\n".join(wrong))
@@ -159,7 +163,7 @@ def _chosen(
 
 
 def _wrong_lists(choice: Choice) -> list[str]:
-    """A text in place of a list would be read letter by letter."""
+    """Refuse a string instead of a list, which would be read letter by letter."""
     return [
         f"{key} = {shown(value)}: expected a list of names or patterns, such as ['*.experts.*']"
         for key, value in (("count", choice.count), ("leave_out", choice.leave_out))
@@ -172,12 +176,12 @@ def _countable(parameter: nn.Parameter, norms: set[int]) -> bool:
 
 
 def matches(pattern: str, names: Sequence[str]) -> bool:
-    """Whether a pattern fits one of a parameter's names."""
+    """Return whether a pattern matches one of a parameter's names."""
     return any(fnmatchcase(name, pattern) for name in names)
 
 
 def format_not_counted(reasons: Mapping[str, str], sizes: Mapping[str, torch.Size]) -> list[str]:
-    """A line for each reason and shape: names that differ in numbers alone are one, such as layers.*.pos."""
+    """One line per reason and shape; names that differ in numbers only are combined, such as layers.*.pos."""
     alike: dict[tuple[str, str, tuple[int, ...]], list[str]] = {}
     for name, reason in reasons.items():
         alike.setdefault((re.sub(r"(?<![^.])\d+(?![^.])", "*", name), reason, tuple(sizes[name])), []).append(name)
@@ -192,8 +196,8 @@ def format_not_counted(reasons: Mapping[str, str], sizes: Mapping[str, torch.Siz
 def computed(model: nn.Module) -> dict[str, list[str]]:
     """The weights that torch computes from other parameters: name -> the names of these parameters.
 
-    torch.nn.utils.parametrize does so, and the older torch.nn.utils.weight_norm from a direction and a scale. None of
-    these parameters is counted, because a mask of them is not a mask of the weight.
+    torch.nn.utils.parametrize computes weights, and the older torch.nn.utils.weight_norm does so from a direction and a
+    scale. None of these parameters is counted, because a mask of them is not a mask of the weight.
     """
     return _parametrized(model) | _weight_normed(parameters(model))
 
@@ -216,14 +220,14 @@ def _weight_normed(named: Mapping[str, nn.Parameter]) -> dict[str, list[str]]:
 
 
 def norm_parameters(model: nn.Module) -> set[int]:
-    """The ids of the parameters that belong to a norm: scales and shifts, which are never pruned."""
+    """The ids of the parameters of norms: scales and shifts, which are never pruned."""
     return {id(p) for module in model.modules() if isinstance(module, NORMS) for p in module.parameters(recurse=False)}
 
 
 def groups(model: nn.Module, choice: Choice = AUTOMATIC) -> dict[str, str]:
-    """The counted parameters, in the network's order: name -> `conv`, `fc`, `shortcut` or `output`.
+    """The counted parameters in the network's order: name -> `conv`, `fc`, `shortcut` or `output`.
 
-    The last of them is the output layer. A shortcut is a 1x1 convolution in a module of one of the names `SHORTCUTS`.
+    The last one is the output layer. A shortcut is a 1x1 convolution in a module with one of the names `SHORTCUTS`.
     """
     by_layer = {name: _group(model, name) for name in counted(model, choice)}
     return by_layer | dict.fromkeys(list(by_layer)[-1:], "output")

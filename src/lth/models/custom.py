@@ -17,17 +17,16 @@ from lth.errors import UsageError
 
 Build = Callable[[], nn.Module]
 
-_shares: dict[tuple[Any, ...], bool] = {}  # what `_shares_tensors` found, by function and arguments
+_shares: dict[tuple[Any, ...], bool] = {}  # results of `_shares_tensors` by function and arguments
 
 
 def builder(name: str, shape: tuple[int, ...], classes: int, sha256: str | None = None) -> Build:
-    """A function that builds the module of `name` (FILE.py:FUNCTION); its tensors are new in each call.
+    """A function that builds the module of `name` (FILE.py:FUNCTION), with new tensors in each call.
 
-    The user's function is given `shape`, of an input without the batch, and `classes` or `outputs`, the number of
-    outputs, if it has parameters of these names, and may draw from the global generators. A module, parameter or
-    buffer that it keeps between calls is copied. `sha256` is of the file as the experiment was made with it; another
-    file is never run.
-    Raises UsageError for a missing or failing function.
+    The user's function gets `shape` (of an input without the batch) and `classes` or `outputs` (the number of outputs)
+    if it has parameters with these names, and may draw from the global generators. Modules, parameters and buffers that
+    it keeps between calls are copied. `sha256` is the recorded checksum of the file; a different file is not run.
+    Raises UsageError if the function is missing or fails.
     """
     function = userfile.function(name, sha256, key="model.name")
     build = partial(_built, name, function, shape, classes)
@@ -49,7 +48,7 @@ def _built(name: str, function: Callable[..., Any], shape: tuple[int, ...], clas
 def _copied(name: str, build: Build) -> nn.Module:
     try:
         return copy.deepcopy(build())
-    except Exception as error:  # whatever the module's own parts raise
+    except Exception as error:  # any exception of the module's own code
         raise UsageError(
             f"{name} returns tensors that it keeps from call to call, and its module cannot be copied "
             f"({type(error).__name__}: {userfile.first_line(error)}): build a new module in each call"
@@ -57,12 +56,12 @@ def _copied(name: str, build: Build) -> nn.Module:
 
 
 def _shares_tensors(one: nn.Module, other: nn.Module) -> bool:
-    """Whether training one of two modules would change the other."""
+    """Return whether training one of two modules would change the other."""
     return not {*_identities(one)}.isdisjoint(_identities(other))
 
 
 def _identities(model: nn.Module) -> Iterator[tuple[str, int]]:
-    """Of all parameters and buffers: the objects, and the memory that they lie in."""
+    """The ids of all parameters and buffers, and of the memory that they use."""
     for tensor in (*model.parameters(), *model.buffers()):
         yield "object", id(tensor)
         if not is_lazy(tensor) and tensor.numel() and tensor.device.type != "meta":
@@ -70,14 +69,16 @@ def _identities(model: nn.Module) -> Iterator[tuple[str, int]]:
 
 
 def check_outputs(name: str, model: nn.Module, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """The module, in training mode. Raises UsageError if it does not map inputs to [batch, classes].
+    """Return the module, in training mode. Raises UsageError if it does not map inputs to [batch, classes].
 
-    The outputs may be in another shape, which regression takes.
+    In regression, the outputs may have another shape with as many values.
     """
     if extra := [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]:
         raise UsageError(f"{name}: {extra[0]} is no tensor, which is all that a run stores; use lth.find_tickets")
     with _failures_named(f"{name} on inputs of {shape}", model), torch.no_grad():
-        outputs = model.eval()(torch.zeros(2, *shape, dtype=torch.float32))  # as data are, whatever the default is
+        outputs = model.eval()(
+            torch.zeros(2, *shape, dtype=torch.float32)
+        )  # the dtype of data, whatever the default dtype is
     if not isinstance(outputs, Tensor) or outputs.shape[:1] != (2,) or outputs.numel() != 2 * classes:
         given = tuple(outputs.shape) if isinstance(outputs, Tensor) else type(outputs).__name__
         raise UsageError(f"{name} takes a batch of 2 inputs of {shape} to {given}, expected (2, {classes})")
@@ -86,7 +87,7 @@ def check_outputs(name: str, model: nn.Module, shape: tuple[int, ...], classes: 
 
 @contextmanager
 def _failures_named(what: str, model: nn.Module) -> Iterator[None]:
-    """`userfile.failures_named`, which also tells of weights in another dtype than the inputs."""
+    """Like `userfile.failures_named`, with a hint if weights and inputs have different dtypes."""
     others = {parameter.dtype for parameter in model.parameters() if parameter.is_floating_point()} - {torch.float32}
     try:
         with userfile.failures_named(what):
@@ -100,9 +101,9 @@ def _failures_named(what: str, model: nn.Module) -> Iterator[None]:
 
 
 def reset(model: nn.Module) -> None:
-    """Draw new weights from the global generator, by `reset_parameters` of each module that has one.
+    """Draw new weights from the global generator with `reset_parameters` of each module that has it.
 
-    Modules come before those that hold them, as in their construction: nn.MultiheadAttention draws for its parts.
+    Submodules come first, as in construction: nn.MultiheadAttention draws weights for its parts.
     """
     for module in reversed(list(model.modules())):
         for name in ("reset_parameters", "_reset_parameters"):

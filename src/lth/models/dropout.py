@@ -1,7 +1,7 @@
-"""Dropout drawn from a counter: the same in every engine, whatever the device, threads or interruptions.
+"""Counter-based dropout: equal in every engine, on every device, with any number of threads or interruptions.
 
-Whether an element is kept is an integer hash of (key of the training, update, layer, example of the batch, unit). No
-generator's state has to be stored to resume, and the native engine computes the very same hash.
+Whether an element is kept is an integer hash of (key of the training, update, layer, example of the batch, unit). So
+resuming needs no generator state, and the native engine computes the same hash.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ def _splitmix64(z: int) -> int:
 
 
 def _mix32(x: Tensor) -> Tensor:
-    """A 32-bit integer hash on int64 tensors that hold values in [0, 2^32)."""
+    """A 32-bit integer hash on int64 tensors with values in [0, 2^32)."""
     x = x ^ (x >> 16)
     x = (x * 0x7FEB352D) & _MASK32
     x = x ^ (x >> 15)
@@ -36,14 +36,14 @@ def hashes(key: int, update: int, layer: int, shape: tuple[int, int], device: to
 
 
 def keep_mask(key: int, update: int, layer: int, shape: tuple[int, int], p: float, device: torch.device) -> Tensor:
-    """Bool tensor of `shape` (batch, units): which elements dropout with probability `p` keeps in this update."""
+    """A bool tensor of `shape` (batch, units): the elements that dropout with probability `p` keeps in this update."""
     return hashes(key, update, layer, shape, device) >= int(p * 2**32)
 
 
 class CounterDropout(nn.Module):
-    """Inverted dropout with probability `p`; `key` and `update` are set by the engine before each update.
+    """Inverted dropout with probability `p`; the engine sets `key` and `update` before each update.
 
-    `row` is where in the batch its inputs begin: another number than 0 where several processes divide a batch.
+    `row` is the position in the batch at which its inputs begin; it is not 0 if several processes divide a batch.
     """
 
     def __init__(self, p: float, layer: int) -> None:
@@ -59,14 +59,14 @@ class CounterDropout(nn.Module):
 
 
 def set_counter(model: nn.Module, key: int, update: int) -> None:
-    """Tell every dropout of `model` which update of which training comes next."""
+    """Set the training's key and the update in every dropout layer of `model`."""
     for module in model.modules():
         if isinstance(module, CounterDropout):
             module.key, module.update = key, update
 
 
 def set_row(model: nn.Module, row: int) -> None:
-    """Tell every dropout of `model` at which example of the batch its inputs begin."""
+    """Set the position in the batch at which the inputs begin, in every dropout layer of `model`."""
     for module in model.modules():
         if isinstance(module, CounterDropout):
             module.row = row

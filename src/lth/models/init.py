@@ -1,4 +1,4 @@
-"""Initialisation: every tensor of a built-in network is set here or in its own file, and drawn by a given generator."""
+"""Initialisation: every tensor of a built-in network is set here or in its own file, from a given generator."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lth.models.counting import NORMS
 
 Tensors = dict[str, Tensor]
 Draw = Callable[[nn.Module, torch.Generator, float | None], Tensors]
-Initialiser = tuple[type[nn.Module] | tuple[type[nn.Module], ...], Draw]  # of modules of these types
+Initialiser = tuple[type[nn.Module] | tuple[type[nn.Module], ...], Draw]  # initialisers of these types of modules
 
 
 def glorot_sigma(weight: Tensor) -> float:
@@ -24,18 +24,18 @@ def glorot_sigma(weight: Tensor) -> float:
 
 
 def sigma_of(weight: Tensor, init_sigma: float | None) -> float:
-    """The sigma that a weight matrix or kernel is drawn with: `model.init_sigma` where given, else Glorot's."""
+    """The standard deviation of a weight's initial values: `model.init_sigma` if given, else Glorot's."""
     return glorot_sigma(weight) if init_sigma is None else init_sigma
 
 
 def truncated_normal(like: Tensor, sigma: float, generator: torch.Generator) -> Tensor:
-    """A zero-mean Gaussian of `sigma`, truncated at two sigma without correction; on the CPU."""
+    """A zero-mean Gaussian of `sigma`, truncated at two sigma without rescaling; on the CPU."""
     drawn = torch.empty_like(like, device="cpu")
     return nn.init.trunc_normal_(drawn, 0.0, sigma, -2 * sigma, 2 * sigma, generator=generator)
 
 
 def draw_layer(layer: nn.Module, generator: torch.Generator, init_sigma: float | None) -> Tensors:
-    """Weights are truncated Gaussian Glorot, or with `init_sigma` Gaussian and not truncated; biases are 0."""
+    """Truncated Gaussian Glorot weights or, with `init_sigma`, untruncated Gaussian ones; biases are 0."""
     values = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in layer.state_dict().items()}
     sigma = sigma_of(values["weight"], init_sigma)
     if init_sigma is None:
@@ -46,7 +46,7 @@ def draw_layer(layer: nn.Module, generator: torch.Generator, init_sigma: float |
 
 
 def reset_norm(norm: nn.Module, generator: torch.Generator, init_sigma: float | None) -> Tensors:
-    """Scales are 1, shifts 0, and the statistics those of no data; nothing is drawn."""
+    """Set scales to 1, shifts to 0, and statistics to their initial values; nothing is drawn."""
     values = {name: torch.zeros_like(tensor, device="cpu") for name, tensor in norm.state_dict().items()}
     return values | {name: torch.ones_like(values[name]) for name in ("weight", "running_var") if name in values}
 
@@ -62,10 +62,10 @@ def draw(
 ) -> Tensors:
     """Start weights for `model`, which is not changed: all parameters and buffers, on the CPU.
 
-    Weight matrices and kernels are Gaussian Glorot, truncated at two sigma without correction, as in the paper's
-    histograms (figures 15 and 16); with `init_sigma` they are Gaussian of that sigma, zero-mean and not truncated
-    (figure 30). Their biases are 0. Norms have scales 1, shifts 0 and the statistics of no data. `further` initialises
-    modules of other types. Raises LthError naming a tensor that no initialiser sets.
+    Weight matrices and kernels are Gaussian Glorot, truncated at two sigma without rescaling, as in the paper's
+    histograms (figures 15 and 16). With `init_sigma` they are Gaussian with that sigma, zero-mean and not truncated
+    (figure 30). Biases are 0. Norms have scales 1, shifts 0 and initial statistics. `further` initialises modules of
+    other types. Raises LthError naming a tensor that no initialiser sets.
     """
     drawn = dict(_drawn(model, generator, init_sigma, (*further, *INITIALISERS)))
     if missing := [name for name in model.state_dict() if name not in drawn]:

@@ -1,4 +1,4 @@
-"""LeNet-300-100, and fully connected networks of any other sizes (figure 2)."""
+"""LeNet-300-100, and fully connected networks of other sizes (figure 2)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Built-in and custom networks by their settings, and the weights from which they start."""
+"""Build networks from settings, and draw their start weights."""
 
 from __future__ import annotations
 
@@ -19,22 +19,24 @@ from lth.randomness import global_draws
 
 
 def architecture(name: str) -> Architecture:
-    """The built-in architecture of a name of `lth list models`."""
+    """The built-in architecture with a name of `lth list models`."""
     return MODELS[name].load()
 
 
 def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
-    """The network of `config` for inputs of `shape` (without the batch); its initial weights are arbitrary.
+    """The network of `config` for inputs of `shape` (without the batch), with arbitrary initial weights.
 
     Raises UsageError if it cannot take such inputs.
     """
     if is_custom(config.name):
-        return build_custom(config, shape, classes, seed=0)  # tensors outside the state_dict are then always the same
+        return build_custom(config, shape, classes, seed=0)  # tensors outside of the state_dict are then reproducible
     found = architecture(config.name)
     _check_shape(config.name, found.smallest, shape)
     make = partial(found.build, config, shape, classes)
     _check_size(config.name, make, shape)
-    with global_draws(torch.device("cpu")):  # modules initialise themselves from the global generator: leave it alone
+    with global_draws(
+        torch.device("cpu")
+    ):  # modules initialise themselves from the global generator, which is restored
         return make()
 
 
@@ -55,7 +57,7 @@ def _check_size(name: str, make: partial[nn.Module], shape: tuple[int, ...]) -> 
 def first_weights(config: Model, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> dict[str, Tensor]:
     """The start of a trial, drawn from `generator`: all parameters and buffers, on the CPU.
 
-    A built-in network is drawn by its architecture's `draw`; a custom model draws its own.
+    A built-in network is drawn by its architecture's `draw`; a custom model initialises itself.
     """
     if is_custom(config.name):
         return tensors(build_custom(config, shape, classes, _seed(generator)))
@@ -63,7 +65,7 @@ def first_weights(config: Model, shape: tuple[int, ...], classes: int, generator
 
 
 def new_weights(config: Model, shape: tuple[int, ...], classes: int, generator: torch.Generator) -> dict[str, Tensor]:
-    """Weights from the initialisation's distribution, as a control draws them: `first_weights`, unless these are given.
+    """Weights from the distribution of the initialisation, for a control.
 
     Those of a pretrained custom model are drawn by `reset_parameters` of its modules.
     """
@@ -81,9 +83,9 @@ def _seed(generator: torch.Generator) -> int:
 
 
 def build_custom(config: Model, shape: tuple[int, ...], classes: int, seed: int) -> nn.Module:
-    """A custom model. What it draws comes from the seed; the global generators are left as they were."""
+    """Build a custom model. Its draws are seeded; the global generators are restored afterwards."""
     with global_draws(torch.device("cpu")) as draw_from:
-        draw_from(0)  # what the file draws where it is run, once a process, takes nothing from the seed
+        draw_from(0)  # draws made when the file is run, once per process, must not affect the seeded ones
         make = custom.builder(config.name, shape, classes, config.sha256)
         draw_from(seed)
         model = custom.check_outputs(config.name, make(), shape, classes)
@@ -102,16 +104,16 @@ def build_custom(config: Model, shape: tuple[int, ...], classes: int, seed: int)
 
 
 def choice_of(config: Model) -> Choice:
-    """What the settings say of counting."""
+    """The choice of counted parameters in the settings."""
     return Choice(config.count, config.leave_out, "model.")
 
 
 def groups_of(config: Model, model: nn.Module) -> dict[str, str]:
-    """The groups of the counted parameters of `model`, which `build` made of these settings; see `groups`."""
+    """The groups of the counted parameters of `model`, which was built from these settings; see `groups`."""
     return counting.groups(model, choice_of(config))
 
 
 def left_out(config: Model, model: nn.Module) -> list[str]:
-    """A line for what is not counted of a custom model, with the reason."""
+    """One line per uncounted parameter of a custom model, with the reason."""
     reasons = counting.not_counted(model, choice_of(config)) if is_custom(config.name) else {}
     return counting.format_not_counted(reasons, {name: parameters(model)[name].shape for name in reasons})

@@ -10,10 +10,10 @@ from lth.models.architecture import Architecture
 
 
 class Block(nn.Module):
-    """Two 3x3 convolutions with batch norm, and the input added to what they give.
+    """Two 3x3 convolutions with batch norm, and a skip connection.
 
-    Where the shape changes, a 1x1 convolution without batch norm takes the input there: the paper's 274K parameters
-    have room for no other.
+    If the shape changes, the skip connection is a 1x1 convolution without batch norm, in agreement with the paper's
+    274K parameters.
     """
 
     def __init__(self, inputs: int, units: int, stride: int) -> None:
@@ -31,7 +31,8 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A convolution of 16 channels, three blocks each of 16, 32 and 64, the mean over the image, one output layer."""
+    """A convolution with 16 channels, three blocks each with 16, 32 and 64, global average pooling, one output layer.
+    """
 
     def __init__(self, config: Model, shape: tuple[int, ...], classes: int) -> None:
         super().__init__()

@@ -1,7 +1,7 @@
-"""How a module's code uses its parameters: as a factor of a product, elementwise, or in a way that is not seen.
+"""How a module's code uses a parameter: as a factor of a product, elementwise, or unknown.
 
-It is read from the source of the module's methods, because no input is known with which the module could be run.
-An expression of parameters and constants alone, such as `self.weight * self.mask`, stands for the parameter.
+The source code of the module's methods is analysed, because no input is available with which the module could be run.
+An expression of parameters and constants, such as `self.weight * self.mask`, counts as the parameter.
 """
 
 from __future__ import annotations
@@ -25,12 +25,14 @@ ELEMENTWISE_CALLS = re.compile(
 )
 FACTS = {"shape", "size", "dtype", "device", "ndim", "dim", "numel", "requires_grad", "grad", "is_cuda", "layout"}
 READERS = {"len", "range", "isinstance", "hasattr", "print", "getattr"}
-NOT_RUN = re.compile(r"__init__|_?reset_.*|_?init(ialize)?_.*|_init|initialize|extra_repr|__repr__")  # in no forward
+NOT_RUN = re.compile(
+    r"__init__|_?reset_.*|_?init(ialize)?_.*|_init|initialize|extra_repr|__repr__"
+)  # methods that are not part of a forward pass
 
 
 @cache
 def usage(kind: type[nn.Module], attribute: str) -> str:
-    """How the methods of modules of this class use `self.ATTRIBUTE`: PRODUCT, ELEMENTWISE or UNKNOWN."""
+    """How the methods of this class use `self.ATTRIBUTE`: PRODUCT, ELEMENTWISE or UNKNOWN."""
     uses = {use for tree in _sources(kind, attribute) for use in _Method(tree).uses(attribute)}
     if PRODUCT in uses:
         return PRODUCT
@@ -38,7 +40,7 @@ def usage(kind: type[nn.Module], attribute: str) -> str:
 
 
 def _sources(kind: type[nn.Module], attribute: str) -> Iterator[ast.FunctionDef]:
-    """The methods that name the attribute and may be part of the forward pass, parsed."""
+    """The parsed methods that name the attribute and may be part of the forward pass."""
     methods: dict[str, Any] = {}
     for base in kind.__mro__[: kind.__mro__.index(nn.Module)]:
         methods = {**vars(base), **methods}
@@ -58,7 +60,7 @@ def _parsed(function: Callable[..., Any]) -> ast.stmt | None:
 
 
 class _Method:
-    """A parsed method, the parent of each node in it, and the local names that depend on the input."""
+    """A parsed method, the parent of each of its nodes, and the local names that depend on the input."""
 
     def __init__(self, tree: ast.FunctionDef) -> None:
         self.tree = tree
@@ -76,7 +78,7 @@ class _Method:
         return any(isinstance(n, ast.Name) and n.id in self.given for n in ast.walk(node) if n not in inside)
 
     def uses(self, attribute: str) -> Iterator[str]:
-        """How each place uses `self.ATTRIBUTE`, also under the local names that it is given."""
+        """The uses of `self.ATTRIBUTE`, including those under local names."""
         places = [node for node in ast.walk(self.tree) if self._is_read(node, attribute)]
         followed: set[str] = set()
         while places:
@@ -96,8 +98,10 @@ class _Method:
         return owned and node.attr == attribute and _is_load(node)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _use(self, node: ast.AST) -> str | ast.AST | None:
-        """How a value is used: a use, the assignment that names it, or None where only facts such as its shape are."""
-        value = node  # what stands for the parameter; `node` may be a list or an argument around it
+        """How a value is used: a use, the assignment that names it, or None if only properties such as its shape are
+        read.
+        """
+        value = node  # the expression that stands for the parameter; `node` may be a list or an argument around it
         while True:
             parent = self.parents[node]
             if isinstance(parent, ast.List | ast.Tuple | ast.Starred | ast.keyword):
@@ -125,7 +129,7 @@ class _Method:
         return ELEMENTWISE if self._reads_input(operation, value) else None
 
     def _use_in_call(self, call: ast.Call, node: ast.AST, value: ast.AST) -> str | None:
-        """How a call uses a value; None where its result still stands for the parameter, as that of view or to."""
+        """How a call uses a value; None if its result still stands for the parameter, as that of view or to."""
         name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
         if PRODUCTS.fullmatch(name):
             return _place_in_product(call, node, name)
@@ -136,13 +140,13 @@ class _Method:
         if node is call.func:
             return None
         if isinstance(call.func, ast.Name):
-            return UNKNOWN  # a function of the user's own
+            return UNKNOWN  # a function of the user
         own = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == self.own
         return UNKNOWN if own or self._reads_input(call, value) else None
 
 
 def _place_in_product(call: ast.Call, node: ast.AST, name: str) -> str:
-    """Whether an argument of a product is a factor, the input, or the bias that is added."""
+    """Return whether an argument of a product is a factor, the input, or the added bias."""
     place = next((place for place, argument in enumerate(call.args) if argument is node), None)
     if getattr(node, "arg", "") == "bias" or (place == 2 and name.startswith(("linear", "conv"))):
         return ELEMENTWISE
@@ -152,14 +156,14 @@ def _place_in_product(call: ast.Call, node: ast.AST, name: str) -> str:
 
 
 def _value(node: ast.AST) -> ast.AST | None:
-    """What an assignment, or a loop, gives to its targets."""
+    """The value that an assignment or a loop binds."""
     if isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign | ast.NamedExpr):
         return node.value
     return node.iter if isinstance(node, ast.For | ast.comprehension) else None
 
 
 def _targets(node: Any) -> set[str]:
-    """The local names that an assignment, or a loop, sets."""
+    """The local names that an assignment or a loop binds."""
     targets = node.targets if isinstance(node, ast.Assign) else [node.target]
     return {n.id for target in targets for n in ast.walk(target) if isinstance(n, ast.Name) and not _is_load(n)}
 

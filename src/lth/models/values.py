@@ -1,4 +1,4 @@
-"""What keeps a module from being pruned or held as it is: values that are not there, not whole, or not its own."""
+"""Properties of a module's tensors that prevent pruning: missing, partial or shared values."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ WHOLE = (
 
 
 def check_values(model: nn.Module) -> None:
-    """Raise UsageError if a tensor has no shape, no values, or a part of them only, or cannot be stored.
+    """Raise UsageError if a tensor has no shape, no values or only a part of them, or cannot be stored.
 
-    It names the first of each kind.
+    It names the first tensor of each kind.
     """
     if faults := [*_module_faults(model), *_first_of_each_kind({**parameters(model), **stored(model)})]:
         raise UsageError("\n".join(faults))
 
 
 def check_prunable(model: nn.Module) -> None:
-    """`check_values`, and raise UsageError for modules of which `lth.imp` cannot make tickets."""
+    """`check_values`, and raise UsageError for modules that `lth.imp` cannot prune."""
     check_values(model)
     if faults := [*_scripted(model), *_pruned_by_torch(model), *_overlapping(model)]:
         raise UsageError("\n".join(faults))
@@ -53,7 +53,7 @@ def _first_of_each_kind(named: dict[str, Tensor]) -> list[str]:
 
 
 def value_fault(tensor: Tensor) -> str:
-    """What is wrong with a tensor's values, after its name; "" where nothing is."""
+    """Describe what is wrong with a tensor's values, to be put after its name; "" if nothing is."""
     if isinstance(tensor, UninitializedParameter | UninitializedBuffer):
         return "has no shape yet: call the model on a batch first"
     if tensor.is_meta:
@@ -76,7 +76,7 @@ def _scripted(model: nn.Module) -> Iterator[str]:
 
 
 def _pruned_by_torch(model: nn.Module) -> Iterator[str]:
-    """torch.nn.utils.prune masks a weight in the forward pass; what is 0 there would be counted as surviving."""
+    """Refuse weights that torch.nn.utils.prune masks in the forward pass: their zeros would count as surviving."""
     for path, module in unwrapped(model).named_modules():
         for hook in module._forward_pre_hooks.values():
             if isinstance(hook, BasePruningMethod):
@@ -90,9 +90,9 @@ def _pruned_by_torch(model: nn.Module) -> Iterator[str]:
 
 
 def _overlapping(model: nn.Module) -> Iterator[str]:
-    """Two parameters in the same memory: each would be pruned by itself, and both change."""
+    """Two parameters that share memory: each would be pruned separately, but both would change."""
     places = []
-    for name, p in unwrapped(model).named_parameters():  # a tied one once
+    for name, p in unwrapped(model).named_parameters():  # a tied parameter once
         if p.numel() and p.device.type != "meta":
             last = sum((size - 1) * stride for size, stride in zip(p.shape, p.stride(), strict=True))
             begin = p.data_ptr()

@@ -13,9 +13,9 @@ MODULES = ((64, 64), (128, 128), (256,) * 4, (512,) * 4, (512,) * 4)
 
 
 def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Sequential:
-    """3x3 convolutions, each with batch norm and ReLU; a max pool between modules, the image's mean after the last.
+    """3x3 convolutions with batch norm and ReLU, max pools between modules, and global average pooling at the end.
 
-    The convolutions have no biases: batch norm would take them out again.
+    The convolutions have no biases, because batch norm would remove them.
     """
     channels = shape[0]
     modules: OrderedDict[str, nn.Module] = OrderedDict()

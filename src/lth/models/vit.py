@@ -1,8 +1,8 @@
 """A small Vision Transformer for 32 x 32 images (Dosovitskiy et al., ICLR 2021), with pre-norm blocks.
 
-Counted are its weight matrices: the patch embedding, qkv, the projection, both layers of each MLP, and the output
+Its weight matrices are counted: the patch embedding, qkv, the projection, both layers of each MLP, and the output
 layer; 200,320 weights for CIFAR-10. The class token, the positional embeddings, biases and norms are not counted and
-never pruned. All counted layers are of group `fc`, but for the output layer.
+never pruned. All counted layers except the output layer are in the group `fc`.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lth.models.architecture import Architecture
 from lth.models.dropout import CounterDropout
 
 PATCH, WIDTH, DEPTH, HEADS, MLP = 4, 64, 6, 4, 128
-EMBEDDING_SIGMA = 0.02  # of the class token and the positional embeddings, as in the authors' code
+EMBEDDING_SIGMA = 0.02  # for the class token and the positional embeddings, as in the authors' code
 
 
 class Patches(nn.Module):
@@ -32,7 +32,7 @@ class Patches(nn.Module):
 
 
 class Tokens(nn.Module):
-    """A class token before the patches' tokens, and a positional embedding added to each of them."""
+    """Prepend a class token to the patches' tokens, and add a positional embedding to each."""
 
     def __init__(self, patches: int) -> None:
         super().__init__()
@@ -44,7 +44,7 @@ class Tokens(nn.Module):
 
 
 class Attention(nn.Module):
-    """Multi-head self-attention. Written out: fused kernels need not repeat their gradients to the bit on a GPU."""
+    """Multi-head self-attention, without fused kernels, whose gradients may not be reproducible on a GPU."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -71,7 +71,7 @@ class Block(nn.Module):
 
 
 class VisionTransformer(nn.Module):
-    """Patches, tokens, blocks, a layer norm, and one output layer on the class token."""
+    """Patches, tokens, blocks, a layer norm, and an output layer on the class token."""
 
     def __init__(self, config: Model, shape: tuple[int, ...], classes: int) -> None:
         super().__init__()
@@ -93,17 +93,18 @@ class VisionTransformer(nn.Module):
 
 
 def drop(share: float, layer: int) -> nn.Module:
-    """Dropout of a share of the units; nothing for 0."""
+    """Dropout with this probability; the identity for 0."""
     return CounterDropout(share, layer) if share else nn.Identity()
 
 
 def draw_tokens(tokens: nn.Module, generator: torch.Generator, init_sigma: float | None) -> init.Tensors:
-    """The class token and the positional embeddings: truncated Gaussian of sigma 0.02, whatever `init_sigma` is."""
+    """Draw class token and positional embeddings from a truncated Gaussian with sigma 0.02, whatever `init_sigma` is.
+    """
     return {name: init.truncated_normal(t, EMBEDDING_SIGMA, generator) for name, t in tokens.state_dict().items()}
 
 
-# float32 unless recipe.precision = bfloat16 is given. Layers this narrow gain nothing from bfloat16 on a CPU, and its
-# 8 bits are few for the scores of attention. Where bfloat16 is given, the residual stream, layer norms, embeddings and
+# float32 unless recipe.precision = bfloat16 is given, because layers this narrow are not faster in bfloat16 on a CPU,
+# and its 8 bits are few for attention scores. In bfloat16, the residual stream, layer norms, embeddings and
 # the output layer stay float32 (training/bfloat16/lowering.py).
 vit = Architecture(
     VisionTransformer, smallest=PATCH, draw=partial(init.draw, further=((Tokens, draw_tokens),)), bfloat16=False
