@@ -1,6 +1,7 @@
-"""The compiled engine: masked Linear + ReLU chains, trained at a cost that follows the surviving weights.
+"""The compiled engine: chains of masked Linear and ReLU, at a cost proportional to the surviving weights.
 
-Importing this is cheap and never fails; `available()` says whether the engine was built, `why_not()` why it was not.
+Importing this module is fast and never fails; `available()` says whether the engine was built, `why_not()` why it was
+not.
 """
 
 from __future__ import annotations
@@ -23,12 +24,12 @@ def _load() -> ModuleType | None:
 
 
 def available() -> bool:
-    """True where the compiled engine can be used."""
+    """Return whether the compiled engine can be used."""
     return _load() is not None
 
 
 def why_not() -> str | None:
-    """Why the engine is not available and what to do about it, in one line; None if it is."""
+    """Why the engine is not available and what to do about it; None if it is available."""
     if available():
         return None
     reason = " ".join(_REASON.read_text().split()) if _REASON.exists() else "it was never built"
@@ -37,13 +38,13 @@ def why_not() -> str | None:
 
 
 def instruction_sets() -> list[str]:
-    """The instruction sets that run here, best first: of avx512, avx2, plain; none without the engine."""
+    """The supported instruction sets, best first: of avx512, avx2, plain; empty without the engine."""
     core = _load()
     return core.instruction_sets() if core else []
 
 
 def instruction_set() -> str:
-    """The instruction set that networks use unless another is given; "none" without the engine."""
+    """The instruction set that networks use by default; "none" without the engine."""
     return next(iter(instruction_sets()), "none")
 
 

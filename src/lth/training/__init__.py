@@ -1,1 +1,1 @@
-"""How a network is trained: schedule, batches, the torch engine, and the loop around any engine."""
+"""How a network is trained: schedule, batches, the engines, and the training loop."""

@@ -1,7 +1,7 @@
-"""Flips and four-pixel pad-and-crop of a whole batch, drawn from a counter.
+"""Random flips and four-pixel pad-and-crop of a batch, drawn from a counter.
 
-What happens to an image is an integer hash of (key of the training, update, example of the batch). So slicing and
-resuming change no bit, no generator's state has to be stored, and nothing waits for the device.
+The transformation of an image is an integer hash of (key of the training, update, example of the batch). So slicing and
+resuming do not change the bits, there is no generator state to store, and nothing waits for the device.
 """
 
 from __future__ import annotations
@@ -16,10 +16,10 @@ BORDER = 4
 
 
 def flip_and_crop(images: Tensor, key: int, update: int) -> Tensor:
-    """`images` [n, channels, h, w], each mirrored or not, then cropped at random from itself with a border of zeros.
+    """Flip each of `images` [n, channels, h, w] with probability 1/2, pad it by four pixels, and crop it at random.
 
-    The paper's "random flips and random four pixel pads and crops" (Appendix I): half of the images are mirrored left
-    to right, and the crop, of an image's own size, lies at one of 9 x 9 places.
+    The paper's "random flips and random four pixel pads and crops" (Appendix I): flips are horizontal, and the crop, of
+    the image's size, is at one of 9 x 9 positions.
     """
     count, channels, height, width = images.shape
     drawn = hashes(key, update, 0, (count, 1), images.device)

@@ -1,7 +1,7 @@
-"""Which examples each update sees: a function of (seed, trial, training, epoch) alone.
+"""The examples of each update: a function of (seed, trial, training, epoch).
 
-Every epoch, the entire training set is shuffled (Appendix G); its last batch may be smaller. So a training can be
-sliced anywhere, and no generator's state has to be stored.
+The whole training set is shuffled in every epoch (Appendix G); the last batch may be smaller. So a training can be
+sliced anywhere, and there is no generator state to store.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from lth.errors import UsageError
 from lth.randomness import generator, global_draws
 
 Key = tuple[Hashable, ...]
-EVALUATION_BATCH = 250  # its activations stay near the processor; fixed, as another size may round the sums otherwise
+EVALUATION_BATCH = 250  # small enough for the caches; fixed, because another size may round sums differently
 
 
 @lru_cache(maxsize=8)
@@ -28,9 +28,9 @@ def epoch_order(key: Key, epoch: int, examples: int) -> Tensor:
 
 
 def check_last(recipe: Recipe, examples: int, model: nn.Module, one: Tensor) -> None:
-    """Raise UsageError if a batch holds one example, of which `model`'s batch norm has no variance.
+    """Raise UsageError if a batch has one example, for which `model`'s batch norm has no variance.
 
-    `one` is a batch of one. The model is run on it, in training mode.
+    `one` is a batch of one example, on which the model is run in training mode.
     """
     at_all = recipe.batch == 1 or recipe.iterations > examples // recipe.batch
     if not (leaves_one(examples, recipe.batch) and at_all):
@@ -52,12 +52,12 @@ def check_last(recipe: Recipe, examples: int, model: nn.Module, one: Tensor) -> 
 
 
 def leaves_one(examples: int, batch: int) -> bool:
-    """Whether the last batch of an epoch holds one example. Batches of one example all do."""
+    """Return whether the last batch of an epoch has one example, unless all batches do."""
     return batch == 1 or examples % batch == 1
 
 
 def batches(key: Key, examples: int, size: int, first: int, until: int) -> list[Tensor]:
-    """The examples of updates `first` to `until` - 1, counted from 0, as indices into the training set."""
+    """Yield the examples of updates `first` to `until` - 1, counted from 0, as indices into the training set."""
     per_epoch = -(-examples // size)
     parts = []
     for update in range(first, until):

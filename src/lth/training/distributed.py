@@ -1,9 +1,9 @@
-"""One training on all processes that torchrun has started: a network too large for one trial per GPU.
+"""One training on all processes of torchrun, for a network too large for one trial per GPU.
 
-Every process holds the network and does the same updates, each with its part of the batch. DistributedDataParallel adds
-up the gradients, batch norm sees the whole batch, dropout and augmentation draw for it; so the curve is that of one
-process within float32's rounding, except for what a custom model draws: each process draws that for its part. The
-loop runs on process 0 alone; the others do what it says.
+Every process holds the network and does the same updates, each with its part of the batch. DistributedDataParallel sums
+the gradients; batch norm, dropout and augmentation see the whole batch. So the curve is that of one process within
+float32 rounding, except for random numbers that a custom model draws for its part. The loop runs on process 0, and the
+others follow its commands.
 """
 
 from __future__ import annotations
@@ -67,7 +67,7 @@ class DistributedEngine:
         self.engine.restore(state, iteration)
 
     def follow(self) -> None:
-        """Do what process 0 does, until the training ends there."""
+        """Carry out the commands of process 0 until the training ends there."""
         obeyed = {
             "advance": self.engine.advance,
             "evaluate": self._evaluate,
@@ -78,19 +78,19 @@ class DistributedEngine:
             obeyed[message[0]](*message[1:])
 
     def _evaluate(self, split: str) -> tuple[float, float | None]:
-        """Each process every so-manieth batch of the split."""
+        """Evaluate the split together: process r of n takes every n-th batch, beginning with the r-th."""
         sums = self.engine.sums(split, dist.get_rank(), dist.get_world_size())
         dist.all_reduce(sums)
         return self.engine.means(split, sums)
 
 
 def tell(*message: Any) -> None:
-    """Process 0 to the others, which `hear` it."""
+    """Send a value from process 0 to the others, which `hear` it."""
     dist.broadcast_object_list([message], src=0)
 
 
 def hear() -> tuple[Any, ...]:
-    """What process 0 tells next."""
+    """Receive the next value from process 0."""
     received = [None]
     dist.broadcast_object_list(received, src=0)
     assert isinstance(received[0], tuple)
@@ -98,7 +98,7 @@ def hear() -> tuple[Any, ...]:
 
 
 class Distributed:
-    """Weights and optimizer as `Float32` has them, a copy on each process; an update divides its batch among these."""
+    """Weights and optimizer like `Float32`, replicated on all processes, which divide the batch of each update."""
 
     def __init__(
         self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str,
@@ -116,19 +116,19 @@ class Distributed:
         self.parallel = DistributedDataParallel(self.module)
 
     def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor:
-        """The loss returned is this process's share of the batch's mean."""
+        """One update; returns this process's contribution to the mean loss of the batch."""
         rank, count = dist.get_rank(), dist.get_world_size()
         part = slice(len(x) * rank // count, len(x) * (rank + 1) // count)
         set_row(self.module, part.start)
-        if rank:  # the engine seeded all alike: parts of a batch would drop the same units
+        if rank:  # all processes have the same seed, so parts of a batch would drop the same units
             torch.manual_seed(torch.initial_seed() + rank)
         loss = self.total(self.parallel(x[part]), y[part]) / len(x)
-        self.learner.step(loss * count, lr)  # the gradients' mean over the processes is taken
+        self.learner.step(loss * count, lr)  # DistributedDataParallel averages gradients over the processes
         return loss.detach()
 
 
 def whole_batch_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
-    """`norm` of this process's part of a batch, by the mean and variance of the whole."""
+    """Batch norm of this process's part of a batch, with mean and variance of the whole batch."""
     if not norm.training:
         return type(norm).forward(norm, x)
     across = [dimension for dimension in range(x.dim()) if dimension != 1]
@@ -150,7 +150,7 @@ def whole_batch_norm(norm: _BatchNorm, x: Tensor) -> Tensor:
 
 
 class _Sum(torch.autograd.Function):
-    """The sum over all processes, and of its gradients."""
+    """The sum over all processes, and of gradients in the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, part: Tensor) -> Tensor:

@@ -1,4 +1,4 @@
-"""What a training holds and does to it: its weights, an update, an answer. One kind for each precision."""
+"""The weights and optimizer of a training, with update and prediction: one class per precision."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from lth.training.losses import CLASSIFICATION, Objective
 from lth.training.optimizers import optimizer_for, optimizer_named
 from lth.training.update_loop import step
 
-# What an optimizer has gathered, in one form for all engines: PARAMETER/MOMENT -> a tensor of the parameter's shape,
-# and "count", the updates that this optimizer has done, where its steps depend on them.
+# The optimizer's tensors in a form that all engines share: PARAMETER/MOMENT -> a tensor of the parameter's shape,
+# and "count", the number of updates, if the optimizer's steps depend on it.
 Moments = Mapping[str, Tensor]
 
 
 class Learner(Protocol):
     """The weights of one training and their optimizer, on a device."""
 
-    module: nn.Module  # what computes; its mode and its dropouts' counters are the engine's to set
+    module: nn.Module  # the module that computes; the engine sets its mode and the counters of its dropout layers
 
-    def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor: ...  # one update; the loss before it
+    def update(self, x: Tensor, y: Tensor, lr: float) -> Tensor: ...  # does one update; returns the loss before it
     def outputs(self, x: Tensor) -> Tensor: ...  # float32
     def weights(self) -> dict[str, Tensor]: ...
     def set_weights(self, weights: Weights) -> None: ...
@@ -45,7 +45,7 @@ def call(network: nn.Module, x: Tensor) -> Tensor:
 
 @lru_cache(maxsize=1)
 def _compiled() -> Callable[[nn.Module, Tensor], Tensor]:
-    """`call` compiled by torch: one for all networks of the process, so that equal ones are compiled once."""
+    """`call` compiled by torch, once per process, so that equal networks share one compilation."""
     return torch.compile(call, dynamic=False)
 
 
@@ -54,12 +54,12 @@ def caller(recipe: Recipe) -> Callable[[nn.Module, Tensor], Tensor]:
 
 
 def sparse_gradients(model: nn.Module) -> bool:
-    """Whether it has embeddings that make them."""
+    """Return whether the network has embeddings with sparse gradients."""
     return any(getattr(module, "sparse", False) for module in model.modules())
 
 
 class Float32:
-    """The network as it is: the reference that anything faster is held against."""
+    """The network itself in float32: the reference for faster implementations."""
 
     def __init__(
         self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str,
@@ -79,7 +79,7 @@ class Float32:
         return loss.detach()
 
     def step(self, loss: Tensor, lr: float) -> None:
-        """Follow the gradient of a loss."""
+        """One optimizer step by the gradient of a loss."""
         step(self.optimizer, loss, lr, self.recipe.clip, self.masked)
 
     def outputs(self, x: Tensor) -> Tensor:
@@ -105,7 +105,9 @@ class Float32:
         self._load(entries)
 
     def _check(self, entries: Mapping[int, Mapping[str, Tensor]]) -> None:
-        """Raise ValueError if a stored state is not this optimizer's: torch would take any, and read beyond it."""
+        """Raise ValueError if a stored state does not belong to this optimizer; torch would accept any and read beyond
+        it.
+        """
         parameters, moments = list(self.parameters.values()), {*optimizer_named(self.recipe.optimizer).moments}
         counts = {"step"} if "exp_avg" in moments else set()
         for index, entry in entries.items():
@@ -131,7 +133,7 @@ class Float32:
         self._load({index: entry for index, entry in entries.items() if entry})
 
     def _entry(self, moments: Moments, name: str, keys: tuple[str, ...]) -> dict[str, Tensor]:
-        """A parameter's part of a torch optimizer's state; empty for one that never had a gradient."""
+        """The part of a torch optimizer's state for a parameter; empty if the parameter never had a gradient."""
         others = {gathered.rpartition("/")[0] for gathered in moments} & self.parameters.keys()
         if others and name not in others:
             return {}
@@ -146,14 +148,14 @@ class Float32:
 
 
 class Bfloat16:
-    """The network in bfloat16. The weights that are trained are float32, and an update writes both: no use converts."""
+    """The network in bfloat16. Trained weights are float32; an update writes both, so that no use converts them."""
 
     def __init__(
         self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, device: str,
         objective: Objective = CLASSIFICATION,
     ) -> None:  # fmt: skip
         self.loss = objective.mean
-        kernels_too = not recipe.compile  # torch.compile cannot look into them
+        kernels_too = not recipe.compile  # torch.compile cannot trace them
         self.lowered, self.recipe, self.count = lower(model, device, mask, kernels_too), recipe, 0
         self.module, self.call = self.lowered.module, caller(recipe)
         self.buffers, self.order = dict(self.module.named_buffers()), list(model.state_dict())
@@ -164,7 +166,7 @@ class Bfloat16:
         self.set_weights(start)
 
     def _slot(self, name: str, used: Tensor, mask: Tensor | None) -> updates.Slot:
-        if mask is not None:  # not read at each update where it prunes none of the weights that are stored
+        if mask is not None:  # not applied in each update if it prunes none of the stored weights
             arranged = self.lowered.arranged(name, mask)
             mask = None if arranged.all() else torch.empty_like(used, dtype=torch.bool).copy_(arranged)
         if used.dtype == torch.float32:
@@ -200,7 +202,7 @@ class Bfloat16:
         return self.moments()
 
     def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:
-        """A state that version 0.1 wrote has no count: all updates were this optimizer's."""
+        """Restore a state. States of version 0.1 have no count: all updates were done by this optimizer."""
         self.set_moments({"count": torch.tensor(iteration)} | dict(state))
 
     def moments(self) -> dict[str, Tensor]:
@@ -217,12 +219,12 @@ class Bfloat16:
                     select_(moment, slot.bits)
 
     def _standard(self, of: Callable[[updates.Slot], Tensor], ending: str = "") -> dict[str, Tensor]:
-        """A tensor of each parameter, as the network has them: copies on the CPU."""
+        """One tensor per parameter in the network's layout: copies on the CPU."""
         return {name + ending: self.lowered.standard(name, of(slot)).cpu().clone() for name, slot in self.slots.items()}
 
 
 def moment_of(moments: Moments, name: str, key: str) -> Tensor:
-    """Raises UsageError if there is no such moment of the parameter `name`."""
+    """A moment of the parameter `name`. Raises UsageError if it does not exist."""
     try:
         return moments[f"{name}/{key}"]
     except KeyError:

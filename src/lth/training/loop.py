@@ -1,4 +1,4 @@
-"""The loop around an engine: evaluate, keep the best weights, checkpoint; the same for every engine."""
+"""The training loop, which is the same for every engine: evaluate, keep the best weights, write checkpoints."""
 
 from __future__ import annotations
 
@@ -15,26 +15,28 @@ from lth.errors import LthError, UsageError
 from lth.plan import evaluations
 from lth.pruning.masks import Weights
 
-SLICE_SECONDS = 0.4  # about how long an engine works between two looks at the world; slicing changes no bit
+SLICE_SECONDS = 0.4  # approximate time between two checks for stops and checkpoints; slicing does not change the bits
 CHECKPOINT_SECONDS = 5.0
-CHECKPOINT_COST = 50  # times what a checkpoint took is worked before the next: large networks' take seconds
-OPTIMIZER = "optimizer/"  # before the names of the optimizer's tensors in a kept state
-LARGEST_LOSS = 1e34  # of a training that has not diverged: above, the sum over a batch may overflow float32, or not
-NOTHING = (None, None)  # loss and accuracy that are not evaluated
-CHECKPOINT_PAUSE = 1200.0  # seconds of work before the next at most: a machine may have slept while one was written
+CHECKPOINT_COST = 50  # a checkpoint takes at most this fraction of the time: large networks take seconds to write
+OPTIMIZER = "optimizer/"  # prefix of the optimizer's tensors in a kept state
+LARGEST_LOSS = (
+    1e34  # largest loss of a training that has not diverged: beyond it, the sum over a batch may overflow float32
+)
+NOTHING = (None, None)  # loss and accuracy if they are not evaluated
+CHECKPOINT_PAUSE = 1200.0  # maximum seconds until the next checkpoint, in case the machine slept while one was written
 
 
 class Engine(Protocol):
-    """What carries a recipe out: one training, in slices of any length.
+    """The interface of an engine: one training, in slices of any length.
 
-    `iteration` is that of the weights; a training may begin at any. `state` is all that going on needs, in the engine's
-    own form; `moments` is what the optimizer has gathered, in a form that all engines share.
+    `iteration` is that of the weights; a training may begin at any iteration. `state` is everything needed to resume,
+    in the engine's own format; `moments` are the optimizer's tensors in a format that all engines share.
     """
 
     @property
     def iteration(self) -> int: ...
     def advance(self, until: int) -> Any: ...
-    def evaluate(self, split: str) -> tuple[float, float | None]: ...  # the accuracy is None where a task has none
+    def evaluate(self, split: str) -> tuple[float, float | None]: ...  # the accuracy is None if the task has none
     def weights(self) -> dict[str, Tensor]: ...
     def set_weights(self, weights: Weights) -> None: ...
     def state(self) -> dict[str, Tensor]: ...
@@ -44,7 +46,7 @@ class Engine(Protocol):
 
 @dataclass(frozen=True)
 class Evaluation:
-    """A row of the curve: the state after `iteration` updates; the test set where it was due."""
+    """A row of the curve: the values after `iteration` updates; test values only where they were due."""
 
     iteration: int
     val_loss: float
@@ -55,7 +57,7 @@ class Evaluation:
 
 @dataclass
 class Checkpoint:
-    """A training in the middle: what it has found so far, and the engine's state."""
+    """An unfinished training: its results so far, and the engine's state."""
 
     iteration: int = 0
     seconds: float = 0.0
@@ -67,30 +69,33 @@ class Checkpoint:
 
 @dataclass(frozen=True)
 class Hooks:
-    """What a training tells the world, and asks it."""
+    """The communication of a training with its surroundings."""
 
     load: Callable[[], Checkpoint | None] = lambda: None
     save: Callable[[Checkpoint], None] = lambda checkpoint: None
     report: Callable[[int], None] = lambda iteration: None
     stopped: Callable[[], bool] = lambda: False
-    save_every: float | None = None  # at least these seconds between checkpoints; None: CHECKPOINT_SECONDS
+    save_every: float | None = None  # minimum seconds between checkpoints; None: CHECKPOINT_SECONDS
 
 
 class Unusable(LthError):
-    """A checkpoint is none of this training."""
+    """A checkpoint does not belong to this training."""
 
 
 class Stopped(LthError):
-    """The training was asked to stop; its checkpoint is written."""
+    """The training was stopped on request; its checkpoint is written."""
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """A finished training. `states` has what `train` was asked to keep: iteration -> `state_of` the engine there."""
+    """A finished training.
+
+    `states` maps the iterations that `train` was asked to keep to `state_of` the engine there.
+    """
 
     curve: list[Evaluation]
     trained: dict[str, Tensor]
-    summary: dict[str, Any]  # the columns of summary.csv that training decides
+    summary: dict[str, Any]  # the columns of summary.csv that follow from the training
     states: dict[int, dict[str, Tensor]] = field(default_factory=dict)
 
 
@@ -102,11 +107,12 @@ def train(
     keep: Collection[int] = (),
     moments: bool = False,
 ) -> Outcome:
-    """Train from iteration `begin`, where the engine is, to the recipe's last, or until a loss is not finite.
+    """Train from iteration `begin`, the engine's present one, to the recipe's last, or until a loss is not finite.
 
-    The early-stop iteration is found afterwards, over all evaluations; the weights of lowest validation loss are kept
-    on the way, and the accuracies at early stop come from them. The state is kept at each iteration of `keep`, with the
-    optimizer's tensors if `moments`. Raises Unusable, with the engine in any state, for a checkpoint of something else.
+    The early-stop iteration is determined at the end, over all evaluations. The weights of lowest validation loss are
+    kept meanwhile, and the accuracies at early stop are computed from them. The state is kept at each iteration of
+    `keep`, with the optimizer's tensors if `moments`. Raises Unusable, with the engine in an undefined state, if the
+    checkpoint belongs to another training.
     """
     if begin >= recipe.iterations:
         raise ValueError(f"a training that begins at iteration {begin} cannot end at {recipe.iterations}")
@@ -124,20 +130,21 @@ def train(
 
 
 def state_of(engine: Engine, moments: bool = False) -> dict[str, Tensor]:
-    """Weights and buffers by the network's names; if `moments`, what the optimizer has gathered below optimizer/."""
+    """Weights and buffers by the network's names; with `moments`, also the optimizer's tensors, prefixed by optimizer/.
+    """
     gathered = engine.moments() if moments else {}
     return engine.weights() | {OPTIMIZER + name: tensor for name, tensor in gathered.items()}
 
 
 def parts_of(state: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], dict[str, Tensor] | None]:
-    """The `start` and the `moments` of an engine that begins at a `state_of`; moments are None if it has none."""
+    """The `start` and `moments` for an engine that begins at a `state_of`; moments are None if it has none."""
     weights = {name: tensor for name, tensor in state.items() if not name.startswith(OPTIMIZER)}
     moments = {name.removeprefix(OPTIMIZER): state[name] for name in state if name not in weights}
     return weights, moments or None
 
 
 class Session:
-    """A stretch of work on one training: slices of the engine's work, with looks at the world between them."""
+    """A period of work on one training: slices of the engine's work, with checks between them."""
 
     def __init__(self, engine: Engine, hooks: Hooks, last: int) -> None:
         self.engine, self.hooks = engine, hooks
@@ -152,16 +159,16 @@ class Session:
 
     @property
     def seconds(self) -> float:
-        """Time that this training has taken, earlier sessions included."""
+        """The time that this training has taken, including earlier sessions."""
         return time.monotonic() - self.began
 
     def ahead(self, stops: Iterable[int]) -> list[int]:
-        """The iterations of `stops` that are still to be done, in order: a checkpoint has done those up to its own."""
+        """The iterations of `stops` that are still ahead, in order; a checkpoint has done those up to its own."""
         now = self.engine.iteration
         return sorted(stop for stop in stops if (stop > now if self.resumed else stop >= now))
 
     def evaluate(self, with_test: bool) -> Evaluation:
-        """Add a row to the curve, and keep the weights where their validation loss is the lowest so far."""
+        """Add a row to the curve, and keep the weights if their validation loss is the lowest so far."""
         progress = self.progress
         row = evaluate(self.engine, self.engine.iteration, with_test)
         if bounded(row.val_loss) and row.val_loss < lowest(progress.curve):
@@ -170,7 +177,7 @@ class Session:
         return row
 
     def advance(self, until: int) -> None:
-        """Work until iteration `until`. Raises Stopped, after writing a checkpoint, when asked to stop."""
+        """Train until iteration `until`. If asked to stop, write a checkpoint and raise Stopped."""
         while self.engine.iteration < until:
             stop = self.hooks.stopped()
             if stop or time.monotonic() - self.saved > self.pause:
@@ -190,13 +197,13 @@ class Session:
     def _work(self, until: int) -> None:
         first, began = self.engine.iteration, time.perf_counter()
         self.engine.advance(min(until, first + self.slice))
-        if self.engine.iteration - first == self.slice:  # one cut short by an evaluation says little of the pace
+        if self.engine.iteration - first == self.slice:  # a slice that an evaluation cut short does not show the pace
             fits = SLICE_SECONDS / max(time.perf_counter() - began, 1e-6)
             self.slice = max(1, int(self.slice * min(fits, 4.0)))
 
 
 def restore(engine: Engine, progress: Checkpoint, last: int) -> None:
-    """Bring an engine to a checkpoint. Raises Unusable if that is none of its training, which ends at `last`."""
+    """Restore a checkpoint. Raises Unusable if it does not belong to this training, which ends at `last`."""
     iterations = [engine.iteration, *(row.iteration for row in progress.curve), progress.iteration, last]
     if iterations != sorted(iterations) or (progress.iteration > engine.iteration and not progress.curve):
         raise Unusable(f"its iteration, {progress.iteration}, and its curve do not belong together")
@@ -224,26 +231,26 @@ def evaluate(engine: Engine, iteration: int, with_test: bool) -> Evaluation:
 
 
 def finite(row: Evaluation) -> bool:
-    """Whether the losses of an evaluation are numbers that training can go on from.
+    """Return whether the losses of an evaluation are finite, so that training can continue.
 
-    A test set that is not there has no accuracy either; one with a loss that is no number still has one.
+    A missing test set has NaN as loss and no accuracy; a test loss that became NaN comes with an accuracy.
     """
     tested = row.test_loss is not None and not (row.test_accuracy is not None and math.isnan(row.test_accuracy))
     return bounded(row.val_loss) and (not tested or bounded(row.test_loss or 0.0))
 
 
 def bounded(loss: float) -> bool:
-    """Whether a loss is a number that every engine computes alike."""
+    """Return whether a loss is a value that every engine computes alike."""
     return abs(loss) <= LARGEST_LOSS
 
 
 def lowest(curve: list[Evaluation]) -> float:
-    """The lowest validation loss so far; infinite before the first."""
+    """The lowest validation loss so far; infinity before the first."""
     return min((row.val_loss for row in curve if bounded(row.val_loss)), default=math.inf)
 
 
 def summarise(engine: Engine, recipe: Recipe, progress: Checkpoint) -> dict[str, Any]:
-    """Early stop, final and intermediate accuracies; also losses, in a task without accuracy.
+    """Early stop, final and intermediate accuracies; in a task without accuracy, losses.
 
     Leaves the engine at the weights of the early stop.
     """

@@ -1,4 +1,4 @@
-"""The engine for any module, loss and metric: the module is trained in place, under the mask that the caller holds."""
+"""The engine for any module, loss and metric. It trains the module in place, under the mask that the caller holds."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from lth.training.update_loop import do_updates, step
 class ModuleEngine:
     """One training of `model` from its present weights, which are those of iteration `begin`.
 
-    `loss` is the mean over a batch; `metric`, of all outputs of a part at once, is higher where the model is better
-    (without one it is minus the loss). A missing part evaluates to NaN.
+    `loss` is the mean over a batch. `metric` gets all outputs of a split at once; higher is better (default: minus the
+    loss). A missing split evaluates to NaN.
     """
 
     def __init__(
@@ -46,9 +46,9 @@ class ModuleEngine:
 
     @torch.enable_grad()
     def advance(self, until: int) -> None:
-        """Do updates until iteration `until`, also inside torch.no_grad().
+        """Do updates until iteration `until`, even inside torch.no_grad().
 
-        What the module itself draws comes from the training's own seeds.
+        Random numbers that the module draws are seeded by the training.
         """
         order = batches(self.key, self.data["train"].size, self.recipe.batch, self.iteration, until)
         examples = lambda batch: self._examples("train", batch)
@@ -64,7 +64,7 @@ class ModuleEngine:
         loss = self.loss(outputs, y)
         if not isinstance(loss, Tensor) or loss.dim():
             raise UsageError("the loss has to be one number: the mean over the batch, as a tensor")
-        if not is_of_torch(self.loss) and not count(self.loss, y):  # it may divide 0 by 0
+        if not is_of_torch(self.loss) and not count(self.loss, y):  # may divide 0 by 0
             loss = of_nothing(outputs)
         step(self.optimizer, loss, lr, self.recipe.clip)
 
@@ -81,14 +81,14 @@ class ModuleEngine:
 
     @torch.no_grad()
     def evaluate(self, split: str) -> tuple[float, float]:
-        """Loss and metric over a whole part; every example counts once, also those of a smaller last batch."""
+        """Loss and metric over a whole split; every example counts once, also in a smaller last batch."""
         if split not in self.data:
             return float("nan"), float("nan")
         part = self.data[split]
         self.model.eval()
         total, counted, outputs, targets = 0.0, 0, [], []
         with global_draws(self.device) as seed:
-            seed(seed_of(*self.key, "evaluate", split))  # what is drawn is the same at each evaluation
+            seed(seed_of(*self.key, "evaluate", split))  # every evaluation draws the same random numbers
             for places in torch.arange(part.size).split(EVALUATION_BATCH):
                 x, y = self._examples(split, places)
                 computed = self._outputs(x)
@@ -108,11 +108,11 @@ class ModuleEngine:
         load(self.model, weights)
 
     def state(self) -> dict[str, Tensor]:
-        """Nothing: a training in the user's own process is not resumed."""
+        """Not supported: a training in the user's own process is not resumed."""
         return {}
 
     def moments(self) -> dict[str, Tensor]:
-        """As `state`."""
+        """Not supported, like `state`."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:

@@ -1,4 +1,4 @@
-"""The native engine's face to the loop: a chain of Linear and ReLU on the compiled core."""
+"""The Python interface of the native engine: a chain of Linear and ReLU on the compiled core."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ Prepared = Mapping[str, Any]  # split -> the core's Dataset
 
 
 def chain(model: nn.Module) -> tuple[list[str], float] | None:
-    """The names of the Linear layers and the dropout between them, where `model` is a chain that the core can train.
+    """The names of the Linear layers and the dropout between them, if `model` is a chain that the core can train.
 
     That is an nn.Sequential of [Flatten,] Linear, ReLU [, CounterDropout], ..., Linear. None for any other model, and
-    for one that does or leaves anything else: an overridden forward, hooks, layers used twice, tied or frozen weights.
+    for one with other behaviour: an overridden forward, hooks, layers used twice, tied or frozen weights.
     """
     if type(model) is not nn.Sequential or not _is_plain(model):
         return None
@@ -46,7 +46,7 @@ def chain(model: nn.Module) -> tuple[list[str], float] | None:
 
 
 def _is_plain(model: nn.Sequential) -> bool:
-    """Whether a Sequential computes its children one after the other, and trains all their parameters, in float32."""
+    """Return whether a Sequential only calls its children in order and trains all their parameters, in float32."""
     flattens = [part for part in model if type(part) is nn.Flatten]
     parameters = list(model.named_parameters(remove_duplicate=False))
     hooked = lambda parameter: parameter._backward_hooks or parameter._post_accumulate_grad_hooks
@@ -64,7 +64,7 @@ def _is_plain(model: nn.Sequential) -> bool:
 
 
 def obstacle(recipe: Recipe, model: nn.Module, device: str) -> str | None:
-    """Why this engine cannot train `model` by `recipe` on `device`, in a clause; None if it can."""
+    """Why this engine cannot train `model` with `recipe` on `device`; None if it can."""
     if device != "cpu":
         return f"the device is {device}"
     if recipe.augment:
@@ -81,7 +81,7 @@ def obstacle(recipe: Recipe, model: nn.Module, device: str) -> str | None:
 
 
 def prepare(splits: Splits, device: str) -> Prepared:
-    """The data, once for all trainings of this process: split -> what the core reads, without a copy."""
+    """The data in the core's format, once for all trainings of this process and without a copy."""
     flat = lambda images, labels: native.Dataset(images.reshape(len(images), -1).numpy(), labels.numpy())
     return {
         "train": flat(splits.train_x, splits.train_y),
@@ -91,7 +91,7 @@ def prepare(splits: Splits, device: str) -> Prepared:
 
 
 class NativeEngine:
-    """One training of `model`, a chain, from `start` under `mask`; `begin` and `moments` are those of TorchEngine."""
+    """One training of `model`, a chain, from `start` under `mask`; `begin` and `moments` are as for TorchEngine."""
 
     def __init__(
         self, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, data: Prepared, key: Key, device: str,
@@ -110,7 +110,7 @@ class NativeEngine:
             self._set_moments(moments)
 
     def set_weights(self, weights: Weights) -> None:
-        """Go on from `weights` at the present iteration, with a fresh optimizer."""
+        """Continue from `weights` at the present iteration, with a new optimizer."""
         matrices = [weights[f"{name}.weight"] for name in self.layers]
         self.network = native.Network(
             sizes=[matrices[0].shape[1], *(matrix.shape[0] for matrix in matrices)],
@@ -127,7 +127,7 @@ class NativeEngine:
         )
 
     def advance(self, until: int) -> np.ndarray:
-        """Do updates until iteration `until`; the loss of each, before its update."""
+        """Do updates until iteration `until`. Returns the loss before each update."""
         order = batches(self.key, len(self.data["train"]), self.recipe.batch, self.iteration, until)
         losses = self.network.train(
             self.data["train"],
@@ -144,18 +144,18 @@ class NativeEngine:
         return loss, correct / len(self.data[split])
 
     def weights(self) -> dict[str, Tensor]:
-        """Copies of all parameters, pruned weights as 0."""
+        """Copies of all parameters, with pruned weights as 0."""
         weights: dict[str, Tensor] = {}
         for name, weight, bias in zip(self.layers, self.network.weights(), self.network.biases(), strict=True):
             weights |= {f"{name}.weight": torch.from_numpy(weight), f"{name}.bias": torch.from_numpy(bias)}
         return weights
 
     def state(self) -> dict[str, Tensor]:
-        """All that going on needs, beside the iteration; of survivors only."""
+        """Everything needed to resume except the iteration, for surviving weights only."""
         return {name: torch.from_numpy(np.asarray(array)) for name, array in self.network.state().items()}
 
     def moments(self) -> dict[str, Tensor]:
-        """What the optimizer has gathered, by the network's names; see `Moments`."""
+        """The optimizer's tensors by the network's names; see `Moments`."""
         state = self.state()
         moments = {name: self._whole(name, state[key]) for name, key in self._moment_keys()}
         return moments | {"count": state["updates"][0]}
@@ -177,7 +177,7 @@ class NativeEngine:
         ]
 
     def _whole(self, name: str, values: Tensor) -> Tensor:
-        """A moment in its parameter's shape, of the numbers of the weights that survive."""
+        """A moment in the shape of its parameter, from the values of surviving weights."""
         mask = self.mask.get(name.rsplit("/", 1)[0])
         if mask is None:
             return values

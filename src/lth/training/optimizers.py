@@ -1,7 +1,7 @@
-"""The optimizers that a recipe can name: each stands once, with all that depends on the choice.
+"""The optimizers that a recipe can name, each with everything that depends on the choice.
 
-config/registry.py lists them with the keys of [recipe] that each takes. The compiled engines know them by the same
-names (native/shared/optimizer_names.hpp); their formulas are torch's.
+config/registry.py lists them with the keys of [recipe] that each accepts. The compiled engines use the same
+names (native/shared/optimizer_names.hpp) and torch's formulas.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ from lth.config import Recipe
 from lth.config.registry import OPTIMIZERS
 from lth.errors import UsageError
 
-BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # of Adam, torch's defaults
+BETA1, BETA2, EPSILON = 0.9, 0.999, 1e-8  # Adam's parameters, torch's defaults
 
 
 @dataclass(frozen=True)
 class Optimizer:
     """An optimizer as the engines use it.
 
-    moments: torch's names of the tensors that it has for each parameter, in the order of the compiled kernels.
+    moments: torch's names of its tensors per parameter, in the order of the compiled kernels.
     make: (recipe, parameters, fused) -> a torch optimizer.
     step: (recipe, lr, count, values, gradients, moments) does update number `count`, from 1, in place; `moments` are
     those of each parameter.
-    compiled: whether the compiled engines know it, by the name of its entry.
+    compiled: whether the compiled engines support it, under the name of its entry.
     """
 
     moments: tuple[str, ...]
@@ -43,14 +43,14 @@ class Optimizer:
 
 @cache
 def optimizer_named(name: str) -> Optimizer:
-    """Raises UsageError for a name that is not registered."""
+    """The optimizer with this name. Raises UsageError if it is not registered."""
     if name not in OPTIMIZERS:
         raise UsageError(f"unknown optimizer {name!r}; give one of: {', '.join(OPTIMIZERS)}")
     return OPTIMIZERS[name].load()
 
 
 def optimizer_for(recipe: Recipe, parameters: list[nn.Parameter], fused: bool = True) -> torch.optim.Optimizer:
-    """A fresh optimizer, as each level gets one. A fused one takes no sparse gradients."""
+    """A new optimizer for one level. A fused one does not support sparse gradients."""
     return optimizer_named(recipe.optimizer).make(recipe, parameters, fused)
 
 

@@ -1,4 +1,4 @@
-"""The dtype that a network is trained in: float32, or bfloat16 where the hardware has it. Losses are float32."""
+"""The dtype of a training: float32, or bfloat16 if the hardware supports it. Losses are always float32."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from torch.nn.modules.conv import _ConvNd
 
 from lth.training import processor
 
-X86 = ("amx_bf16", "avx512_bf16")  # as Linux calls them, the faster first
+X86 = ("amx_bf16", "avx512_bf16")  # names in Linux, the faster one first
 ARM = ("bf16",)
 
 
 def hardware(device: str) -> str | None:
     """What computes in bfloat16 on `device` ("cpu" or "cuda"), in a few words; None if nothing does."""
     if device != "cpu":
-        major, minor = torch.cuda.get_device_capability()  # below 8.0 it is emulated
+        major, minor = torch.cuda.get_device_capability()  # below compute capability 8.0 it is emulated
         return "the GPU" if (major, minor) >= (8, 0) else None
     names = X86 if platform.machine().lower() in ("x86_64", "amd64") else ARM
     unit = next((name for name in names if name in processor.flags()), None)
@@ -25,10 +25,10 @@ def hardware(device: str) -> str | None:
 
 
 def resolve(asked: str, model: nn.Module, device: str) -> tuple[str, str]:
-    """The precision for `model`, and the reason in a clause.
+    """The precision for `model`, and the reason.
 
-    `auto` is bfloat16 for convolutional networks where the hardware has it, and float32 for everything else. What is
-    asked for by name is taken: bfloat16 runs anywhere, but slowly in software.
+    `auto` is bfloat16 for convolutional networks if the hardware supports it, else float32. An explicit choice is used
+    as it is: bfloat16 runs everywhere, but slowly without hardware support.
     """
     convolutional = any(isinstance(module, _ConvNd) for module in model.modules())
     unit = hardware(device)

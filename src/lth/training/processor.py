@@ -1,4 +1,4 @@
-"""This machine's processor: its name, the instructions that it has, and the cores that this process may use."""
+"""The processor of this machine: its name, its instruction sets, and the cores that this process may use."""
 
 from __future__ import annotations
 
@@ -13,19 +13,19 @@ def name() -> str:
 
 
 def flags() -> frozenset[str]:
-    """The extensions that the processor lists; empty if the system has no /proc/cpuinfo."""
+    """The flags of the processor; empty if the system has no /proc/cpuinfo."""
     described = _described()
     return frozenset((described.get("flags") or described.get("features") or "").split())
 
 
 def cores() -> int:
-    """Cores that this process may use."""
+    """The number of cores that this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 @lru_cache(maxsize=1)
 def _described() -> dict[str, str]:
-    """The first value of each field of /proc/cpuinfo, whose names are in lower case here."""
+    """The first value of each field of /proc/cpuinfo, by its name in lower case."""
     try:
         lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

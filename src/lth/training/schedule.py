@@ -10,15 +10,16 @@ from lth.config import Recipe
 from lth.config.registry import SCHEDULES
 from lth.errors import UsageError
 
-Schedule = Callable[[Recipe, int], float]  # the share of recipe.lr that an update, counted from 0, has after warmup
+Schedule = Callable[
+    [Recipe, int], float
+]  # (recipe, update) -> factor of recipe.lr after warmup; updates are counted from 0
 
 
 def lr_at(recipe: Recipe, update: int) -> float:
     """The learning rate of update `update`, counted from 0: linear warmup times the recipe's schedule.
 
-    Warmup goes "from 0 to the initial rate over k iterations" (section 4): the n-th update has n / k of it. So the rate
-    would be 0 before the first update, no update is wasted, and the k-th has the whole of it, also where a drop follows
-    at once.
+    Warmup goes "from 0 to the initial rate over k iterations" (section 4). Here the n-th update has n / k of the rate,
+    so that no update has rate 0, and the k-th has the full rate, even if a drop follows at once.
     """
     warm = min(1.0, (update + 1) / recipe.warmup) if recipe.warmup else 1.0
     return recipe.lr * warm * _named(recipe.schedule)(recipe, update)
@@ -32,21 +33,21 @@ def _named(name: str) -> Schedule:
 
 
 def steps(recipe: Recipe, update: int) -> float:
-    """Tenfold drops (section 4): each holds from the update after its iteration."""
+    """Division by 10 at each of `drops` (section 4), from the update after its iteration."""
     return 0.1 ** sum(update >= drop for drop in recipe.drops)
 
 
 def cosine(recipe: Recipe, update: int) -> float:
-    """Half a cosine from 1 to 0 (Loshchilov & Hutter, SGDR, 2017, without restarts)."""
+    """Cosine decay from 1 to 0 (Loshchilov & Hutter, SGDR, 2017, without restarts)."""
     return 0.5 * (1 + math.cos(math.pi * _progress(recipe, update)))
 
 
 def linear(recipe: Recipe, update: int) -> float:
-    """A straight line from 1 to 0."""
+    """Linear decay from 1 to 0."""
     return 1 - _progress(recipe, update)
 
 
 def _progress(recipe: Recipe, update: int) -> float:
-    """The share of the iterations after warmup that is done before an update: below 1 for the last one."""
+    """The fraction of the iterations after warmup that precede an update; below 1 for the last one."""
     after_warmup = max(1, recipe.iterations - recipe.warmup)
     return min(1.0, max(0.0, (update - recipe.warmup) / after_warmup))

@@ -1,4 +1,4 @@
-"""The torch engine: any module, any device; the reference that anything faster is held against."""
+"""The torch engine: any module, any device; the reference for faster engines."""
 
 from __future__ import annotations
 
@@ -32,15 +32,15 @@ def prepare(splits: Splits, device: str) -> Prepared:
 
 
 def on_device(indices: Tensor, device: torch.device) -> Tensor:
-    """A copy on the device that the CPU does not wait for."""
+    """A copy on the device, made asynchronously."""
     return indices.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else indices
 
 
 class TorchEngine:
     """One training of `model` from `start` under `mask`.
 
-    `iteration` is that of the weights: `begin`, whose weights `start` is, and the updates done since. The optimizer is
-    fresh unless `moments` are given.
+    `iteration` is that of the weights: `begin`, to which `start` belongs, plus the updates since. The optimizer is
+    new unless `moments` are given.
     """
 
     def __init__(
@@ -57,7 +57,7 @@ class TorchEngine:
             self.learner.set_moments(moments)
 
     def advance(self, until: int) -> list[Tensor]:
-        """Do updates until iteration `until`; the loss of each, before its update, as a tensor on the device."""
+        """Do updates until iteration `until`. Returns the loss before each update, as a tensor on the device."""
         images, labels = self.data["train"]
         order = batches(self.key, len(labels), self.recipe.batch, self.iteration, until)
         indices = on_device(torch.cat(order), labels.device).split([len(batch) for batch in order]) if order else ()
@@ -69,18 +69,22 @@ class TorchEngine:
         return losses
 
     def evaluate(self, split: str) -> tuple[float, float | None]:
-        """Mean loss, and accuracy where the task has one; every example counts once, also in a smaller last batch."""
+        """Mean loss, and accuracy if the task has one; every example counts once, also in a smaller last batch."""
         return self.means(split, self.sums(split))
 
     @torch.no_grad()
     def sums(self, split: str, first: int = 0, step: int = 1) -> Tensor:
-        """Of a split, or of every `step`th batch of it from `first` on: the loss and the correct answers, summed."""
+        """The summed loss and correct answers of a split, or of every `step`th batch of it from `first` on."""
         images, labels = self.data[split]
         self.module.eval()
-        sums = torch.zeros((2,), dtype=torch.float64, device=labels.device)  # read at the end: a GPU goes on
+        sums = torch.zeros(
+            (2,), dtype=torch.float64, device=labels.device
+        )  # read at the end, so that a GPU does not wait
         batches = list(zip(images.split(EVALUATION_BATCH), labels.split(EVALUATION_BATCH), strict=True))
         with global_draws(labels.device) as seed:
-            seed(seed_of(*self.key, "evaluate", split))  # a custom model may draw here too: always the same numbers
+            seed(
+                seed_of(*self.key, "evaluate", split)
+            )  # a custom model may draw random numbers here: always the same ones
             for x, y in batches[first::step]:
                 outputs = self.learner.outputs(pixels(x))
                 sums[0] += self.objective.total(outputs, y)
@@ -89,24 +93,24 @@ class TorchEngine:
         return sums
 
     def means(self, split: str, sums: Tensor) -> tuple[float, float | None]:
-        """Of `sums`: mean loss, and accuracy, if the task has one."""
+        """Mean loss, and accuracy if the task has one, from `sums`."""
         loss, correct = (total / len(self.data[split][1]) for total in sums.tolist())
         return loss, correct if self.objective.correct else None
 
     def weights(self) -> dict[str, Tensor]:
-        """Copies of all parameters and buffers, on the CPU, as the network has them whatever computes."""
+        """Copies of all parameters and buffers on the CPU, in the network's own layout."""
         return self.learner.weights()
 
     def set_weights(self, weights: Weights) -> None:
         self.learner.set_weights(weights)
 
     def state(self) -> dict[str, Tensor]:
-        """All that going on needs, beside the iteration: weights, buffers, and the optimizer's tensors."""
+        """Everything needed to resume except the iteration: weights, buffers, and the optimizer's tensors."""
         state = {f"weights/{name}": tensor for name, tensor in self.weights().items()}
         return state | {f"optimizer/{name}": tensor for name, tensor in self.learner.state().items()}
 
     def moments(self) -> dict[str, Tensor]:
-        """What the optimizer has gathered, by the network's names; see `Moments`."""
+        """The optimizer's tensors by the network's names; see `Moments`."""
         return self.learner.moments()
 
     def restore(self, state: Mapping[str, Tensor], iteration: int) -> None:

@@ -1,4 +1,4 @@
-"""The updates of a training, one after the other: the same for every engine that computes with torch."""
+"""The loop over updates, shared by all engines that compute with torch."""
 
 from __future__ import annotations
 
@@ -29,18 +29,18 @@ def do_updates(
     update: Callable[[Tensor, Tensor, float], Result],
     device: torch.device,
 ) -> list[Result]:
-    """Do an update with each of `batches`, numbered from `first` on; what each call of `update` returned.
+    """Do one update per batch, numbered from `first`. Returns the results of `update`.
 
-    `examples(batch)` gives inputs and targets on `device`; `update(x, y, lr)` moves the weights. Dropout, augmentation,
-    the learning rate and what the module itself draws depend on the key and the update's number alone, so a training
-    can be sliced, stopped or begun anywhere.
+    `examples(batch)` gives inputs and targets on `device`; `update(x, y, lr)` changes the weights. Dropout,
+    augmentation, the learning rate and the module's own random numbers depend only on the key and the update's number,
+    so a training can be sliced, stopped or begun anywhere.
     """
     dropout_key, augment_key = seed_of(*key, "dropout"), seed_of(*key, "augment")
     results = []
     module.train()
     with global_draws(device) as seed:
         for number, batch in enumerate(batches, first):
-            seed(seed_of(*key, "update", number))  # what a custom model draws
+            seed(seed_of(*key, "update", number))  # random numbers of custom models
             set_counter(module, dropout_key, number)
             x, y = examples(batch)
             if recipe.augment:
@@ -56,7 +56,7 @@ def step(
     largest_norm: float | None = None,
     masked: Sequence[tuple[nn.Parameter, Tensor]] = (),
 ) -> None:
-    """Follow the gradient of a loss: masked, then clipped to `largest_norm`. `masked` is that of `mask_gradients`."""
+    """One optimizer step by the gradient of a loss, masked, then clipped to `largest_norm`; see `mask_gradients`."""
     for group in optimizer.param_groups:
         group["lr"] = lr
     optimizer.zero_grad()

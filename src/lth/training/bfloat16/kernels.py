@@ -1,9 +1,8 @@
 """The compiled bfloat16 kernels as torch functions: 3x3 convolutions with what follows them, pooling, and updates.
 
-They need AVX512_BF16 (native/conv/winograd.hpp says what they do). oneDNN's convolutions already run at that
-instruction's limit, so these do fewer products instead, and products of floats where those are faster, as on Intel's
-processors. Processors with AMX are several times as fast at the plain products and have convolutions of their own
-(matrices.py).
+They need AVX512_BF16 (see native/conv/winograd.hpp). oneDNN's convolutions already reach the peak of that instruction,
+so these kernels compute fewer products instead, and float products where those are faster, as on Intel processors.
+Processors with AMX compute plain products several times as fast and have their own kernels (matrices.py).
 """
 
 from __future__ import annotations
@@ -22,13 +21,17 @@ from lth import native
 from lth.training import processor
 from lth.training.precision import hardware
 
-AFTER = {(): 0, ("relu",): 1, ("pool", "relu"): 2}  # what can be applied to a convolution's output, in this order
-MOST_THIN = 4  # channels of pictures
-# By the numbers of the products, where fewer of them outweigh Winograd's transforms, as measured on Resnet-18 and
-# VGG-19: the input channels between which, and a batch's 2x2 tiles below which not.
+AFTER = {
+    (): 0,
+    ("relu",): 1,
+    ("pool", "relu"): 2,
+}  # operations that can be applied to a convolution's output, in this order
+MOST_THIN = 4  # maximum number of channels of input images
+# The range of input channels and the minimum number of 2x2 tiles in a batch for which the saved products outweigh
+# Winograd's transforms, as measured on Resnet-18 and VGG-19.
 GAINS = {torch.bfloat16: (32, 256), torch.float32: (16, 512)}
 LEAST_TILES = {torch.bfloat16: 512, torch.float32: 64}
-SMALL = 16  # pixels of images of which so few are inside of a kernel that products with them alone are fewer too
+SMALL = 16  # maximum pixels of images of which so little is inside the kernel that direct products are fewer
 
 
 @lru_cache(maxsize=1)
@@ -47,22 +50,22 @@ def products() -> torch.dtype:
 
 
 def matrix_unit() -> bool:
-    """Whether this processor has a unit for products of matrices of bfloat16."""
+    """Return whether this processor has a matrix unit for bfloat16 (AMX)."""
     return "amx" in (hardware("cpu") or "")
 
 
 def matrix_kernels() -> bool:
-    """Whether compiled kernels may use that unit here."""
+    """Return whether compiled kernels may use the matrix unit here."""
     return core() is not None and matrix_unit() and core().matrix_unit()
 
 
 def _convolutions(numbers: torch.dtype) -> Any:
-    """The compiled convolutions whose products are of `numbers`."""
+    """The compiled convolutions with products of dtype `numbers`."""
     return getattr(core(), str(numbers).removeprefix("torch."))
 
 
 def why_not() -> str | None:
-    """Why the kernels cannot be used on this machine, in a clause; None if they can."""
+    """Why the kernels cannot be used on this machine; None if they can."""
     if core() is not None:
         return None
     if "avx512_bf16" not in processor.flags():
@@ -73,7 +76,7 @@ def why_not() -> str | None:
 
 
 def format_support() -> str:
-    """How bfloat16 is computed on this machine, in a clause."""
+    """How bfloat16 is computed on this machine."""
     if lacking := why_not():
         return f"without compiled kernels: {lacking}"
     if matrix_unit():
@@ -83,7 +86,7 @@ def format_support() -> str:
 
 
 def fits(conv: nn.Conv2d) -> bool:
-    """Whether the compiled convolutions can take the place of `conv`, and gain where its images allow it."""
+    """Return whether the compiled convolutions can replace `conv` and are faster if its images allow it."""
     if core() is None or matrix_unit():
         return False
     channels = thin(conv) or (conv.in_channels >= GAINS[products()][0] and conv.in_channels % 16 == 0)
@@ -91,29 +94,29 @@ def fits(conv: nn.Conv2d) -> bool:
 
 
 def usual(conv: nn.Conv2d) -> bool:
-    """Whether `conv` is 3x3 and makes images as large as those it is given."""
+    """Return whether `conv` is 3x3 and preserves the image size."""
     shape = (conv.kernel_size, conv.stride, conv.padding, conv.dilation, conv.groups, conv.padding_mode)
     return shape == ((3, 3), (1, 1), (1, 1), (1, 1), 1, "zeros")
 
 
 def thin(conv: nn.Conv2d) -> bool:
-    """Whether `conv` is of a network's first kind: of the few channels of pictures."""
+    """Return whether `conv` has few input channels, like the first layer of a network."""
     return conv.in_channels <= MOST_THIN
 
 
 def layout(conv: nn.Conv2d) -> torch.memory_format:
-    """The layout of the weights that what computes `conv` reads them in: of one that fits, or any other."""
+    """The layout in which the kernel for `conv` reads its weights."""
     by_winograd = fits(conv) and conv.in_channels <= GAINS[products()][1]
     return torch.contiguous_format if by_winograd else torch.channels_last
 
 
 def parts(count: int) -> int:
-    """In how many parts the kernels do a batch of `count`: one for each of torch's threads."""
+    """The number of parts in which the kernels process a batch of `count`: one per torch thread."""
     return max(1, min(torch.get_num_threads(), count))
 
 
 def total(of_parts: Tensor) -> Tensor:
-    """The sum of what each part of a batch gave, in their order."""
+    """The sum of the results of all parts of a batch, in their order."""
     whole = of_parts[0]
     for part in of_parts[1:]:
         whole += part
@@ -125,10 +128,10 @@ def address(tensor: Tensor | None) -> int:
 
 
 class Winograd(torch.autograd.Function):
-    """conv2d(x, weight, bias, padding=1), then 2x2 max pooling and ReLU as `after` says.
+    """conv2d(x, weight, bias, padding=1), then 2x2 max pooling and ReLU as given by `after`.
 
-    x: bfloat16 [n, c, h, w], h and w even; weight and bias: float32. The result is bfloat16, channels_last. A batch is
-    done in parts, on torch's threads, and gradients of weights are added up part by part.
+    x: bfloat16 [n, c, h, w] with even h and w; weight and bias: float32. The result is bfloat16, channels_last. A batch
+    is processed in parts on torch's threads; weight gradients are summed over the parts.
     """
 
     @staticmethod
@@ -166,7 +169,7 @@ class Winograd(torch.autograd.Function):
 
 
 class Thin(torch.autograd.Function):
-    """conv2d(x, weight, bias, padding=1), then ReLU if `after` says so; x, of few channels, needs no gradient."""
+    """conv2d(x, weight, bias, padding=1), then ReLU if in `after`. x has few channels and needs no gradient."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, after: tuple[str, ...]) -> Tensor:
@@ -197,10 +200,10 @@ class Thin(torch.autograd.Function):
 
 
 class Small(torch.autograd.Function):
-    """conv2d(x, weight, bias, padding=1) of images of a few pixels, then ReLU if `after` says so.
+    """conv2d(x, weight, bias, padding=1) of images with few pixels, then ReLU if in `after`.
 
-    x: bfloat16 [n, c, h, w]; weight and bias: float32. The result is bfloat16, channels_last, as is the gradient of the
-    weights. Torch's threads share the channels: results are the same bits for any number of them.
+    x: bfloat16 [n, c, h, w]; weight and bias: float32. The result and the weight gradient are channels_last; the result
+    is bfloat16. Torch's threads share the channels, so the bits do not depend on their number.
     """
 
     @staticmethod
@@ -233,9 +236,9 @@ class Small(torch.autograd.Function):
 
 
 class PoolRelu(torch.autograd.Function):
-    """relu(max_pool2d(x, 2)) of a bfloat16 tensor [n, c, h, w], to the bit; h and w even, c a multiple of 16.
+    """relu(max_pool2d(x, 2)) of a bfloat16 tensor [n, c, h, w], exact; h and w even, c a multiple of 16.
 
-    The place of each maximum is kept as a byte; of equal ones the first gets the gradient, as in torch.
+    The position of each maximum is stored as a byte. Of equal values the first gets the gradient, as in torch.
     """
 
     @staticmethod
@@ -261,14 +264,14 @@ class PoolRelu(torch.autograd.Function):
 
 
 def _outputs(n: int, c: int, h: int, w: int, pooled: bool) -> tuple[Tensor, Tensor]:
-    """Room for bfloat16 images, and for the places of maxima where they are pooled."""
+    """Empty bfloat16 images and, with pooling, the positions of maxima."""
     shape = (n, c, h // 2, w // 2) if pooled else (n, c, h, w)
     y = torch.empty(shape, dtype=torch.bfloat16, memory_format=torch.channels_last)
     return y, torch.empty(shape if pooled else (0,), dtype=torch.uint8)
 
 
 class Conv(nn.Module):
-    """A 3x3 convolution and what follows it: by whichever kernel gains by the shape of its images, else by torch."""
+    """A 3x3 convolution and what follows it, by the fastest kernel for the shape of its images, else by torch."""
 
     def __init__(self, conv: nn.Conv2d, after: tuple[str, ...] = ()) -> None:
         super().__init__()
@@ -290,7 +293,7 @@ class Conv(nn.Module):
 
 
 class Pool(nn.Module):
-    """2x2 max pooling, then ReLU: compiled where it can be, else by torch."""
+    """2x2 max pooling, then ReLU; by the compiled kernel if possible, else by torch."""
 
     def forward(self, x: Tensor) -> Tensor:
         _, c, h, w = x.shape

@@ -1,9 +1,9 @@
-"""A network arranged for bfloat16: the same layers under the same names, channels_last, with neighbours made one.
+"""Convert a network to bfloat16: the same layers under the same names, channels_last, with fused neighbours.
 
-What is summed over many terms stays float32: batch norm's parameters and statistics, the output layer, the loss. In a
-network with parameters outside of linear layers, convolutions and batch norm (layer norms, embeddings, tokens) all that
-lies between its layers is float32 too, so a transformer's residual stream and its norms are; each layer converts its
-input, and the scores of attention are computed in bfloat16.
+Sums over many terms stay float32: batch norm's parameters and statistics, the output layer, the loss. If a network has
+parameters outside of linear layers, convolutions and batch norm (layer norms, embeddings, tokens), everything between
+its layers is float32 too, such as a transformer's residual stream; each layer converts its input, and attention scores
+are computed in bfloat16.
 """
 
 from __future__ import annotations
@@ -22,17 +22,17 @@ from lth.models import counted
 from lth.pruning.masks import Mask
 from lth.training.bfloat16 import kernels, matrices, sparse
 
-# What may follow a convolution and be computed with it: as the network has it -> as the kernels do it. Pooling and ReLU
-# may change places: the maximum of what ReLU leaves is what ReLU leaves of the maximum.
+# Operations after a convolution that can be fused with it: in the network -> in the kernels. Pooling and ReLU
+# may be exchanged: relu(max(x)) = max(relu(x)).
 TAILS = {("pool", "relu"): ("pool", "relu"), ("relu", "pool"): ("pool", "relu"), ("relu",): ("relu",), (): ()}
 
 
 @dataclass(frozen=True)
 class Lowered:
-    """What computes, and how its tensors correspond to the network's.
+    """A converted network, and how its tensors correspond to those of the original.
 
-    parameters: by the network's names; bfloat16 or float32. channels: of the weights whose columns stand by (pixel,
-    channel) and not, as the network's, by (channel, pixel). places: of the weights of which only survivors are kept.
+    parameters: bfloat16 or float32, by the network's names. channels: weights whose columns are ordered by (pixel,
+    channel) instead of (channel, pixel). places: weights of which only survivors are stored.
     """
 
     module: nn.Module
@@ -41,7 +41,7 @@ class Lowered:
     places: dict[str, sparse.Survivors]
 
     def arranged(self, name: str, tensor: Tensor) -> Tensor:
-        """A tensor of the network's parameter `name` as this computes with it."""
+        """A tensor of the original parameter `name` in the layout of this network."""
         arranged = by_pixel(tensor, self.channels.get(name))
         return self.places[name].gather(arranged) if name in self.places else arranged
 
@@ -53,19 +53,19 @@ class Lowered:
 
 
 def by_pixel(matrix: Tensor, channels: int | None) -> Tensor:
-    """Columns from (channel, pixel) to (pixel, channel), where there are channels."""
+    """Reorder columns from (channel, pixel) to (pixel, channel) if there are channels."""
     return matrix.unflatten(1, (channels, -1)).mT.flatten(1) if channels else matrix
 
 
 class FlattenLast(nn.Module):
-    """Flattens images by (pixel, channel): in channels_last that moves nothing."""
+    """Flatten images by (pixel, channel), which moves no data in channels_last."""
 
     def forward(self, x: Tensor) -> Tensor:
         return x.permute(0, 2, 3, 1).flatten(1)
 
 
 def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = True) -> Lowered:
-    """`model` in bfloat16 on `device` under `mask`; it is left alone itself, and its weights are not taken over.
+    """Convert `model` to bfloat16 on `device` under `mask`. The model is not changed; its weights are set separately.
 
     Raises UsageError if `model` has counted weights outside of its Linear and Conv2d layers.
     """
@@ -107,7 +107,7 @@ def lower(model: nn.Module, device: str, mask: Mask, compiled_kernels: bool = Tr
 def _sparse(
     layer: nn.Module, mask: Tensor | None, channels: int | None
 ) -> sparse.SparseLinear | sparse.SparseConv | None:
-    """What computes `layer` from its surviving weights alone; None if nothing does, or it gains nothing."""
+    """A module that computes `layer` from its surviving weights; None if there is none, or it is not faster."""
     if mask is None or not sparse.gains(mask):
         return None
     if type(layer) is nn.Linear:
@@ -126,7 +126,7 @@ def _in_bfloat16(layer: nn.Module, inputs: tuple[Tensor, ...]) -> tuple[Tensor, 
 
 
 def _check_weights(model: nn.Module) -> None:
-    """Raise UsageError if a weight is not its layer's own: whatever else reads it expects float32 beside it."""
+    """Raise UsageError if a weight is shared: other modules that read it expect float32."""
     for name in counted(model):
         owner = model.get_submodule(name.rpartition(".")[0])
         if not isinstance(owner, nn.Linear | nn.Conv2d):
@@ -137,7 +137,7 @@ def _check_weights(model: nn.Module) -> None:
 
 
 def _is_mixed(model: nn.Module) -> bool:
-    """Whether parameters that stay float32 meet the activations: those of other modules than layers and batch norm."""
+    """Return whether float32 parameters of modules other than layers and batch norm meet the activations."""
     known = nn.Linear | nn.Conv2d | _NormBase
     return any(not isinstance(m, known) and any(True for _ in m.parameters(recurse=False)) for m in model.modules())
 
@@ -147,7 +147,7 @@ def _fits(layer: nn.Module) -> bool:
 
 
 def _flatten_last(chain: nn.Sequential) -> dict[int, int]:
-    """Replace Flatten between images and a Linear layer; the id of that layer's weight -> channels of the images."""
+    """Replace Flatten between images and a Linear layer. Returns the id of its weight -> channels of the images."""
     channels, by_weight = 0, {}
     for (name, part), (_, following) in itertools.pairwise(chain.named_children()):
         if isinstance(part, nn.Conv2d):
@@ -161,9 +161,9 @@ def _flatten_last(chain: nn.Sequential) -> dict[int, int]:
 
 
 def _join(parent: nn.Module, last: list[nn.Linear | nn.Conv2d]) -> None:
-    """Put compiled kernels in the place of convolutions and, in a Sequential, of the pooling and ReLU after them.
+    """Replace convolutions and, in a Sequential, the pooling and ReLU after them by compiled kernels.
 
-    Not of the `last` one, the output layer, which stays float32.
+    The `last` one, the output layer, stays float32.
     """
     parts = list(parent.named_children())
     kinds = [_kind(part) if type(parent) is nn.Sequential else "" for _, part in parts]

@@ -1,6 +1,6 @@
-"""3x3 convolutions of small images by the compiled kernels for processors with a matrix unit.
+"""3x3 convolutions of small images by compiled kernels for processors with a matrix unit (AMX).
 
-oneDNN's convolutions run there at a fraction of that unit's pace where images have few pixels. The kernels are in
+oneDNN's convolutions reach only a fraction of that unit's peak for images with few pixels. The kernels are in
 native/conv/matrix_conv.hpp.
 """
 
@@ -15,18 +15,18 @@ from torch.nn import functional as F
 
 from lth.training.bfloat16 import kernels
 
-MOST_PIXELS = 64  # up to which they gain on oneDNN's, as measured on VGG-19 and Conv-6
+MOST_PIXELS = 64  # pixels up to which they are faster than oneDNN's, as measured on VGG-19 and Conv-6
 
 
 def fits(conv: nn.Conv2d) -> bool:
-    """Whether the kernels can take the place of `conv`, and gain where its images are small."""
+    """Return whether the kernels can replace `conv` and are faster if its images are small."""
     if not (kernels.matrix_kernels() and kernels.usual(conv)):
         return False
     return all(channels % kernels.core().matrix_block == 0 for channels in (conv.in_channels, conv.out_channels))
 
 
 class MatrixConvolution(torch.autograd.Function):
-    """conv2d(x, weight, bias, padding=1), all bfloat16; the result is channels_last, as is the weight's gradient.
+    """conv2d(x, weight, bias, padding=1), all bfloat16; the result and the weight gradient are channels_last.
 
     x: [n, c, h, w]; weight: [k, c, 3, 3]; c and k multiples of 32. Sums do not depend on the number of torch's threads.
     """
@@ -61,7 +61,7 @@ class MatrixConvolution(torch.autograd.Function):
 
 
 class Conv(nn.Module):
-    """A 3x3 convolution: by the kernels where its images are small, else by torch."""
+    """A 3x3 convolution: by the kernels if its images are small, else by torch."""
 
     def __init__(self, conv: nn.Conv2d) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""Layers of which few weights survive: these alone are kept, computed and updated, by compiled kernels."""
+"""Layers with few surviving weights: compiled kernels store, compute and update only these weights."""
 
 from __future__ import annotations
 
@@ -12,16 +12,16 @@ from torch.nn import functional as F
 
 from lth.training.bfloat16 import kernels
 
-# Density under which the kernels gain on dense products: benchmarks/conv_speed.py --sparse.
+# maximum density at which the kernels are faster than dense products: benchmarks/conv_speed.py --sparse
 BELOW = 0.2
-KERNELS_BELOW = 0.1  # of 3x3 convolutions on images of up to 8 pixels a row
-MATRIX_BELOW = 0.03  # of those where a matrix unit computes the dense ones
-LEAST = 2**18  # weights under which a layer costs too little to matter
+KERNELS_BELOW = 0.1  # for 3x3 convolutions on images up to 8 pixels wide
+MATRIX_BELOW = 0.03  # the same if a matrix unit computes the dense ones
+LEAST = 2**18  # minimum number of weights: smaller layers take too little time to matter
 
 
 @dataclass(frozen=True)
 class Survivors:
-    """Of a layer's weights of this shape those that survive, in the order in which the kernels read them."""
+    """The surviving weights of a layer with this shape, in the order in which the kernels read them."""
 
     shape: torch.Size
     flat: Tensor  # int64, index into the flattened weights
@@ -30,25 +30,25 @@ class Survivors:
         return weights.flatten()[self.flat]
 
     def scatter(self, values: Tensor) -> Tensor:
-        """All weights, 0 where none survives."""
+        """The full weight, 0 where pruned."""
         return torch.zeros(self.shape.numel(), dtype=values.dtype).index_copy_(0, self.flat, values).reshape(self.shape)
 
 
 @dataclass(frozen=True)
 class Places:
-    """Where a Linear layer's surviving weights are (native/conv/sparse_linear.hpp)."""
+    """The positions of a Linear layer's surviving weights (native/conv/sparse_linear.hpp)."""
 
     survivors: Survivors
-    columns: Tensor  # int32, counted from the block's first
+    columns: Tensor  # int32, relative to the block's first input
     ends: Tensor  # int64, by block and output
 
 
 def places(mask: Tensor) -> Places:
-    """Of the surviving weights of a mask [outputs, inputs]."""
+    """The positions of the surviving weights of a mask [outputs, inputs]."""
     block, (outputs, inputs) = kernels.core().sparse_block, mask.shape
     row, column = mask.nonzero(as_tuple=True)
     group = column // block * outputs + row
-    order = torch.argsort(group, stable=True)  # nonzero goes by row, then column
+    order = torch.argsort(group, stable=True)  # nonzero is sorted by row, then column
     groups = -(-inputs // block) * outputs
     ends = torch.bincount(group, minlength=groups).cumsum(0)
     survivors = Survivors(mask.shape, (row * inputs + column)[order])
@@ -57,11 +57,12 @@ def places(mask: Tensor) -> Places:
 
 @dataclass(frozen=True)
 class Way:
-    """The surviving weights of 3x3 kernels in the order of one of the two ways (native/conv/sparse_conv.hpp)."""
+    """The surviving weights of 3x3 kernels in the order of the forward or backward pass (native/conv/sparse_conv.hpp).
+    """
 
     rows: int
     columns: int
-    ends: Tensor  # int64, by row and place
+    ends: Tensor  # int64, by row and kernel position
     column: Tensor  # int32
 
     def addresses(self) -> tuple[int, int, int, int]:
@@ -70,7 +71,7 @@ class Way:
 
 @dataclass(frozen=True)
 class KernelPlaces:
-    """Where a 3x3 convolution's surviving weights are, and which of them the way back reads, one after the other."""
+    """The positions of a 3x3 convolution's surviving weights, and their order in the backward pass."""
 
     survivors: Survivors
     forth: Way
@@ -79,7 +80,7 @@ class KernelPlaces:
 
 
 def kernel_places(mask: Tensor) -> KernelPlaces:
-    """Of the surviving weights of a mask [outputs, inputs, 3, 3]."""
+    """The positions of the surviving weights of a mask [outputs, inputs, 3, 3]."""
     forth, flat = _way(mask.permute(0, 2, 3, 1), torch.arange(mask.numel()).view(mask.shape).permute(0, 2, 3, 1))
     number = torch.zeros(mask.numel(), dtype=torch.int64)
     number[flat] = torch.arange(len(flat))
@@ -88,7 +89,7 @@ def kernel_places(mask: Tensor) -> KernelPlaces:
 
 
 def _way(mask: Tensor, number: Tensor) -> tuple[Way, Tensor]:
-    """Of a mask [row, 3, 3, column]: the way, and the `number` of each weight."""
+    """The order for a mask [row, 3, 3, column], and the `number` of each weight."""
     rows, columns = mask.shape[0], mask.shape[-1]
     group, column = mask.reshape(9 * rows, columns).nonzero(as_tuple=True)
     ends = torch.bincount(group, minlength=9 * rows).cumsum(0)
@@ -96,7 +97,7 @@ def _way(mask: Tensor, number: Tensor) -> tuple[Way, Tensor]:
 
 
 def gains(mask: Tensor) -> bool:
-    """Whether a layer under `mask` is better computed from its surviving weights alone."""
+    """Return whether a layer under `mask` is faster if only its surviving weights are computed."""
     below = BELOW if mask.dim() == 2 else MATRIX_BELOW if kernels.matrix_kernels() else KERNELS_BELOW
     return mask.numel() >= LEAST and int(mask.sum()) < below * mask.numel()
 
@@ -134,7 +135,7 @@ class SparseProduct(torch.autograd.Function):
 
 
 class SparseLinear(nn.Module):
-    """A Linear layer whose parameter `weight` is the surviving weights, one after the other."""
+    """A Linear layer whose parameter `weight` is a vector of the surviving weights."""
 
     def __init__(self, bias: nn.Parameter | None, where: Places) -> None:
         super().__init__()
@@ -185,7 +186,8 @@ def _convolved(way: Way, x: Tensor, values: Tensor, bias: Tensor | None) -> Tens
 
 
 class SparseConv(nn.Module):
-    """A 3x3 convolution whose parameter `weight` is the surviving weights; images too wide for it get all of them."""
+    """A 3x3 convolution whose parameter `weight` holds the surviving weights; it is dense for images that are too wide.
+    """
 
     def __init__(self, bias: Tensor | None, where: KernelPlaces) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""One step of an optimizer on tensors of any layout: torch's formulas, in one pass where the kernels are compiled."""
+"""One optimizer step on tensors of any layout, by torch's formulas, in one pass if the kernels are compiled."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from lth.training.bfloat16 import kernels
 from lth.training.gradients import bits_of, clip, select_
 from lth.training.optimizers import BETA1, BETA2, EPSILON, optimizer_named
 
-WORTH_A_THREAD = 2**15  # numbers of a parameter
+WORTH_A_THREAD = 2**15  # minimum number of elements of a parameter
 
 
 @dataclass
 class Slot:
-    """A parameter as the optimizer sees it; all its tensors are laid out alike.
+    """A parameter as the optimizer sees it; all its tensors have the same layout.
 
-    value: float32, the weights that are trained. copy: the same in bfloat16, where that is what computes. mask: true
-    where a weight survives; None where all do.
+    value: the trained weights, float32. copy: the same in bfloat16, if the forward pass uses it. mask: true where a
+    weight survives; None if all do.
     """
 
     value: Tensor
@@ -33,7 +33,7 @@ class Slot:
 
     @cached_property
     def bits(self) -> Tensor | None:
-        """The mask as `select_` takes it."""
+        """The mask in the form that `select_` takes."""
         return None if self.mask is None else bits_of(self.mask, self.value)
 
 
@@ -45,7 +45,7 @@ def slot(recipe: Recipe, value: Tensor, mask: Tensor | None = None, copy: Tensor
 
 @torch.no_grad()
 def step(recipe: Recipe, lr: float, count: int, slots: Sequence[Slot], gradients: Sequence[Tensor]) -> None:
-    """Update number `count`, from 1, by gradients of float32 or bfloat16. A pruned weight, which is 0, remains so."""
+    """Update number `count`, from 1, by float32 or bfloat16 gradients. Pruned weights, which are 0, stay 0."""
     if recipe.clip is not None:
         gradients = [_masked(gradient, slot) for slot, gradient in zip(slots, gradients, strict=True)]
         clip(gradients, recipe.clip)
@@ -62,7 +62,7 @@ def step(recipe: Recipe, lr: float, count: int, slots: Sequence[Slot], gradients
 
 
 def _compiled(recipe: Recipe, device: torch.device) -> bool:
-    """Whether the compiled kernels do the updates."""
+    """Return whether the compiled kernels do the updates."""
     return device.type == "cpu" and kernels.core() is not None and optimizer_named(recipe.optimizer).compiled
 
 
@@ -72,7 +72,7 @@ def _alike(gradient: Tensor, value: Tensor) -> Tensor:
 
 
 def _masked(gradient: Tensor, slot: Slot) -> Tensor:
-    """A copy in float32, in the layout of the value, that is 0 where the mask is false."""
+    """A float32 copy in the layout of the value, 0 where the mask is false."""
     copied = _alike(gradient, slot.value).to(torch.float32, copy=True)
     if slot.bits is not None:
         select_(copied, slot.bits)
