@@ -1,4 +1,4 @@
-"""A call of `lth run`, as a value: what was typed, the experiment that it means, and the command that repeats it."""
+"""A call of `lth run` as a value: the arguments, the resolved experiment, and the command that repeats it."""
 
 from __future__ import annotations
 
@@ -27,14 +27,14 @@ from lth.execution import executors
 from lth.execution.prepare import Wanted
 from lth.storage import layout, runs
 
-MOST_WORKERS = 1024  # also threads of one
+MOST_WORKERS = 1024  # also the maximum number of threads
 Source = str | Path | Mapping[str, Any] | None
 Settings = Mapping[str, Any] | Sequence[str]
 
 
 @dataclass(frozen=True)
 class Size:
-    """How much of an experiment is asked for; None leaves it to the experiment."""
+    """The requested size of an experiment; None leaves it to the experiment."""
 
     trials: int | None = None
     levels: int | None = None
@@ -44,7 +44,7 @@ class Size:
 
 @dataclass(frozen=True)
 class Call:
-    """What was typed, or given from Python."""
+    """The arguments of a command, or of a call from Python."""
 
     experiment: Source
     settings: Settings
@@ -57,14 +57,14 @@ class Call:
     insecure: bool = False
 
     def folder(self, asked: Experiment) -> Path:
-        """--out, else the experiment's own; or the preset's, where this very experiment was begun there."""
+        """--out, or the experiment's own folder, or the preset's if this experiment was begun there."""
         if self.out:
             return Path(self.out)
         folder, earlier = Path("runs") / asked.folder_name, self._earlier_folder(asked)
         return earlier if earlier and not folder.exists() and runs.holds(earlier, asked) else folder
 
     def _earlier_folder(self, asked: Experiment) -> Path | None:
-        """The folder that version 0.1 gave to a preset or file with a changed model or dataset."""
+        """The folder name of version 0.1 for a preset or file with a changed model or dataset."""
         if self.experiment is None or self.ticket:
             return None
         name = (self.experiment if isinstance(self.experiment, Mapping) else read(self.experiment)).get("name")
@@ -76,7 +76,7 @@ class Call:
 
     @property
     def command(self) -> str:
-        """The command that repeats the call, without what belongs to one machine: --data-root and --out."""
+        """The command that repeats the call, without the machine-specific options --data-root and --out."""
         name = "FILE.toml" if isinstance(self.experiment, Mapping) else str(self.experiment)
         pairs = self.settings.items() if isinstance(self.settings, Mapping) else ()
         texts = [to_setting(*pair) for pair in pairs] or list(self.settings)
@@ -88,7 +88,7 @@ class Call:
 
     @property
     def whole_command(self) -> str:
-        """The command that goes on with the run here."""
+        """The command that continues the run here."""
         here = {"out": self.out, "data-root": self.data_root}
         here |= {"executor": self.executor if self.executor != "local" else None}
         words = [f"--{option} {shlex.quote(str(v))}" for option, v in here.items() if v]
@@ -100,9 +100,9 @@ def _asked(wanted: Wanted) -> dict[str, Any]:
 
 
 def resolved(call: Call, log: str | None) -> tuple[Experiment, list[str]]:
-    """The experiment that is asked for, and a line for each key that followed another.
+    """The requested experiment, and one line for each key that followed another.
 
-    Raises UsageError naming everything that is wrong with the call, whatever it is.
+    Raises UsageError naming everything that is wrong with the call.
     """
     wrong = wrong_options(call.wanted, call.executor, log, call.insecure)
     try:
@@ -121,7 +121,7 @@ def resolved(call: Call, log: str | None) -> tuple[Experiment, list[str]]:
 
 
 def of_ticket(ticket: str | Path, experiment: str | Path | Mapping[str, Any] | None) -> dict[str, Any]:
-    """The tables of an experiment whose level 0 is a ticket file: those of `experiment`, else the ticket's own."""
+    """The tables of an experiment that begins with a ticket file: those of `experiment`, or else the ticket's own."""
     if experiment is not None:
         return deep_copy(experiment if isinstance(experiment, Mapping) else read(experiment)) | {"ticket": str(ticket)}
     from lth.tickets.ticket import Ticket
@@ -134,7 +134,7 @@ def of_ticket(ticket: str | Path, experiment: str | Path | Mapping[str, Any] | N
 
 
 def name_of_ticket(file: Path) -> str:
-    """What the run of a ticket file is called: by the file, or, of one that a run holds, by its place there."""
+    """The name for the run of a ticket file: that of the file or, for a file in a run folder, of its place there."""
     path = file.resolve()
     run = next((folder for folder in path.parents if (folder / layout.EXPERIMENT).exists()), None)
     name = path.stem if run is None else "-".join(path.parent.relative_to(run.parent).parts)
@@ -142,7 +142,7 @@ def name_of_ticket(file: Path) -> str:
 
 
 def wrong_options(wanted: Wanted, executor: str, log: str | None = None, insecure: bool = False) -> list[str]:
-    """What is wrong with the options that belong to no experiment."""
+    """What is wrong with the options that are not part of an experiment."""
     from lth.report import events
 
     chosen = {

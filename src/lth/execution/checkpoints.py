@@ -1,4 +1,4 @@
-"""The middle of a training as the bytes of a safetensors file."""
+"""Checkpoints: unfinished trainings as the bytes of a safetensors file."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def checkpoint_bytes(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> bytes:
-    """The middle of the training that `identity` names."""
+    """The checkpoint of the training that `identity` names, as bytes."""
     tensors = {f"state/{name}": tensor for name, tensor in checkpoint.state.items()}
     tensors |= {f"best/{name}": tensor for name, tensor in checkpoint.best.items()}
     for iteration, state in checkpoint.states.items():
@@ -33,9 +33,9 @@ def checkpoint_bytes(checkpoint: Checkpoint, identity: Mapping[str, Any]) -> byt
 
 
 def from_checkpoint_bytes(content: bytes | None, identity: Mapping[str, Any]) -> Checkpoint | None:
-    """What `checkpoint_bytes` made; None without content.
+    """The inverse of `checkpoint_bytes`; None without content.
 
-    A checkpoint that is damaged, or of another training than `identity` names, is ignored with a warning.
+    A checkpoint that is damaged, or belongs to another training than `identity`, is ignored with a warning.
     """
     if content is None:
         return None
@@ -63,5 +63,5 @@ def _row(values: Mapping[str, Any]) -> Evaluation:
 
 
 def below(prefix: str, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors whose names begin with `prefix`, without it."""
+    """The tensors whose names begin with `prefix`, without the prefix."""
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}

@@ -1,4 +1,4 @@
-"""Whether a custom model draws its weights: trials and controls that would be copies of each other are refused."""
+"""Check that a custom model draws its weights, and refuse trials or controls that would be copies of each other."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ADVICE = (
 def check_draws(experiment: Experiment, shape: Shape, classes: int) -> list[str]:
     """Lines about weights that no control draws. Raises UsageError if trials or controls would be copies."""
     config, drawing = experiment.model, list(drawing_branches(experiment))
-    several = experiment.trials > 1 and not experiment.ticket  # a ticket file gives all trials one start
+    several = experiment.trials > 1 and not experiment.ticket  # a ticket file gives all trials the same start
     if not is_custom(config.name) or not (drawing or several):
         return []
     names = list(counted(build(config, shape, classes)))
@@ -33,7 +33,7 @@ def check_draws(experiment: Experiment, shape: Shape, classes: int) -> list[str]
         if drawing:
             _check_initialisation(config, first, shape, classes, names, drawing[0])
         return []
-    names = [name for name in names if first[name].min() < first[name].max()]  # constants are equal in any draw
+    names = [name for name in names if first[name].min() < first[name].max()]  # constants are equal in every draw
     other = _drawn(config, shape, classes, 2)
     same = [name for name in names if torch.equal(first[name], other[name])]
     if same and len(same) == len(names):
@@ -72,8 +72,8 @@ def _check_seed_decides(config: Model, one: Mapping[str, Tensor], other: Mapping
 def _check_initialisation(
     config: Model, first: Mapping[str, Tensor], shape: Shape, classes: int, names: list[str], branch: str
 ) -> None:
-    """Raise UsageError if the control of a pretrained model would keep weights that are given."""
-    drawn = new_weights(config, shape, classes, torch.Generator().manual_seed(2))  # another than that of `first`
+    """Raise UsageError if the control of a pretrained model would keep given weights."""
+    drawn = new_weights(config, shape, classes, torch.Generator().manual_seed(2))  # another generator than for `first`
     if left := [name for name in names if torch.equal(first[name], drawn[name])]:
         raise UsageError(
             f"{branch} draws a pretrained model by reset_parameters() of its modules, which does not draw "

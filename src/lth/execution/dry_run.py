@@ -1,4 +1,4 @@
-"""The plan of a run with time and disk, as they are on this machine; nothing is written."""
+"""Print the plan of a run with its time and disk space on this machine; nothing is written."""
 
 from __future__ import annotations
 
@@ -17,9 +17,10 @@ from lth.plan import Training, longest_chain, plan
 
 
 def show_plan(prepared: Prepared, console: Console, by_arithmetic: bool = False) -> None:
-    """Print the trainings to do at each level, and about how long they take together.
+    """Print the pending trainings of each level, and the estimated time for all of them.
 
-    The time is measured on a few examples, in a second or several; or worked out from the arithmetic, which is coarser.
+    The time is measured on a few examples, which takes some seconds, or computed from the arithmetic, which is less
+    accurate.
     """
     from lth.execution import pace
     from lth.execution.setup import set_up
@@ -27,7 +28,7 @@ def show_plan(prepared: Prepared, console: Console, by_arithmetic: bool = False)
     asked, resources = prepared.asked, prepared.resources
     whole_plan = plan(asked)
     todo = list(to_do(whole_plan, prepared.retention.status))
-    # the other processes of torchrun do not listen
+    # the other processes of torchrun print nothing
     few, data = pace.sample(asked, prepared.data)
     setup = set_up(few, replace(resources, processes=1), prepared.folder, data)
     if by_arithmetic:

@@ -1,4 +1,4 @@
-"""What environment.json says of a run: enough to repeat it, without the machine's or its user's name. No torch here."""
+"""The content of environment.json: enough to repeat the run, without names of machine and user. No torch here."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ PACKAGES = ("lth", "torch", "numpy", "safetensors", "pandas", "matplotlib")
 
 
 def environment(resources: Mapping[str, Any], experiment: Experiment, command: str) -> dict[str, Any]:
-    """The object in environment.json, but for the data."""
+    """The object in environment.json, without the facts about the data."""
     return {
         "means": dict(resources),
         "experiment": experiment.digest(0),
@@ -37,7 +37,7 @@ def environment(resources: Mapping[str, Any], experiment: Experiment, command: s
 
 
 def data_facts(data: Data) -> dict[str, Any]:
-    """What the tables leave out: what a constant answer scores, the test examples, and a checksum."""
+    """Facts about the data that are not in the tables: the score of a constant answer, test examples, a checksum."""
     from lth.data import digest
 
     return {
@@ -48,7 +48,7 @@ def data_facts(data: Data) -> dict[str, Any]:
 
 
 def _chance(data: Data) -> float:
-    """The accuracy of the most frequent class of the test set; of numbers, the loss of the training targets' mean."""
+    """The accuracy of the test set's most frequent class; in regression, the loss of the training targets' mean."""
     if data.test_y.dtype.kind == "f":
         mean = data.train_y.mean(0, dtype="float64")
         return float(((data.test_y - mean) ** 2).mean())
@@ -58,7 +58,7 @@ def _chance(data: Data) -> float:
 def check_same_data(
     facts: Mapping[str, Any], stored: Mapping[str, Any] | None, experiment: Experiment, folder: Path
 ) -> None:
-    """Raise UsageError if a run was begun with other examples: a path may hold others by now."""
+    """Raise UsageError if the run was begun with other examples: the content of a path may have changed."""
     before = (stored or {}).get("data")
     known = before.get("sha256") if isinstance(before, Mapping) else None
     if known not in (None, facts["sha256"]):

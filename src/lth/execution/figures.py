@@ -1,8 +1,8 @@
 """A figure of the paper, from its trainings to the picture: `lth figure N`.
 
-needed(figure, version)  the runs that it is made of, each an experiment with a folder
-make(number, ...)        trains what is not stored yet, and draws
-listing(...)             one line per figure: what it shows and needs, what is stored, and the time for the rest
+needed(figure, version)  the runs of a figure, each an experiment with a folder
+make(number, ...)        train what is not stored yet, and draw the figure
+listing(...)             one line per figure: content, required runs, stored runs, time for the rest
 """
 
 from __future__ import annotations
@@ -28,12 +28,12 @@ from lth.plan import Training, plan
 from lth.results import tables
 from lth.storage import atomic, outcomes
 
-FOLDER = "figures"  # of the pictures, beside the runs
+FOLDER = "figures"  # folder of the pictures, next to the runs
 
 
 @dataclass(frozen=True)
 class Version:
-    """How a figure is made otherwise than in the paper: smaller, or with other settings."""
+    """How a figure differs from the paper's: its size or other settings."""
 
     trials: int | None = None
     levels: int | None = None
@@ -49,7 +49,7 @@ class Version:
 
     @property
     def name(self) -> str:
-        """The folder that keeps it apart from the full figure; empty for the full one."""
+        """The folder of this version; empty for the full figure."""
         numbers = {"scale": self.scale, "trials": self.trials, "levels": self.levels, "branches": self.branches}
         texts = [
             f"{option}{value:g}" if option == "scale" else f"{option}{value}"
@@ -60,7 +60,7 @@ class Version:
 
     @property
     def text(self) -> str:
-        """The beginning of a caption; empty for the paper's own size."""
+        """The beginning of the caption; empty for the paper's own size."""
         numbers = {"scale": self.scale, "trials": self.trials, "levels": self.levels, "branches": self.branches}
         texts = [f"{option} {value}" for option, value in numbers.items() if value is not None]
         return f"Not the paper's size: {', '.join([*texts, *self.settings])}. " if self.name else ""
@@ -81,7 +81,7 @@ class Needed:
 
 
 def of_command(first: str | None, others: Sequence[str]) -> tuple[int | None, list[str]]:
-    """The figure's number and the settings of a command, whose first word is either. Raises UsageError for a third."""
+    """The figure's number and the settings of a command; the first word may be either. Raises UsageError otherwise."""
     if first is None or "=" in first:
         return None, [*([first] if first else []), *others]
     if not re.fullmatch("[0-9]{1,4}", first):
@@ -92,7 +92,7 @@ def of_command(first: str | None, others: Sequence[str]) -> tuple[int | None, li
 
 
 def figure_of(number: int) -> PaperFigure:
-    """A figure of the paper. Raises UsageError if there is no such figure, or if it shows no results."""
+    """A figure of the paper. Raises UsageError if it does not exist or shows no results."""
     if number not in figures():
         raise UsageError(
             f"figure {number} is not one of the paper's figures of results: 1, and 3 to 45 (lth figure --list)"
@@ -101,7 +101,7 @@ def figure_of(number: int) -> PaperFigure:
 
 
 def needed(figure: PaperFigure, version: Version, out: Path) -> list[Needed]:
-    """The runs of a figure, in the order of its panels; figures share those that are equal.
+    """The runs of a figure in the order of its panels; figures share equal runs.
 
     Raises UsageError for a setting that the figure sets itself, which its folders and legends would contradict.
     """
@@ -129,7 +129,7 @@ def needed(figure: PaperFigure, version: Version, out: Path) -> list[Needed]:
 def _as_deep(of: Setup, levels: int) -> int:
     """The levels of a setup down to the density of level `levels` of iterative pruning.
 
-    One-shot pruning goes there in smaller steps: figure 4 compares both at the same densities.
+    One-shot pruning takes smaller steps: figure 4 compares both at the same densities.
     """
     prune = experiment(of).prune
     if experiment(of).strategy != "oneshot":
@@ -138,9 +138,9 @@ def _as_deep(of: Setup, levels: int) -> int:
 
 
 def overruled(figure: PaperFigure, version: Version) -> dict[str, str]:
-    """The settings, by key, that the figure sets itself, in its setups or by presets that differ there.
+    """The settings that the figure sets itself, by key, in its setups or through presets that differ in them.
 
-    Settings of data are not among them, as they go with a network: figures 1 and 14 show networks on two datasets.
+    Settings of data are not included, because they depend on the network: figures 1 and 14 use two datasets.
     """
     first, *others = figure.needs()
     fixed = {"name", *(key for of in (first, *others) for key, _ in of.settings)}
@@ -150,7 +150,7 @@ def overruled(figure: PaperFigure, version: Version) -> dict[str, str]:
 
 
 def _not_here(figure: PaperFigure, key: str, setting: str) -> str:
-    preset = min((of.preset for of in figure.needs()), key=len)  # the plain one: variants have longer names
+    preset = min((of.preset for of in figure.needs()), key=len)  # the base preset: variants have longer names
     alone = f"lth run {preset} {shlex.quote(setting)}"
     return f"{key}: figure {figure.number} sets it itself; leave {setting} out, or run it without the figure: {alone}"
 
@@ -165,9 +165,9 @@ def make(
     width: float | None = None,
     **means: Any,
 ) -> list[Path]:
-    """Train what figure `number` needs and is not stored below `out` yet, draw it, and return the picture's paths.
+    """Train what figure `number` needs and is not stored below `out`, draw it, and return the paths of the pictures.
 
-    `means`: data_root, engine, device, workers, threads, executor, insecure, as `lth.run` takes them.
+    `means` are data_root, engine, device, workers, threads, executor and insecure, as for `lth.run`.
     """
     from lth.execution import running
 
@@ -193,7 +193,7 @@ def make(
 
 def _plan(run: Needed, console: Console, *, data_root: Path | None = None, executor: str = "local",
           insecure: bool = False, **wanted: Any) -> None:  # fmt: skip
-    """Show the plan of a run with times by arithmetic, as `lth figure --list` has them: a figure has up to 30 runs."""
+    """Print the plan of a run with times by arithmetic, as in `lth figure --list`: a figure has up to 30 runs."""
     from lth.execution import running
     from lth.execution.call import Call, Size
     from lth.execution.prepare import Wanted
@@ -208,7 +208,7 @@ def _plan(run: Needed, console: Console, *, data_root: Path | None = None, execu
 def picture(
     figure: PaperFigure, version: Version, runs: Sequence[Needed], out: Path, width: float | None = None
 ) -> list[Path]:
-    """Draw a figure of its stored runs; the paths of the picture."""
+    """Draw a figure from its stored runs. Returns the paths of the pictures."""
     from lth.papers.drawing import draw
     from lth.results.sheets import save
 

@@ -1,4 +1,4 @@
-"""Signals and torch's threads around a run: both are as before when it ends."""
+"""Signals and torch's threads during a run; both are restored at its end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 
 @contextmanager
 def signals_as_interrupts() -> Iterator[None]:
-    """SIGTERM ends a run as Ctrl-C does, unless something handles it already. Only the main thread can listen."""
+    """Make SIGTERM end a run like Ctrl-C, unless it is already handled. Only the main thread can do so."""
     taken = signal.getsignal(signal.SIGTERM) not in (signal.SIG_DFL, signal.default_int_handler)
     if taken or threading.current_thread() is not threading.main_thread():
         yield
@@ -29,7 +29,7 @@ def signals_as_interrupts() -> Iterator[None]:
 
 @contextmanager
 def torch_threads_kept() -> Iterator[None]:
-    """A run sets torch's number of threads; the caller's number comes back."""
+    """Restore the caller's number of torch threads at the end."""
     import torch
 
     before = torch.get_num_threads()

@@ -1,4 +1,4 @@
-"""One training, from what is stored to what is stored: read, build, train, write."""
+"""Carry out one training: read its inputs, build the network, train, store the result."""
 
 from __future__ import annotations
 
@@ -40,9 +40,9 @@ def carry_out(
     hooks: Hooks | None = None,
     before: Callable[[Stored], None] = lambda stored: None,
 ) -> dict[str, Any]:
-    """Do one training whose inputs are stored in the run's folder, and store it there; returns its summary.
+    """Carry out one training whose inputs are stored in the run's folder, and store it there. Returns its summary.
 
-    `before` is called with what `perform` will be given.
+    `before` is called with the arguments of `perform`.
     """
     keep_start(training.trial, setup)
     path = layout.checkpoint_path(setup.folder, training.id)
@@ -61,9 +61,9 @@ def carry_out(
 
 
 def needed(training: Training, folder: Path) -> dict[str, bytes]:
-    """The stored files that a training is made of: name below the run's folder -> content.
+    """The stored files that a training reads: name in the run's folder -> content.
 
-    Raises UsageError if one is not what was stored.
+    Raises UsageError if one does not match its checksum.
     """
     stored = {name: outcomes.read_file(folder, name) for name in needed_names(training, folder)}
     start = layout.start_name(training.trial)
@@ -75,7 +75,7 @@ def needed(training: Training, folder: Path) -> dict[str, bytes]:
 
 
 def needed_names(training: Training, folder: Path) -> list[str]:
-    """Their names: those of the training's inputs; of one that is done, and wanted again, its own ticket."""
+    """The names of a training's inputs or, if it is done and repeated for its trained weights, of its own ticket."""
     if outcomes.is_done(folder, training.id):
         return [own_ticket(training)]
     return [layout.file_of(artifact) for artifact in training.inputs.values()]
@@ -86,11 +86,11 @@ def own_ticket(training: Training) -> str:
 
 
 def keep_start(trial: int, setup: Setup) -> None:
-    """Store theta_0 of a trial, drawn or the ticket file's, unless it is stored; and the ticket file too."""
+    """Store the start of a trial, drawn or from the ticket file, unless it is stored; and the ticket file too."""
     given = setup.experiment.ticket
     copy = setup.folder / layout.TICKET
     if given and not copy.exists():
-        atomic.write_file(copy, Path(given).read_bytes())  # to the byte: its checksum is in the experiment
+        atomic.write_file(copy, Path(given).read_bytes())  # byte by byte, because its checksum is in the experiment
     path = setup.folder / layout.start_name(trial)
     if not path.exists():
         if given:
@@ -104,9 +104,9 @@ def keep_start(trial: int, setup: Setup) -> None:
 
 
 def perform(training: Training, setup: Setup, stored: Stored, hooks: Hooks) -> dict[str, bytes]:
-    """Do one training, from bytes to bytes: what `needed` returned -> the files of its folder. Touches no disk.
+    """Carry out one training from bytes to bytes: the result of `needed` -> the files of its folder. Uses no disk.
 
-    One that is stored already is done again, from its own ticket, for its trained weights alone (`store.keep`).
+    A training that is already stored is repeated from its own ticket for its trained weights (`store.keep`).
     """
     ticket, engine = begin(training, setup, stored)
     try:
@@ -129,9 +129,9 @@ def perform(training: Training, setup: Setup, stored: Stored, hooks: Hooks) -> d
 
 
 def keep(training: Training, folder: Path, files: Mapping[str, bytes]) -> dict[str, Any]:
-    """Store what `perform` made; returns the training's summary.
+    """Store the files that `perform` made. Returns the training's summary.
 
-    Raises LthError if trained weights that were made again differ from those that were stored before.
+    Raises LthError if repeated trained weights differ from the earlier ones.
     """
     if layout.SUMMARY in files:
         outcomes.write_training(folder, training.id, files)
@@ -148,7 +148,7 @@ def keep(training: Training, folder: Path, files: Mapping[str, bytes]) -> dict[s
 
 
 def identity_of(training: Training, setup: Setup, stored: Stored) -> dict[str, Any]:
-    """What makes a stored training, or a checkpoint, this one: its digest in the plan, and those of its inputs."""
+    """The identity of a stored training or checkpoint: its digest in the plan, and the checksums of its inputs."""
     return {"training": plan.digest(training, setup.experiment), "made_from": outcomes.digests_of(stored)}
 
 
@@ -162,7 +162,7 @@ def begin(training: Training, setup: Setup, stored: Stored) -> tuple[Ticket, Eng
 
 
 def stored_ticket(training: Training, setup: Setup, model: nn.Module, stored: Stored) -> Ticket:
-    """The ticket that a training is stored with."""
+    """The ticket with which a training is stored."""
     ticket = read_stored(setup.folder, stored, own_ticket(training), from_bytes)
     return replace(ticket, mask=in_order(ticket.mask, setup.experiment, model))
 
@@ -177,7 +177,7 @@ def follow_training(training: Training, stored: Stored, setup: Setup) -> None:
 def engine_for(
     setup: Setup, model: nn.Module, start: Weights, mask: Mask, recipe: Recipe, key: Key, begin: int = 0
 ) -> Engine:
-    """The engine of the run, at iteration `begin` and the run's precision: `auto` was resolved once."""
+    """The run's engine at iteration `begin`, in the run's precision: `auto` was resolved once."""
     _, engine_class = ENGINES[setup.resources.engine]
     if setup.resources.processes > 1:
         engine_class = DistributedEngine
@@ -206,7 +206,7 @@ def summary_of(training: Training, resources: Resources, ticket: Ticket, outcome
 
 
 def curve_csv(curve: list[Evaluation]) -> str:
-    """The evaluations as CSV: floats in shortest round-trip form, blank where not evaluated."""
+    """The evaluations as CSV: floats in shortest round-trip form, blank if not evaluated."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow([column.name for column in fields(Evaluation)])
@@ -215,5 +215,5 @@ def curve_csv(curve: list[Evaluation]) -> str:
 
 
 def _finite(summary: Mapping[str, Any]) -> dict[str, Any]:
-    """JSON has no NaN: it is written as null."""
+    """Replace NaN, which JSON does not have, by null."""
     return {k: None if isinstance(v, float) and not abs(v) < float("inf") else v for k, v in summary.items()}

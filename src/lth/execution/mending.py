@@ -1,4 +1,4 @@
-"""What `lth repair` does to a run's folder, one thing at a time; nothing is deleted."""
+"""The single steps of `lth repair` in a run's folder. Nothing is deleted."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lth.storage import atomic, integrity, layout, outcomes
 
 @dataclass(frozen=True)
 class Work:
-    """One thing to do: said in a line, then done. Where `do` is None, nothing can be done here."""
+    """One repair step: its description and its function. If `do` is None, it cannot be repaired."""
 
     said: str
     do: Callable[[], object] | None
 
 
 def aside(folder: Path, name: str) -> Callable[[], None]:
-    """Moves a training's own files, or a file, below the run's folder `damaged`; never over what is there."""
+    """Move a training's own files, or a file, into the folder `damaged` of the run, without overwriting anything."""
 
     def move() -> None:
         source, target = folder / name, folder / layout.ASIDE / name
@@ -41,7 +41,7 @@ def aside(folder: Path, name: str) -> Callable[[], None]:
 
 
 def start_from(folder: Path, level_0: str) -> Callable[[], None]:
-    """Writes a trial's start: the start weights in the ticket of its level 0."""
+    """Write a trial's start from the start weights in the ticket of its level 0."""
 
     def write() -> None:
         from lth.storage.tensors import save_tensors

@@ -1,6 +1,6 @@
-"""The pace of trainings on this machine, in seconds; and about how much disk they need.
+"""The pace of trainings on this machine in seconds, and an estimate of their disk space.
 
-paces          a few updates and one evaluation on a few examples: for dry runs
+paces          from a few updates and one evaluation on a few examples: for dry runs
 by_arithmetic  from the speed of a matrix product: for lists of thousands of trainings of dozens of networks
 """
 
@@ -30,24 +30,24 @@ from lth.storage.tensors import bytes_at
 from lth.training.bfloat16 import kernels
 from lth.training.precision import hardware
 
-SAMPLED = 128  # examples that a measurement trains on, and as many that it evaluates
-BRIEF = 0.05  # seconds of an update under which more of them are timed
-LISTED = Sizes(50_000, 5_000, 10_000)  # of the datasets of the paper's figures, about
-# Arithmetic of a training, plainly counted, over that of a matrix product in the same time: above 1 where there is less
-# to do than counted. Measured by `lth bench` and benchmarks/conv_speed.py; without compiled kernels about half is left.
+SAMPLED = 128  # number of examples for training, and for evaluation, in a measurement
+BRIEF = 0.05  # if an update takes less than this many seconds, more of them are timed
+LISTED = Sizes(50_000, 5_000, 10_000)  # approximate inputs of the datasets in the paper's figures
+# The arithmetic of a training relative to a matrix product of the same duration; above 1 if fewer operations are needed
+# than counted. Measured by `lth bench` and benchmarks/conv_speed.py; without compiled kernels about half.
 REACHED = {"lenet": 1.0, "resnet18": 0.75}
-CONVOLUTIONS = 1.5  # the other networks
+CONVOLUTIONS = 1.5  # other networks
 MNIST, CIFAR = (1, 28, 28), (3, 32, 32)
-PRODUCT = 768  # rows and columns of the product that is timed
+PRODUCT = 768  # rows and columns of the timed product
 
 
 # ------------------------------------------------------------------------------------------------------------- measured
 
 
 def paces(setup: Setup, densities: Mapping[int, float]) -> dict[int, Pace]:
-    """The pace at each level, given its density: measured at both ends, and in between a straight line of the density.
+    """The pace at each level, given its density: measured at both ends and interpolated linearly in between.
 
-    Both measurements together take about a second, however large the network and however many the levels.
+    Both measurements together take about a second, whatever the size of the network.
     """
     low, high = min(densities.values()), max(densities.values())
     ends = [measured(setup, density) for density in sorted({low, high})]
@@ -61,7 +61,7 @@ def paces(setup: Setup, densities: Mapping[int, float]) -> dict[int, Pace]:
 
 
 def measured(setup: Setup, density: float) -> Pace:
-    """Seconds here, from a few updates and an evaluation of the validation set under a random mask of this density."""
+    """Seconds on this machine, from a few updates and an evaluation under a random mask of this density."""
     model = setup.model()
     drawn = generator(0, "estimate")
     start = setup.draw(drawn)
@@ -70,7 +70,7 @@ def measured(setup: Setup, density: float) -> Pace:
         for name in groups_of(setup.experiment.model, model)
     }
     engine = engine_for(setup, model, masks.apply(mask, start), mask, setup.experiment.recipe, ("estimate",))
-    engine.advance(1)  # which is slower than those that follow
+    engine.advance(1)  # the first update, which is slower
     updates, seconds = 1, min(timed(lambda to=to: engine.advance(to)) for to in (2, 3))
     if seconds < BRIEF:
         updates, seconds = 20, timed(lambda: engine.advance(23))
@@ -86,7 +86,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def sample(experiment: Experiment, data: Data) -> tuple[Experiment, Data]:
-    """As many examples as `measured` needs, and the experiment with so many for validation."""
+    """The number of examples that `measured` needs, and the experiment with as many for validation."""
     validation = min(SAMPLED, experiment.data.validation)
     trained = min(len(data.train_x) - experiment.data.validation, max(SAMPLED, experiment.recipe.batch))
     options = experiment.data.model_copy(update={"validation": validation})
@@ -100,7 +100,7 @@ def sample(experiment: Experiment, data: Data) -> tuple[Experiment, Data]:
 
 
 def estimator(workers: int) -> Callable[[Experiment, Training], float]:
-    """A function that gives the seconds of a training, divided by the number of workers side by side."""
+    """A function that returns the seconds of a training, divided by the number of parallel workers."""
     product = cache(product_speed)
 
     def seconds(experiment: Experiment, training: Training) -> float:
@@ -111,7 +111,7 @@ def estimator(workers: int) -> Callable[[Experiment, Training], float]:
 
 
 def by_arithmetic(experiment: Experiment, training: Training, product: Callable[[str], float]) -> Pace:
-    """Seconds here, from the arithmetic of surviving weights and the speed of a matrix product."""
+    """Seconds on this machine, from the arithmetic of surviving weights and the speed of a matrix product."""
     model, recipe = experiment.model, training.recipe
     wide = model.name == "lenet" or recipe.precision == "float32" or not hardware("cpu")
     precision = "float32" if wide else "bfloat16"
@@ -122,13 +122,13 @@ def by_arithmetic(experiment: Experiment, training: Training, product: Callable[
 
 
 def share(model: str, precision: str) -> float:
-    """Of a matrix product's speed, what the trainings of a model come to."""
+    """The fraction of a matrix product's speed that trainings of a model reach."""
     compiled = available() if model == "lenet" else precision == "bfloat16" and kernels.core() is not None
     return REACHED.get(model, CONVOLUTIONS) / (1 if compiled else 2)
 
 
 def density_at(experiment: Experiment, level: int) -> float:
-    """The share of weights at a level, about: layers that are pruned at another rate are not told apart."""
+    """The approximate density at a level, ignoring layers with other pruning rates."""
     prune = experiment.prune
     if prune.densities:
         return prune.densities[level - 1] if level else 1.0
@@ -138,7 +138,7 @@ def density_at(experiment: Experiment, level: int) -> float:
 
 
 def per_example(model: Model) -> int:
-    """Multiplications of one forward pass of one example."""
+    """The number of multiplications in one forward pass of one example."""
     return _per_example(model.model_dump_json())
 
 
@@ -150,9 +150,9 @@ def _per_example(tables: str) -> int:
 
     def add(module: Any, inputs: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         nonlocal count
-        count += module.weight.numel() * (output[0].numel() // len(module.weight))  # at all places or tokens
+        count += module.weight.numel() * (output[0].numel() // len(module.weight))  # at all positions or tokens
 
-    network = build(model, shape, 10).eval()  # not on "meta": what torch imports for it takes two seconds
+    network = build(model, shape, 10).eval()  # not on "meta", for which torch imports modules for two seconds
     for module in network.modules():
         if isinstance(module, nn.Linear | nn.Conv2d):
             module.register_forward_hook(add)
@@ -162,7 +162,7 @@ def _per_example(tables: str) -> int:
 
 
 def product_speed(precision: str) -> float:
-    """Floating-point operations per second of one thread's matrix product."""
+    """Floating-point operations per second of a matrix product on one thread."""
     kind = torch.bfloat16 if precision == "bfloat16" else torch.float32
     a, b = (torch.ones(PRODUCT, PRODUCT, dtype=kind) for _ in range(2))
     before = torch.get_num_threads()
@@ -183,9 +183,10 @@ def product_speed(precision: str) -> float:
 
 
 def bytes_of(setup: Setup, levels: Levels) -> Callable[[Training], float]:
-    """About what a training leaves on disk: start, mask, trained weights, and a line per evaluation in two files.
+    """The approximate size of a training on disk: start, mask, trained weights, and one line per evaluation in two
+    files.
 
-    With another `store.keep` than all, trained weights are those of one training per trial at a time: the first.
+    Unless `store.keep` is all, one training per trial at a time has trained weights: the first one in this estimate.
     """
     tensors = [t for t in setup.model().state_dict().values() if t.ndim]
     recipe = setup.experiment.recipe

@@ -1,6 +1,6 @@
-"""What a run and its dry run need, made once: the experiment, its data, resources, counts per level, and checks.
+"""What a run and its dry run need: the experiment, its data, resources, counts per level, and checks.
 
-Nothing is written here: whatever can be refused is refused before the first byte.
+Nothing is written here, so that everything that can be refused is refused before the first write.
 """
 
 from __future__ import annotations
@@ -27,34 +27,34 @@ if TYPE_CHECKING:
     from lth.execution.resources import Resources
     from lth.execution.setup import Levels
 
-MUCH = 2**30  # bytes on disk that are announced before they are written
+MUCH = 2**30  # bytes of disk space above which a run announces them
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What a call asks of the machine, whatever the experiment; None and auto leave it to fixed rules."""
+    """The resources that a call requests, independent of the experiment; None and auto stand for fixed rules."""
 
     engine: str = "auto"
     device: str = "auto"
-    threads: int | None = None  # per training
-    workers: int | None = None  # trainings side by side
+    threads: int | None = None  # threads per training
+    workers: int | None = None  # parallel trainings
 
 
 @dataclass(frozen=True)
 class Prepared:
-    """A run before its first byte: `asked` is this call's experiment, `whole` what the folder will hold."""
+    """A run before its first write: `asked` is this call's experiment, `whole` what the folder will hold."""
 
     asked: Experiment
     whole: Experiment
     folder: Path
     data_root: Path | None
-    environment: dict[str, Any] | None  # as stored; None in a new folder
+    environment: dict[str, Any] | None  # the stored experiment; None in a new folder
     data: Data = field(repr=False)
-    facts: dict[str, Any]  # of the data, for environment.json
+    facts: dict[str, Any]  # facts about the data, for environment.json
     levels: Levels
     resources: Resources
     workers: int
-    notes: tuple[str, ...]  # lines for the person who waits
+    notes: tuple[str, ...]  # lines to print
 
     @property
     def retention(self) -> Retention:
@@ -66,7 +66,7 @@ class Prepared:
         return Sizes(len(self.data.train_x) - validation, validation, len(self.data.test_x))
 
     def cost(self, training: Training) -> float:
-        """A training's share of the work, in updates of the dense network."""
+        """The share of a training in the work, in updates of the dense network."""
         density = self.levels.density(training.level)
         return work(training.recipe, relative(density, self.resources.engine, training.recipe.batch), self.sizes)
 
@@ -79,8 +79,8 @@ def prepare(
     executor: Executor,
     say: Callable[[str], None] = lambda line: None,
 ) -> Prepared:
-    """Check the folder, load the data, choose the resources. Raises UsageError for all that cannot be done as asked."""
-    from lth import data  # torch is imported here: a wrong name or value has been reported long before
+    """Check the folder, load the data, choose the resources. Raises UsageError for everything that cannot be done."""
+    from lth import data  # torch is imported here, long after wrong names and values have been reported
     from lth.execution import setup
     from lth.execution.draws import check_draws
 
@@ -98,7 +98,7 @@ def prepare(
     levels = setup.check(asked, loaded)
     same = check_draws(whole, tuple(loaded.train_x.shape[1:]), loaded.classes)
     resources, reason = resources_of(stored, asked, loaded, wanted, folder, executor)
-    room = executor.room(resources)  # asked also beside --workers: it refuses threads that no node has
+    room = executor.room(resources)  # called even with --workers, because it refuses threads that no node has
     return Prepared(
         asked, whole, folder, data_root, stored, loaded, facts, levels, resources, wanted.workers or room,
         (*([reason] if reason else []), *same, *levels.left_out, *too_late(asked)),
@@ -106,7 +106,7 @@ def prepare(
 
 
 def order_of(asked: Experiment, whole: Experiment, begun: bool) -> Order:
-    """The order of classes: the recorded one, or that of version 0.1 where a run or a ticket of it has no record."""
+    """The order of classes: the recorded one, or that of version 0.1 if a run or its ticket has no record."""
     from lth.data.classes import by_number, by_text, in_ticket, recorded
 
     if record := whole.data.classes:
@@ -117,7 +117,7 @@ def order_of(asked: Experiment, whole: Experiment, begun: bool) -> Order:
 
 
 def _classes_in(path: Path, name: str) -> tuple[tuple[str, ...], bool]:
-    """The names of classes in a ticket file, and whether it was found on the data of this name."""
+    """The class names in a ticket file, and whether it was found on the dataset with this name."""
     from lth.tickets.ticket import Ticket, class_names, data_name
 
     ticket = Ticket.load(path)
@@ -125,9 +125,9 @@ def _classes_in(path: Path, name: str) -> tuple[tuple[str, ...], bool]:
 
 
 def with_classes(experiment: Experiment, data: Data, whole: Experiment, begun: bool) -> Experiment:
-    """The experiment with its classes on record, unless its run was begun without a record.
+    """The experiment with its classes recorded, unless its run was begun without a record.
 
-    Raises UsageError if it names classes that the data or the run have not.
+    Raises UsageError if it names classes that the data or the run do not have.
     """
     given = experiment.data.classes
     if given and not data.class_names:
@@ -144,9 +144,10 @@ def with_classes(experiment: Experiment, data: Data, whole: Experiment, begun: b
 
 
 def refuse_lost_rows(folder: Path, asked: Experiment) -> None:
-    """Raise UsageError if tables have rows of trainings that are not there and will not be: a run overwrites them.
+    """Raise UsageError if tables have rows of trainings that are missing and will not be trained: a run would drop
+    them.
 
-    Beside packed curves, which no run writes but results are kept with, not even those may be that will be.
+    Next to packed curves, which only results/ has, even rows of trainings that will be trained count.
     """
     lost = tables.unbacked(folder)
     if lost and not (folder / layout.PACKED_CURVES).exists():
@@ -159,7 +160,7 @@ def refuse_lost_rows(folder: Path, asked: Experiment) -> None:
 
 
 def too_late(experiment: Experiment) -> Iterator[str]:
-    """What a preset's recipe has beyond the last iteration of a shorter one, in a line each."""
+    """What a preset's recipe has beyond the last iteration of a shorter one, in one line each."""
     for key, several in experiment.recipe.too_late.items():
         last = f"{experiment.recipe.iterations:,}"
         yield f"recipe.{key} at {several} do nothing: trainings end at {last}; --scale shortens everything alike"
@@ -176,7 +177,7 @@ def resources_of(
     folder: Path,
     executor: Executor,
 ) -> tuple[Resources, str]:
-    """With what to train: as the run did so far, else chosen now by fixed rules; then with the reason in a line."""
+    """The resources: those of the run so far, or chosen now by fixed rules, with a line that gives the reason."""
     shape = tuple(data.train_x.shape[1:])
     if stored is not None:
         resources = stored_resources(stored, folder)
@@ -196,7 +197,7 @@ def resources_of(
 
 
 def stored_resources(stored: Mapping[str, Any], folder: Path) -> Resources:
-    """What environment.json says. Raises UsageError if it is damaged."""
+    """The resources in environment.json. Raises UsageError if it is damaged."""
     from lth.execution.resources import Resources
     from lth.execution.setup import ENGINES
 
@@ -254,7 +255,7 @@ def _check_available(
 
 @dataclass(frozen=True)
 class Work:
-    """What a call of `run` has to do: trainings, of which some are done; the cost of the others, and their disk."""
+    """The work of a call of `run`: trainings, some of which are done; the cost of the others, and their disk space."""
 
     total: int
     done: int
@@ -263,7 +264,7 @@ class Work:
 
 
 def survey(prepared: Prepared, bytes_of: Callable[[Training], float]) -> Work:
-    """Count what is done and what is left, one training after the other."""
+    """Count finished and pending trainings, one training at a time."""
     total, done, left, needed = 0, 0, 0.0, 0.0
     retention = prepared.retention
     for training in trainings(prepared.asked):
@@ -277,9 +278,9 @@ def survey(prepared: Prepared, bytes_of: Callable[[Training], float]) -> Work:
 
 
 def check_disk(needed: float, folder: Path, say: Callable[[str], None]) -> None:
-    """Raise UsageError if the disk has less room than a run is about to need; announce it where that is much."""
+    """Raise UsageError if the disk has less space than the run needs; announce it if it is much."""
     total, _, free = shutil.disk_usage(next(path for path in (folder, *folder.absolute().parents) if path.exists()))
-    if total == 0:  # no disk, such as /proc: writing says what is wrong with it
+    if total == 0:  # not a disk, such as /proc: writing will report the problem
         return
     if needed > free:
         raise UsageError(

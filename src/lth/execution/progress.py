@@ -1,4 +1,4 @@
-"""What a person sees while trainings run: a live display on a terminal, else plain lines; the time left in both."""
+"""The progress display: live on a terminal, plain lines elsewhere, with the time left."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from lth.execution.estimates import format_duration
 from lth.plan import Training
 from lth.results.metrics import metric_in
 
-MOST_BARS = 12  # of running trainings: a terminal's height is not a cluster's
+MOST_BARS = 12  # maximum number of displayed trainings: a cluster has more than a terminal has lines
 
 
 def headline(training: Training, summary: Mapping[str, Any]) -> str:
-    """One finished training in a line."""
+    """One line on a finished training."""
     result = summary["status"]
     if metric := metric_in(summary):
         score = metric.text(summary[metric.at_early_stop])
@@ -33,21 +33,21 @@ def headline(training: Training, summary: Mapping[str, Any]) -> str:
 
 
 def has_widgets(console: Console) -> bool:
-    """Whether the console is a notebook that can renew what it shows."""
+    """Return whether the console is a notebook that can update its output."""
     return console.is_jupyter and find_spec("ipywidgets") is not None
 
 
 class Display:
-    """Counts work done, and shows it."""
+    """Count finished work and show it."""
 
     def __init__(self, console: Console, cost_of: Callable[[Training], float], done: int, total: int, left: float):
         self.console, self.cost_of = console, cost_of
         self.finished, self.total, self.left = done, total, left
-        self.credit: dict[str, float] = {}  # work already counted of trainings that run
+        self.credit: dict[str, float] = {}  # work already counted for running trainings
         self.begun: float | None = None
         self.worked = 0.0
         self.bars: dict[str, TaskID] = {}
-        bar = [BarColumn()] if console.width >= 70 else []  # the numbers have to fit first
+        bar = [BarColumn()] if console.width >= 70 else []  # the numbers take precedence over the bar
         self.live = Progress(
             TextColumn("{task.description}"),
             *bar,
@@ -67,10 +67,10 @@ class Display:
             yield self
 
     def reached(self, training: Training, iteration: int) -> None:
-        """A running training has done this many updates."""
+        """Record that a running training has done this many updates."""
         self.begun = self.begun or time.monotonic()
         share = self.cost_of(training) * iteration / training.recipe.iterations
-        if training.id in self.credit:  # what a resumed training had done before is no work of this process
+        if training.id in self.credit:  # updates before a resume are not work of this process
             self.worked += share - self.credit[training.id]
         self.left -= share - self.credit.get(training.id, 0.0)
         self.credit[training.id] = share
@@ -82,7 +82,7 @@ class Display:
         self.live.update(self.overall, note=self.time_left())
 
     def ended(self, training: Training, summary: Mapping[str, Any]) -> None:
-        if training.id not in self.credit:  # too short for news of it
+        if training.id not in self.credit:  # too short to report progress
             self.begun = self.begun or time.monotonic() - summary["seconds"]
             self.credit[training.id] = 0.0
         self.reached(training, training.recipe.iterations)
@@ -91,12 +91,12 @@ class Display:
         if training.id in self.bars:
             self.live.remove_task(self.bars.pop(training.id))
         self.live.update(self.overall, completed=self.finished, note=self.time_left())
-        # highlight=False: rich would colour the numbers
+        # highlight=False, because rich would colour the numbers
         line = f"[{self.finished}/{self.total}] {headline(training, summary)}; {self.time_left()}"
         self.live.console.print(line, highlight=False, markup=False, soft_wrap=True)
 
     def dropped(self, trainings: Iterable[Training]) -> None:
-        """These will not happen: what they need diverged."""
+        """Record trainings that cannot happen, because a training that they need diverged."""
         for training in trainings:
             self.left -= self.cost_of(training)
             self.total -= 1

@@ -1,5 +1,5 @@
-"""Mend a run's folder: set damaged trainings aside, so that `lth run` does them again to the same bits, and remake what
-is made from the others. Nothing is deleted but what a killed process left half written.
+"""Repair a run's folder: move damaged trainings away, so that `lth run` repeats them to the same bits, and write
+derived files again. Nothing is deleted except partial files of killed processes.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ UNKNOWN = "; by which examples they were made is lost, and the next run takes it
 
 
 def repair(folder: Path, yes: bool, say: Callable[[str], None]) -> None:
-    """Say what is damaged in a run's folder and what will be done, a line each; with `yes`, do it.
+    """Print what is damaged in a run's folder and what will be done, one line each; with `yes`, do it.
 
-    Raises UsageError if the folder is no run's, is in use, or its experiment is lost.
+    Raises UsageError if the folder is not a run, is in use, or has lost its experiment.
     """
     if not any((folder / name).is_file() for name in (layout.EXPERIMENT, layout.MANIFEST)):
         raise UsageError(f"{folder} is no run's folder: it holds no {layout.EXPERIMENT}; put a copy of that file back")
@@ -55,7 +55,7 @@ def repair(folder: Path, yes: bool, say: Callable[[str], None]) -> None:
 
 
 def conclusion(folder: Path, works: Sequence[Work], again: int, yes: bool) -> str:
-    """The last line: what to type now."""
+    """The last line: the next command."""
     if not works:
         left = ", ".join((manifest.read(folder) or {}).get("left_out", ()))
         return f"{folder}: nothing is damaged{f'; left out on purpose: {left}' if left else ''}"
@@ -73,7 +73,7 @@ def conclusion(folder: Path, works: Sequence[Work], again: int, yes: bool) -> st
 
 
 def faults_of(folder: Path, experiment: Experiment) -> dict[str, str]:
-    """What is wrong with each damaged training or trial's start, by its name; every stored file is read."""
+    """What is wrong with each damaged training or start, by name; every stored file is read."""
     digest_of = plan.digests(experiment)
     found = {}
     for path in layout.starts(folder):
@@ -86,7 +86,7 @@ def faults_of(folder: Path, experiment: Experiment) -> dict[str, str]:
 
 
 def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str], copied: bool) -> Iterator[Work]:
-    """All that is to be done, in order; `copied`: experiment.toml is made from its copy."""
+    """All repair steps in order; `copied`: experiment.toml is restored from its copy."""
     yield from manifest_works(folder, experiment, copied)
     for name, fault in faults.items():
         yield Work(
@@ -121,11 +121,14 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str], co
             what = f"it has rows of {tables.format_trainings(lost)} that the folder does not hold"
             yield Work(f"set aside {folder / name}: {what}", aside(folder, name))
     for name in at_fault:
-        yield Work(f"make {folder / name} again from the trainings", lambda: None)  # when the rest is done
+        yield Work(f"make {folder / name} again from the trainings", lambda: None)  # after all other steps
 
 
 def format_dependents(name: str, faults: Mapping[str, str], folder: Path, experiment: Experiment) -> str:
-    """How many whole trainings were made from a damaged one: they stay, for it will have the same bits again."""
+    """The number of intact trainings that were made from a damaged one.
+
+    They stay, because it is repeated to the same bits.
+    """
     needs = {t.id: (*t.needs, layout.start_name(t.trial)) for t in plan.plan(experiment)}
     made = [t for t in integrity.on_disk(folder) if name in needs.get(t, ()) and t not in faults]
     return f" ({len(made)} whole training{'s' * (len(made) > 1)} made from it: kept)" if made else ""
@@ -145,7 +148,7 @@ def environment_fault(folder: Path, experiment: Experiment, summaries: integrity
 
 
 def data_known(folder: Path, experiment: Experiment) -> dict[str, Any]:
-    """What environment.json tells of the examples, where it can be read."""
+    """The facts about the data in environment.json, if it can be read."""
     try:
         kept = runs.read_environment(folder, experiment) or {}
     except UsageError:
@@ -154,7 +157,7 @@ def data_known(folder: Path, experiment: Experiment) -> dict[str, Any]:
 
 
 def means_of(summaries: integrity.Summaries) -> dict[str, Any]:
-    """By what means most trainings were done; older summaries leave out what was then always the same."""
+    """The resources of most trainings; older summaries lack resources that were then always the same."""
     usual = {"device": "cpu", "threads": 1}
     rows = [tuple((what, s.get(what, usual.get(what))) for what in integrity.MEANS) for s in summaries.values()]
     return dict(Counter(rows).most_common(1)[0][0])

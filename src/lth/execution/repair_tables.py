@@ -1,4 +1,4 @@
-"""Mend what is no training: the experiment from its copy, tables and measures from the trainings, the manifest."""
+"""Repair files other than trainings: the experiment from its copy, tables and measures from trainings, the manifest."""
 
 from __future__ import annotations
 
@@ -22,7 +22,10 @@ COPY = "its folder holds nothing to make it again from; copy it again"
 
 
 def experiment_of(folder: Path) -> tuple[Experiment, list[Work]]:
-    """The run's experiment; its file is made again from the copy in the manifest where it is damaged, or another's."""
+    """The run's experiment.
+
+    If its file is damaged or belongs to another run, it is restored from the manifest's copy.
+    """
     copy = None
     with suppress(UsageError):
         copy = manifest.copy_of_experiment(folder)
@@ -48,7 +51,7 @@ def experiment_of(folder: Path) -> tuple[Experiment, list[Work]]:
 
 
 def _outvoted(folder: Path, experiment: Experiment) -> bool:
-    """Whether the manifest and environment.json agree that the run is of another experiment."""
+    """Return whether the manifest and environment.json agree that the run has another experiment."""
     with suppress(UsageError):
         told = (manifest.read(folder) or {}).get("experiment")
         environment = runs.stored_environment(folder) or {}
@@ -60,9 +63,9 @@ def _outvoted(folder: Path, experiment: Experiment) -> bool:
 
 
 def manifest_works(folder: Path, experiment: Experiment, copied: bool) -> Iterator[Work]:
-    """The manifest is made again where it is damaged, and gets the checksums of tables that have none.
+    """The steps that write a damaged manifest again, or add the checksums of tables that have none.
 
-    `copied`: experiment.toml is made from it, so that it is whole.
+    `copied`: experiment.toml is restored from the manifest, so it is intact.
     """
     path = folder / layout.MANIFEST
     alone = not integrity.on_disk(folder)
@@ -81,19 +84,19 @@ def manifest_works(folder: Path, experiment: Experiment, copied: bool) -> Iterat
 
 
 def _format_names(names: Sequence[str]) -> str:
-    """The first names, and how many more."""
+    """The first names, and the number of others."""
     more = len(names) - 3
     return f"{', '.join(names[:3])}{f' and {more} more' if more > 0 else ''}"
 
 
 def measure_works(folder: Path, whole: Collection[str]) -> Iterator[Work]:
-    """Damaged tables are set aside, and made again where they can be; `whole` are the trainings that are."""
+    """The steps that move damaged tables away and compute them again if possible; `whole` are the intact trainings."""
     again = False
     for name, fault in faults(folder).items():
         path = folder / name
         if not whole:
             yield Work(f"{path} is damaged: {fault}; {COPY}", None)
-        elif name not in tables.TABLES:  # which are made again from the trainings
+        elif name not in tables.TABLES:  # written again from the trainings
             again = again or path.stem == ANATOMY or path.name in layout.ANATOMY
             mend = "" if path.stem == ANATOMY else f"; `lth measure {path.stem} {layout.quoted(folder)}` makes it again"
             yield Work(f"set aside {path}: {fault}{mend}", aside(folder, name))
@@ -109,7 +112,7 @@ def measure_works(folder: Path, whole: Collection[str]) -> Iterator[Work]:
 
 
 def _extras_aside(folder: Path, name: str) -> Callable[[], None]:
-    """Sets aside all four files of an anatomy that version 0.1 wrote beside a ticket, as they are read together."""
+    """Move all four anatomy files that version 0.1 wrote next to a ticket, because they are read together."""
 
     def move() -> None:
         for file in layout.ANATOMY:
@@ -120,7 +123,7 @@ def _extras_aside(folder: Path, name: str) -> Callable[[], None]:
 
 
 def faults(folder: Path) -> dict[str, str]:
-    """What is wrong with each table that the manifest tells of."""
+    """What is wrong with each table in the manifest."""
     try:
         document = manifest.read(folder) or {}
     except UsageError:
@@ -139,9 +142,9 @@ def faults(folder: Path) -> dict[str, str]:
 
 
 def tables_at_fault(folder: Path, experiment: Experiment, faulty: Mapping[str, str]) -> list[str]:
-    """The tables that are to be made again: all where trainings are set aside, else those that say anything else.
+    """The tables to write again: all if trainings are moved away, else those that differ from the trainings.
 
-    None in a folder that holds the tables alone, as there is nothing to make them from.
+    None in a folder that has only the tables, because there is nothing to make them from.
     """
     trained = integrity.on_disk(folder)
     if not trained:
@@ -152,7 +155,7 @@ def tables_at_fault(folder: Path, experiment: Experiment, faulty: Mapping[str, s
 
 
 def stale_tables(folder: Path, experiment: Experiment) -> dict[str, bytes]:
-    """The tables whose files are not what the trainings make, with what they should be."""
+    """The tables that differ from what the trainings make, with their correct content."""
     made, faulty = tables.texts(experiment, trainings.finished(folder)), faults(folder)
     return {n: text.encode() for n, text in made.items() if n in faulty or _differs(folder / n, text)}
 

@@ -1,4 +1,4 @@
-"""With what trainings are carried out: engine, device, precision, threads. Resolved once for a run, then kept."""
+"""The resources of a run: engine, device, precision, threads. They are resolved once and then kept."""
 
 from __future__ import annotations
 
@@ -17,21 +17,21 @@ from lth.training.precision import resolve
 
 @dataclass(frozen=True)
 class Resources:
-    """What environment.json keeps under "means": equal resources, equal bits."""
+    """The object "means" in environment.json. Equal resources give equal bits."""
 
     engine: str
     device: str
     precision: str
     threads: int
-    processes: int = 1  # that share a training, under torchrun
+    processes: int = 1  # processes that share a training, with torchrun
 
 
 def choose(
     experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
 ) -> tuple[Resources, str]:
-    """The resources for an experiment, by fixed rules, and the reason in a line.
+    """Choose the resources for an experiment by fixed rules. Returns them and a line with the reason.
 
-    Raises UsageError if what was asked for is not available.
+    Raises UsageError if a requested resource is not available.
     """
     device = _device(engine, device)
     model = build(experiment.model, shape, classes)
@@ -59,7 +59,7 @@ def _device(engine: str, device: str) -> str:
 
 
 def _precision(experiment: Experiment, model: nn.Module, device: str) -> tuple[str, str]:
-    """The torch engine's precision, and the reason in a clause."""
+    """The precision of the torch engine, and the reason."""
     asked = experiment.recipe.precision
     if experiment.recipe.compile and experiment.model.dropout:
         raise UsageError("recipe.compile would compile dropout again for each update; leave out one of them")

@@ -1,4 +1,4 @@
-"""An experiment, from its name to its figures: plan + store + executor, with progress."""
+"""Run an experiment from its name to its figures: plan, storage and executor, with progress."""
 
 from __future__ import annotations
 
@@ -31,19 +31,19 @@ from lth.storage import atomic, documents, integrity, layout, outcomes, runs
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)  # as torch says it
+NO_MEMORY = re.compile(r"out of memory|not enough memory|can't allocate memory", re.IGNORECASE)  # as torch formats it
 
 
 @dataclass(frozen=True)
 class Output:
-    """What a run shows on the way and at its end."""
+    """What a run prints and writes during its work and at its end."""
 
     dry_run: bool
     watch: bool
     log: str | None
     pictures: bool
     console: Console
-    by_arithmetic: bool = False  # the time of a dry run, which is measured otherwise
+    by_arithmetic: bool = False  # estimates the time of a dry run
 
     def say(self, line: str) -> None:
         self.console.print(printable(line), highlight=False, markup=False, soft_wrap=True)
@@ -72,15 +72,15 @@ def run(
     pictures: bool = True,
     console: Console | None = None,
 ) -> Run:
-    """Train, prune, reset, repeat: what `lth run` does, with the same names.
+    """Run an experiment: train, prune, reset, repeat. The function behind `lth run`, with the same argument names.
 
-    `experiment` is a preset's name, a TOML file, or its tables; `overrides` are `key=value` texts or a mapping. Goes on
-    where an earlier call stopped. With `ticket`, a ticket file, level 0 is that ticket, trained by the recipe and on
-    the data that it was found with, unless `experiment` or `overrides` say otherwise; it is not pruned further unless
-    `levels` does. Raises UsageError before any work, and LthError where work could not go on.
-    `insecure` lets `executor` be a Ray cluster that asks for no token.
-    `watch` serves the report on 127.0.0.1 meanwhile; `log="tensorboard"` writes event files into the run's folder;
-    without `pictures`, there are no table, figures and report at the end.
+    `experiment` is a preset's name, a TOML file, or tables; `overrides` are `key=value` strings or a mapping. A stopped
+    run is resumed. With a file as `ticket`, level 0 is that ticket, trained with its own recipe and data unless
+    `experiment` or `overrides` say otherwise; it is pruned further only if `levels` is given.
+
+    `insecure` allows `executor` to be a Ray cluster without a token. `watch` serves the report on 127.0.0.1 during the
+    run. `log="tensorboard"` writes event files into the run's folder. Without `pictures`, there are no table, figures
+    and report at the end. Raises UsageError before any work, and LthError if the work could not continue.
     """
     bootstrap.refuse_in_starting_process()
     if executors.follows():
@@ -90,14 +90,14 @@ def run(
         return Run(Path())
     settings = overrides if isinstance(overrides, Mapping) else list(overrides)
     size = Size(trials, levels, branches, scale)
-    whole = lambda number: int(number) if isinstance(number, Integral) else number  # NumPy's, too
+    whole = lambda number: int(number) if isinstance(number, Integral) else number  # including NumPy integers
     wanted = Wanted(engine, device, whole(threads), whole(workers))
     call = Call(experiment, settings, ticket, size, wanted, executor, out, data_root, insecure)
     return start(call, Output(dry_run, watch, log, pictures, console or Console(stderr=True)))
 
 
 def start(call: Call, output: Output) -> Run:
-    """Check the call, prepare it, carry it out. What can be refused is refused before the first byte is written."""
+    """Check the call, prepare it, carry it out. Everything that can be refused is refused before the first write."""
     asked, notes = resolved(call, output.log)
     for note in notes:
         output.say(note)
@@ -124,7 +124,7 @@ def start(call: Call, output: Output) -> Run:
 
 
 def carry_out(prepared: Prepared, executor: Executor, command: str, output: Output) -> None:
-    """Write what is not stored yet: the experiment, its trainings, its tables and figures."""
+    """Store what is missing: the experiment, its trainings, its tables and figures."""
     from lth.execution import pace, setup
     from lth.report import events
 
@@ -137,7 +137,7 @@ def carry_out(prepared: Prepared, executor: Executor, command: str, output: Outp
     work = survey(prepared, bytes_of)
     check_disk(work.bytes, folder, say)
     write_events = lambda name: events.write(folder, name) if output.log else None
-    with runs.lock(folder):  # here the first byte is written: whatever can be refused has been
+    with runs.lock(folder):  # the first write; everything that can be refused has been refused
         stored = open_folder(prepared, command)
         for training in trainings(asked):
             if outcomes.is_done(folder, training.id):
@@ -151,20 +151,20 @@ def carry_out(prepared: Prepared, executor: Executor, command: str, output: Outp
             with executor.open(job) as workers:
                 display = Display(output.console, prepared.cost, work.done, work.total, work.left)
                 execute(trainings(asked), retention, workers, prepared.workers, display, write_events)
-            integrity.refuse(folder, whole, stored)  # what was trained again has the bits that others were made from
+            integrity.refuse(folder, whole, stored)  # repeated trainings have the bits from which others were made
             if output.pictures:
                 show_results(folder, output.console)
 
 
 def open_folder(prepared: Prepared, command: str) -> dict[str, Any]:
-    """Write experiment.toml and environment.json where they are new or extended; the environment as it is now."""
+    """Write experiment.toml and environment.json if they are new or extended, with the present environment."""
     folder, whole, stored = prepared.folder, prepared.whole, prepared.environment
     if runs.joined(folder, prepared.asked) != whole or runs.read_environment(folder, whole) != stored:
         raise UsageError(f"{folder}: another lth wrote to it a moment ago; run the same command again")
     outcomes.clear_unfinished(folder)
     runs.open_run(folder, prepared.asked)
     first = stored or environment(asdict(prepared.resources), whole, command)
-    now = {"data": prepared.facts} | first  # `lth repair` knows no data
+    now = {"data": prepared.facts} | first  # `lth repair` does not know the data
     if stored != now:
         atomic.write_file(folder / layout.ENVIRONMENT, documents.sealed_json(now))
     return now
@@ -172,7 +172,7 @@ def open_folder(prepared: Prepared, command: str) -> dict[str, Any]:
 
 @contextmanager
 def watched(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
-    """Serve the report on 127.0.0.1 meanwhile."""
+    """Serve the report on 127.0.0.1 during the run."""
     from lth.report import serve
 
     with serve.serving(serve.Live([folder])) as address:
@@ -181,7 +181,7 @@ def watched(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
 
 
 def show_results(folder: Path, console: Console) -> None:
-    """The table, and where the figures and the report are."""
+    """Print the table and the places of the figures and the report."""
     from lth.report import publish
 
     records = tables.load(folder)

@@ -1,7 +1,7 @@
-"""Plan + store + workers: which training is next, until all are stored.
+"""Decide which training is next, until all trainings of the plan are stored.
 
-Cost and memory follow the workers, not the plan: what is done is forgotten, and of what is far ahead nothing is read
-yet. `benchmarks/scheduling.py` measures both.
+Time and memory follow the number of workers, not the size of the plan: finished trainings are forgotten, and trainings
+far ahead are not read yet. `benchmarks/scheduling.py` measures both.
 """
 
 from __future__ import annotations
@@ -22,17 +22,15 @@ from lth.plan import Training
 from lth.results import tables
 from lth.storage.retention import Retention
 
-AHEAD = 4096  # trainings read from the plan and not yet done, at least
-AHEAD_EACH = (
-    16  # the same for each worker, so that a trial that is quicker than the others seldom waits for the reading
-)
+AHEAD = 4096  # minimum number of pending trainings read from the plan
+AHEAD_EACH = 16  # the same per worker, so that a trial that is ahead of others rarely waits
 
 
 class Frontier:
-    """The part of a plan that is at hand: trainings that wait for others, are ready, or run.
+    """The part of a plan in memory: trainings that wait for others, are ready, or run.
 
-    `status` says of a training's id how it ended: done, diverged, ...; None if it is not done. At most `ahead`
-    trainings are at hand. What needs a training that diverged cannot happen, and is dropped.
+    `status` returns how a training ended (done, diverged, ...), or None if it is not done. At most `ahead`
+    trainings are in memory. Trainings that need a diverged training cannot happen and are dropped.
     """
 
     def __init__(self, plan: Iterable[Training], status: Callable[[str], str | None], ahead: int = AHEAD) -> None:
@@ -45,9 +43,9 @@ class Frontier:
         self._gone: set[str] = set()  # diverged or dropped
 
     def read(self) -> list[Training]:
-        """Read on in the plan as far as there is room; what is dropped of it.
+        """Read more of the plan if there is room. Returns the dropped trainings.
 
-        A training follows all that it needs, so one of these that is not at hand is done or gone.
+        A training comes after all that it needs, so a needed training that is not in memory is done or dropped.
         """
         dropped = []
         while len(self.open) < self._ahead and (item := next(self._plan, None)):
@@ -76,7 +74,7 @@ class Frontier:
         return self.open[heapq.heappop(self._ready)[1]] if self._ready else None
 
     def ended(self, training: Training, status: str) -> list[Training]:
-        """A training is stored; what is dropped for it."""
+        """Record that a training is stored. Returns the trainings that are dropped because of it."""
         dependents = self._forget(training.id)
         if status == "diverged":
             self._gone.add(training.id)
@@ -88,7 +86,7 @@ class Frontier:
         return []
 
     def _forget(self, name: str) -> list[str]:
-        """Those that wait for it."""
+        """Drop the trainings that wait for it."""
         del self.open[name], self._order[name], self._lacking[name]
         return [dependent for dependent in self._dependents.pop(name, ()) if dependent in self.open]
 
@@ -103,7 +101,7 @@ class Frontier:
 
 
 def to_do(plan: Iterable[Training], status: Callable[[str], str | None]) -> Iterator[Training]:
-    """The trainings that are not done and can happen, as far as is known: none that they need diverged."""
+    """The trainings that are pending and can still happen, as far as is known."""
     gone: set[str] = set()
     for training in plan:
         ended = status(training.id)
@@ -121,10 +119,10 @@ def execute(
     display: Display,
     stored: Callable[[str], None] = lambda training_id: None,
 ) -> None:
-    """Do what is not done yet, each training as soon as those that it needs are stored, in the order of the plan.
+    """Carry out all pending trainings in the order of the plan, each as soon as those that it needs are stored.
 
-    `count` trainings run side by side. After a failure or Ctrl-C all are asked to stop, and have written their
-    checkpoints when this returns.
+    `count` trainings run in parallel. After a failure or Ctrl-C all are asked to stop, and have written their
+    checkpoints when this function returns.
     """
     frontier = Frontier(plan, keeping.status, max(AHEAD, AHEAD_EACH * count))
     ended: queue.SimpleQueue[tuple[Training, Future[dict[str, Any]]]] = queue.SimpleQueue()
@@ -161,7 +159,7 @@ def execute(
 
 
 def _arrived(ended: queue.SimpleQueue[Any], seconds: float) -> list[Any]:
-    """All that has ended; waits so long for the first."""
+    """All futures that have finished; waits up to the given time for the first."""
     try:
         found = [ended.get(timeout=seconds)]
         while not ended.empty():
@@ -172,7 +170,7 @@ def _arrived(ended: queue.SimpleQueue[Any], seconds: float) -> list[Any]:
 
 
 class Tables:
-    """Keeps summary.csv and curves.csv fresh, beside the work, for a few percent of one core's time."""
+    """Keep summary.csv and curves.csv up to date during the work, for a few percent of one core's time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.due = folder, time.monotonic() + 10
@@ -180,7 +178,7 @@ class Tables:
         self.failure: LthError | None = None
 
     def refresh(self) -> None:
-        """Begin to write them, where that is due. Raises LthError if the last time failed."""
+        """Start to write them if that is due. Raises LthError if the last time failed."""
         if self.failure:
             raise self.failure
         if time.monotonic() >= self.due:
@@ -198,7 +196,7 @@ class Tables:
         self.due = now + max(10, 30 * (now - began))
 
     def finish(self) -> None:
-        """Write them a last time."""
+        """Write them one last time."""
         if self.writing:
             self.writing.join()
         tables.write(self.folder)

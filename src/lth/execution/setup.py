@@ -1,4 +1,4 @@
-"""What a worker sets up once for all its trainings: the data as its engine reads them, and the network's facts."""
+"""What a worker sets up once for all its trainings: the data in its engine's format, and facts about the network."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from lth.training.loop import Engine
 from lth.training.losses import Objective
 
 REALS = (torch.float32, torch.float64, torch.bfloat16, torch.float16)
-# name -> what makes the data ready, once per process, and what trains on them
+# engine -> what prepares the data, once per process, and what trains on them
 ENGINES: dict[str, tuple[Callable[..., Any], Callable[..., Engine]]] = {
     "torch": (torch_engine.prepare, torch_engine.TorchEngine),
     "native": (native_engine.prepare, native_engine.NativeEngine),
@@ -37,7 +37,7 @@ ENGINES: dict[str, tuple[Callable[..., Any], Callable[..., Engine]]] = {
 
 @dataclass(frozen=True)
 class Setup:
-    """One worker's: `splits` and `prepared` are None if it draws starts only."""
+    """The setup of one worker. `splits` and `prepared` are None if it only draws starts."""
 
     experiment: Experiment
     resources: Resources
@@ -55,30 +55,30 @@ class Setup:
         return build(self.experiment.model, self.shape, self.classes)
 
     def draw(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """First weights for the model."""
+        """Draw start weights for the model."""
         return first_weights(self.experiment.model, self.shape, self.classes, generator)
 
     def draw_new(self, generator: torch.Generator) -> dict[str, Tensor]:
-        """Weights for a control that draws from the initialisation's distribution."""
+        """Draw weights for a control from the distribution of the initialisation."""
         return new_weights(self.experiment.model, self.shape, self.classes, generator)
 
 
 @dataclass(frozen=True)
 class Levels:
-    """The weights that remain at each level, of those counted."""
+    """The counted weights that remain at each level."""
 
     remaining: list[int]
     total: int
-    left_out: tuple[str, ...] = ()  # lines on what is not counted of a custom model
+    left_out: tuple[str, ...] = ()  # lines on uncounted parameters of a custom model
 
     def density(self, level: int) -> float:
         return self.remaining[level] / self.total
 
 
 def load_again(experiment: Experiment, data_root: Path | None, say: Callable[[str], None]) -> datasets.Data:
-    """The data of a run in a worker's process, as `prepare` loaded them.
+    """Load the data of a run in a worker process, as `prepare` loaded them.
 
-    Only a run of version 0.1 has no record of its classes' names.
+    Only runs of version 0.1 lack a record of their class names.
     """
     options = experiment.data
     order = recorded(options.classes) if options.classes else by_text
@@ -86,13 +86,13 @@ def load_again(experiment: Experiment, data_root: Path | None, say: Callable[[st
 
 
 def set_up(experiment: Experiment, resources: Resources, folder: Path, data: datasets.Data) -> Setup:
-    """Make the data ready for the engine; once per process."""
+    """Prepare the data for the engine, once per process."""
     shape = tuple(data.train_x.shape[1:])
     return setup_of(experiment, resources, folder, shape, data.classes, splits_of(experiment, data))
 
 
 def splits_of(experiment: Experiment, data: datasets.Data) -> datasets.Splits:
-    """The data as the experiment trains on them."""
+    """The splits of the data on which the experiment trains."""
     options = experiment.data
     return datasets.split(data, options.validation, experiment.seed, options.mean, options.std)
 
@@ -105,7 +105,7 @@ def setup_of(
     classes: int,
     splits: datasets.Splits | None = None,
 ) -> Setup:
-    """What `set_up` makes, of splits that are there already; without them it can draw starts, and train nothing."""
+    """The setup for existing splits; without splits it can draw starts but not train."""
     torch.set_num_threads(resources.threads)
     prepare, _ = ENGINES[resources.engine]
     prepared = splits and prepare(splits, resources.device)
@@ -137,7 +137,7 @@ def check(experiment: Experiment, data: datasets.Data) -> Levels:
 
 
 def _check_outputs(experiment: Experiment, model: nn.Module, shape: tuple[int, ...], classes: int) -> None:
-    """Raise UsageError if a custom model has the right number of outputs in a shape that its task does not take."""
+    """Raise UsageError if a custom model's outputs have the right size but a shape that its task does not accept."""
     if not is_custom(experiment.model.name) or not TASKS[experiment.data.task].load().correct:
         return
     with as_it_was(model), torch.no_grad():
@@ -159,7 +159,10 @@ def _check_data(experiment: Experiment, data: datasets.Data) -> None:
 
 
 def given_ticket(experiment: Experiment, model: nn.Module) -> Ticket:
-    """The ticket of the experiment's ticket file. Raises UsageError if it does not fit `model`, whose weights go."""
+    """The ticket of the experiment's ticket file.
+
+    Raises UsageError if it does not fit `model`, which is overwritten.
+    """
     assert experiment.ticket is not None
     ticket = Ticket.load(experiment.ticket)
     try:
@@ -175,7 +178,7 @@ def given_ticket(experiment: Experiment, model: nn.Module) -> Ticket:
 
 
 def _check_values(ticket: Ticket, model: nn.Module) -> None:
-    """Raise UsageError if a start is of another type than the model's, or not finite where the model's is."""
+    """Raise UsageError if a start has another dtype than the model's, or is not finite where the model's is."""
     for name, own in tensors(model).items():
         start = ticket.start.get(name)
         if start is None or start.dtype == own.dtype == torch.bool:

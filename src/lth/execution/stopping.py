@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM stop a command: soon, in one line, and with the command to go on where there is one."""
+"""Ctrl-C and SIGTERM stop a command soon and with one line that names the command to continue, if there is one."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-PATIENCE_S = 1.5  # for what is going on, such as a checkpoint that is written, to end by itself
-CLUSTER_PATIENCE_S = 30.0  # the same where checkpoints come from other machines
+PATIENCE_S = 1.5  # seconds for work in progress, such as writing a checkpoint
+CLUSTER_PATIENCE_S = 30.0  # the same if checkpoints come from other machines
 
 
 @dataclass
 class Command:
-    """The command that is carried out: the words that were typed after `lth`, and what is known of it so far."""
+    """The command in progress: the words after `lth`, and what is known about it so far."""
 
     words: Sequence[str]
     resumes: bool = False  # typed again, it goes on where it stopped
-    patience_s: float = PATIENCE_S  # from a signal to the end
-    announced: bool = False  # the line that says how it ended is printed
+    patience_s: float = PATIENCE_S  # set from a signal to the end
+    announced: bool = False  # whether the line on how it ended has been printed
 
     @property
     def line(self) -> str:
         return shlex.join(["lth", *self.words])
 
     def begin_run(self, executor: str) -> None:
-        """From now on this is a run, on this executor."""
+        """Record that this command is a run, on this executor."""
         self.resumes = True
         self.patience_s = PATIENCE_S if executor == "local" else CLUSTER_PATIENCE_S
 
@@ -42,13 +42,13 @@ def format_stopped(command: Command) -> str:
 
 @contextmanager
 def stopped_by_signals(command: Command) -> Iterator[list[int]]:
-    """Ctrl-C and SIGTERM stop whatever is going on, after `patience_s` at the latest; yields the signals that came.
+    """Stop the work in progress on Ctrl-C and SIGTERM, after at most `patience_s`; yields the received signals.
 
-    A second one is not thrown into what the first has ended; after `PATIENCE_S` it ends all. Only the main thread can
-    listen.
+    A second signal does not interrupt the cleanup after the first; after `PATIENCE_S` it ends the process. Only the
+    main thread can handle signals.
     """
     signals: list[int] = []
-    ending = math.inf  # when a second one counts
+    ending = math.inf  # the time after which a second signal counts
 
     def hear(number: int, frame: object) -> None:
         nonlocal ending
@@ -64,9 +64,11 @@ def stopped_by_signals(command: Command) -> Iterator[list[int]]:
     before = {n: signal.signal(n, hear) for n in (signal.SIGINT, signal.SIGTERM)} if listening else {}
     try:
         yield signals
-    finally:  # the timer goes on: threads that are still at work must not keep a stopped process alive
+    finally:  # keep the timer: threads that still work must not keep a stopped process alive
         for number, handler in before.items():
-            signal.signal(number, signal.SIG_IGN if signals else handler)  # one more would cut Python's own end short
+            signal.signal(
+                number, signal.SIG_IGN if signals else handler
+            )  # another signal would interrupt Python's own shutdown
 
 
 def leave_after(seconds: float, command: Command) -> None:
@@ -76,9 +78,9 @@ def leave_after(seconds: float, command: Command) -> None:
 
 
 def leave(command: Command) -> None:
-    """End at once: all that is stored is whole, and a training goes on from its last checkpoint."""
+    """End at once: everything stored is complete, and a training resumes from its last checkpoint."""
     if sys.stderr.isatty():
-        sys.stderr.write("\x1b[?25h")  # a live display hides the cursor
+        sys.stderr.write("\x1b[?25h")  # the live display hides the cursor
     if not command.announced:
         sys.stderr.write(f"{format_stopped(command)}\n")
     sys.stderr.flush()

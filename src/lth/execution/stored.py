@@ -1,4 +1,4 @@
-"""A run that is stored in a folder, as Python sees it."""
+"""A stored run as a Python object."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ if TYPE_CHECKING:
 class Run:
     """A run's folder and what is stored in it: `lth.Run("runs/lenet")`.
 
-    Files are read when they are asked for, so that a run that is still being trained is seen as it is now. Raises
-    UsageError if the folder holds no run, and LthError where a file is damaged.
+    Files are read on each access, so a run that is still being trained shows its present state. Raises UsageError if
+    the folder is not a run, and LthError if a file is damaged.
     """
 
     folder: Path
@@ -41,7 +41,7 @@ class Run:
 
     @property
     def experiment(self) -> Experiment:
-        """The experiment, resolved."""
+        """The resolved experiment."""
         return self._records.experiment
 
     @property
@@ -56,18 +56,18 @@ class Run:
 
     @property
     def verdict(self) -> verdict.Verdict:
-        """Which level wins, what the trials resolve, and how the controls compare."""
+        """The winning level, what the trials resolve, and how the controls compare."""
         return verdict.of(self._records)
 
     @property
     def winning(self) -> Ticket | None:
-        """The first trial's ticket of the winning level; None if no level wins."""
+        """The first trial's ticket at the winning level; None if no level wins."""
         level = self.verdict.winning
         first = min((place.trial for place in finished(self.folder)), default=1)
         return None if level is None else self.ticket(level, first)
 
     def tickets(self, trial: int = 1, branch: str = "ticket") -> list[Ticket]:
-        """The tickets of a trial by level, as far as they are stored; level 0 is the unpruned network."""
+        """The stored tickets of a trial by level; level 0 is the unpruned network."""
         levels = [place.level for place in finished(self.folder) if (place.trial, place.branch) == (trial, branch)]
         return [self.ticket(level, trial, branch) for level in levels]
 
@@ -80,7 +80,7 @@ class Run:
     def trained(self, level: int, trial: int = 1, branch: str = "ticket") -> dict[str, Tensor]:
         """The weights at the end of a training, with biases and buffers, on the CPU: a state_dict.
 
-        Raises UsageError if they are not stored, such as with store.keep = "tickets".
+        Raises UsageError if they are not stored, for example with store.keep = "tickets".
         """
         from lth.tickets import export
 
@@ -88,7 +88,7 @@ class Run:
 
     @property
     def figures(self) -> dict[str, Path]:
-        """The figures as PNG files, by name; they are drawn first if there are none."""
+        """The figures as PNG files by name; they are drawn first if there are none."""
         folder = self.folder / layout.FIGURES
         if not any(folder.glob("*.png")):
             self.draw()
@@ -96,14 +96,14 @@ class Run:
 
     @property
     def report(self) -> Path:
-        """The report, one HTML page; it is made first if it is missing."""
+        """The path of the report, one HTML page; it is written first if it is missing."""
         if not (self.folder / layout.REPORT).is_file():
             self.draw()
         return self.folder / layout.REPORT
 
     def draw(self) -> list[Path]:
-        """Draw the figures and make the report from what is stored now, as `lth report` does; their paths."""
-        from lth.report import publish  # which loads matplotlib
+        """Draw the figures and write the report from what is stored now, like `lth report`. Returns their paths."""
+        from lth.report import publish  # loads matplotlib
 
         figures = self.folder / layout.FIGURES
         atomic.make_folder(figures)
@@ -134,14 +134,14 @@ class Run:
 
 
 def compare(runs: Iterable[Run | str | Path]) -> pd.DataFrame:
-    """One row per run, the best first: the settings that differ, and what each run shows.
+    """Compare runs: one row per run, the best first, with the settings that differ and the results.
 
-    `runs` are folders or values of `lth.run`, at least one. Runs with a winning level come first, the sparsest at the
-    top; then runs without one, the most accurate first. Columns: run, the settings that differ, trials,
-    winning_density with the least and greatest of single trials, resolved, level, density, test_accuracy and
+    `runs` are run folders or results of `lth.run`, at least one. Runs with a winning level come first, the sparsest at
+    the top; then runs without one, the most accurate first. Columns: run, the settings that differ, trials,
+    winning_density with the minimum and maximum over single trials, resolved, level, density, test_accuracy and
     early_stop_iteration there with their 95% intervals (Student's t over trials), and matching_density. Densities and
-    accuracies are fractions; what is not known is blank. In regression, test_loss takes the place of test_accuracy.
-    Raises UsageError if a folder holds no run.
+    accuracies are fractions; unknown values are blank. In regression, test_loss replaces test_accuracy. Raises
+    UsageError if a folder is not a run.
     """
     folders = [run.folder if isinstance(run, Run) else Path(run) for run in runs]
     if not folders:
@@ -150,7 +150,7 @@ def compare(runs: Iterable[Run | str | Path]) -> pd.DataFrame:
 
 
 def _levels(records: Records) -> str:
-    """The table of the levels as HTML: tickets, and `reinit` beside them."""
+    """The table of the levels as HTML, with tickets and `reinit`."""
     rows, metric = terminal.headline_table(records), metric_of(records.experiment)
     branches = [name for name in ("ticket", "reinit") if any(name in row.early_stop for row in rows)]
     names = [f"{name}: {what}" for name in branches for what in ("early stop", metric.name)]

@@ -1,4 +1,4 @@
-"""A sweep: a run for each combination of values, then one report over all of them."""
+"""Run a sweep: one run for each combination of values, then one report over all of them."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ def sweep(
     console: Console | None = None,
     **options: Any,
 ) -> list[Run]:
-    """A run for each member of a sweep, then one report over all; `run` where no key is given a list of values.
+    """Run each member of a sweep, then write one report over all; like `run` if no key has a list of values.
 
-    `recipe.lr=[0.0008,0.0012]` makes two runs, below `out` (default: runs) in folders named after what differs, and the
-    report in the folder of the sweep's own name. Options are those of `run`, but watch.
+    `recipe.lr=[0.0008,0.0012]` makes two runs in folders below `out` (default: runs) that are named after the values,
+    and a report in the sweep's own folder. Options are those of `run`, except watch.
     """
     members = config.sweep(overrides)
     if len(members) == 1:
@@ -63,7 +63,7 @@ def sweep(
 
 
 def show_overlaid(folders: Iterable[Path], out: Path, console: Console) -> None:
-    """The comparison of several runs; their figures and report, into `out`."""
+    """Print the comparison of several runs, and write their figures and report into `out`."""
     from lth.report import publish
 
     records = [tables.load(folder) for folder in folders]

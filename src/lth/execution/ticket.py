@@ -1,4 +1,4 @@
-"""The ticket of a training: its mask and its start, made by its rules from stored files."""
+"""Make the ticket of a training: apply its mask rule and start rule to stored files."""
 
 from __future__ import annotations
 
@@ -30,8 +30,8 @@ from lth.storage.tensors import load_tensors
 from lth.tickets.ticket import Ticket, from_bytes
 from lth.training.batches import batches
 
-Stored = Mapping[str, bytes]  # name below the run's folder -> content
-Suppliers = Mapping[str, Callable[[], Any]]  # parameter -> what makes its value
+Stored = Mapping[str, bytes]  # name in the run's folder -> content
+Suppliers = Mapping[str, Callable[[], Any]]  # parameter -> function that makes its value
 
 
 def make_ticket(training: Training, setup: Setup, model: nn.Module, stored: Stored) -> Ticket:
@@ -63,12 +63,12 @@ def make_ticket(training: Training, setup: Setup, model: nn.Module, stored: Stor
 
 
 def _apply(kind: str, name: str, experiment: Experiment, suppliers: Suppliers) -> Any:
-    """What the rule or score of a name returns; each argument is made only where the function asks for it."""
+    """The result of a named rule or score; arguments are made only if the function needs them."""
     return call(name, entry(kind, name, experiment.files).load(), suppliers)
 
 
 def _given(training: Training, setup: Setup, model: nn.Module, stored: Stored) -> dict[str, Any]:
-    """The training's inputs by role, read: weights, or a mask in the network's order (pools and draws go by it)."""
+    """The inputs of a training by role: weights, or a mask in the network's order, on which pools and draws depend."""
     folder = setup.folder
     files = {role: layout.file_of(artifact) for role, artifact in training.inputs.items()}
     values: dict[str, Any] = {}
@@ -77,14 +77,14 @@ def _given(training: Training, setup: Setup, model: nn.Module, stored: Stored) -
             values[role] = in_order(read_stored(folder, stored, name, from_bytes).mask, setup.experiment, model)
         else:
             values[role] = read_stored(folder, stored, name, load_tensors)
-    if setup.experiment.ticket:  # its file has the start in part only
+    if setup.experiment.ticket:  # its file may contain only a part of the start
         mask = values["mask"] if "mask" in values else values["given"]
         values["start"] = completed(values["start"], everywhere(model, mask), _drawn(training.trial, setup))
     return values
 
 
 def in_order(mask: Mask, experiment: Experiment, model: nn.Module) -> Mask:
-    """The mask in the network's order. Raises UsageError if it is of other weights than are counted now."""
+    """The mask in the network's order. Raises UsageError if it has other weights than are counted now."""
     names = groups_of(experiment.model, model)
     if strange := sorted({*mask} ^ {*names}):
         raise UsageError(
@@ -99,13 +99,13 @@ def _drawn(trial: int, setup: Setup) -> Weights:
 
 
 def completed(start: Weights, mask: Mask, drawn: Weights) -> Weights:
-    """A start that a ticket file gave, with weights where it has none: `drawn` as for any run, for its controls."""
+    """A start from a ticket file, with `drawn` weights where the file has none, for controls."""
     added = {name: torch.where(layer | (start[name] != 0), start[name], drawn[name]) for name, layer in mask.items()}
     return {**start} | added
 
 
 def _sigmas(training: Training, setup: Setup, start: Weights, mask: Mask) -> dict[str, float]:
-    """The standard deviation that each layer of the mask was drawn with; of a custom model, that of its values."""
+    """The standard deviation with which each layer of the mask was drawn; for a custom model, that of its values."""
     options = setup.experiment.model
     if is_custom(options.name):
         drawn = _drawn(training.trial, setup) if setup.experiment.ticket else start
@@ -116,7 +116,7 @@ def _sigmas(training: Training, setup: Setup, start: Weights, mask: Mask) -> dic
 def _scores(
     training: Training, setup: Setup, model: nn.Module, state: Weights, weights: Weights, mask: Mask
 ) -> Weights:
-    """The scores of `weights`, by the experiment's `prune.score`; `state` is the whole network's."""
+    """The scores of `weights` by the experiment's `prune.score`; `state` is that of the whole network."""
     experiment = setup.experiment
     suppliers = {
         "weights": lambda: weights,
@@ -137,7 +137,7 @@ def _loaded(model: nn.Module, state: Weights) -> nn.Module:
 
 @dataclass(frozen=True)
 class ScoreBatches:
-    """An epoch of the training set in batches of the recipe's size, in an order of the training's own."""
+    """An epoch of the training set in batches of the recipe's size, in an order specific to the training."""
 
     setup: Setup
     training: Training
@@ -152,7 +152,7 @@ class ScoreBatches:
 
 
 def origin_of(training: Training, setup: Setup) -> dict[str, Any]:
-    """Where a ticket comes from, for its file's metadata."""
+    """The origin of a ticket, for the metadata of its file."""
     experiment = setup.experiment
     settings = experiment.leading_to(training.level) | {"recipe": plain(training.recipe)}
     return {

@@ -1,18 +1,15 @@
 """The papers that runs are compared with: the claims, curves and figures of each as data, and the score card.
 
-A paper is a folder of this package and an entry of PAPERS. Its folder holds data alone; what every paper needs is here:
+A paper is a folder of this package, which contains only data, and an entry of PAPERS. The code that all papers share is
+here:
 
-setups.py      experiments of a paper, each a preset and what is changed in it; which of them a run repeats
-curves.py      curves of figures as values, and how they are found
-claims.py      claims as values: which trainings are compared, in what measure, by which rule
-paper.py       a paper as a value
-trials.py      a run as measures read it
-intervals.py   means over trials with their intervals
-judging.py     a claim held against a run: the verdict
-scores.py, agreement.py, statements.py, notes.py     the parts of the score card
-card.py        the score card; terminal.py and serialize.py write it
-behind.py      the curves of papers behind those of a run
-figures.py     figures as data; drawing.py and portraits.py draw them
+setups.py      experiments of a paper, each a preset with changed settings; which of them a run repeats curves.py
+curves of figures as values, and how they are found claims.py      claims as values: which trainings are compared, by
+which measure and rule paper.py       a paper as a value trials.py      the values of a run by trial intervals.py
+means over trials with their intervals judging.py     the verdict on a claim for a run scores.py, agreement.py,
+statements.py, notes.py     the parts of the score card card.py        the score card; terminal.py and serialize.py
+format it behind.py      the curves of papers drawn behind those of a run figures.py     figures as data; drawing.py and
+portraits.py draw them
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""How near the curves of a run are to those of a paper."""
+"""How closely the curves of a run agree with those of a paper."""
 
 from __future__ import annotations
 
@@ -19,26 +19,28 @@ MAIN = (ES, TEST, LAST)
 
 @dataclass(frozen=True)
 class Agreement:
-    """A curve of the paper and the run's: the levels at which its mean is within the paper's bar or the tolerance."""
+    """A curve of the paper and of the run: the levels at which the run's mean is within the paper's error bar or
+    tolerance.
+    """
 
     curve: Curve
-    levels: tuple[int, ...]  # compared
-    within: tuple[int, ...]  # of `levels`
-    inside: tuple[int, ...]  # of `within`: inside the bar itself
-    level: int  # of the largest departure
-    departure: float  # there: of an early stop as a share of the paper's, of an accuracy as a difference
-    means: tuple[float, float]  # there: the paper's and the run's
-    n: tuple[int, ...]  # trainings at each level
+    levels: tuple[int, ...]  # number of compared levels
+    within: tuple[int, ...]  # of `levels`, those that agree
+    inside: tuple[int, ...]  # of `within`, those inside the error bar
+    level: int  # level of the largest departure
+    departure: float  # departure there: a fraction of the paper's early stop, or a difference of accuracies
+    means: tuple[float, float]  # values there, of the paper and the run
+    n: tuple[int, ...]  # number of trainings at each level
     left_out: tuple[int, ...] = ()  # levels at which the run's trainings are too short
 
     @property
     def share(self) -> float:
-        """The share of levels within."""
+        """The fraction of levels that agree."""
         return len(self.within) / len(self.levels)
 
     @property
     def of(self) -> str:
-        """What the curve shows."""
+        """The quantity of the curve."""
         return f"{self.curve.role}: {self.curve.column.replace('_', ' ')}"
 
     @property
@@ -52,7 +54,7 @@ class Agreement:
 
 
 def agreements(run: Trials) -> Iterator[Agreement]:
-    """The paper's curves that the run has levels of, by column and role."""
+    """The agreement of all curves of the paper of which the run has levels, by column and role."""
     if run.fit.setup is None:
         return
     curves = [curve for key, curve in by_density(run.paper).items() if key.setup == run.fit.setup]

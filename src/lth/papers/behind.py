@@ -17,7 +17,7 @@ from lth.results.series import Series
 
 
 def series(runs: Sequence[Records], column: str) -> list[Series]:
-    """The curves of papers behind those of runs, in grey, no further than the runs go; see lth.results.plots.Behind."""
+    """The curves of papers drawn in grey behind those of runs, within their range; see lth.results.plots.Behind."""
     return [_series(label, curve) for label, curve in behind_runs(runs, column)]
 
 
@@ -27,7 +27,7 @@ def _series(label: str, curve: Curve) -> Series:
 
 
 def behind_runs(runs: Sequence[Records], column: str) -> list[tuple[str, Curve]]:
-    """The curves of all papers behind runs that are overlaid, each once, with its label, no further than the runs."""
+    """The curves of all papers for overlaid runs, each once, with its label, within the range of the runs."""
     percents = [100 * float(d) for run in runs for d in run.summary["density"] if d > 0]
     curves = {curve: paper for paper in papers() for run in runs for curve in behind(paper, run.experiment, column)}
     several = len({curve.setup for curve in curves}) > 1
@@ -40,16 +40,16 @@ def behind_runs(runs: Sequence[Records], column: str) -> list[tuple[str, Curve]]
 
 
 def _label(curve: Curve, paper: str, several: bool) -> str:
-    """`the paper`, `the paper: reinit`; with the setup if the curves are of several."""
+    """`the paper`, `the paper: reinit`; with the setup if the curves belong to several."""
     label = paper if curve.role == "ticket" else f"{paper}: {curve.role}"
     return f"{label} ({curve.setup.text})" if several else label
 
 
 def behind(paper: Paper, experiment: Experiment, column: str, figure: str | None = None) -> list[Curve]:
-    """The paper's curves of a column of summary.csv that belong behind a run's own, the ticket's first.
+    """The paper's curves of a column of summary.csv to draw behind a run's own, beginning with the ticket's.
 
-    Empty if the run repeats no experiment of the paper, or if the column cannot be compared. `figure`: the curves of
-    that figure; else of the first that shows them.
+    Empty if the run repeats no experiment of the paper, or if the column cannot be compared. They are those of `figure`
+    or, by default, of the first figure that shows them.
     """
     relation = fit(experiment, plotted_setups(paper))
     if relation.setup is None or not comparable(column, relation.iterations is not None, relation.scheduled):
@@ -64,7 +64,7 @@ def behind(paper: Paper, experiment: Experiment, column: str, figure: str | None
 
 
 def _lengths(paper: Paper, experiment: Experiment, column: str) -> Iterator[tuple[str, int]]:
-    """The roles of a run's trainings and how many iterations these have; the first branch of each role alone."""
+    """The roles of a run's trainings and their numbers of iterations; only the first branch of each role."""
     recipe = experiment.recipe
     scheduled = bool(recipe.warmup or recipe.drops)
     lengths = {"ticket": recipe.iterations}
@@ -76,6 +76,6 @@ def _lengths(paper: Paper, experiment: Experiment, column: str) -> Iterator[tupl
 
 
 def _ended_by(paper: Paper, curve: Curve, iterations: int) -> Curve:
-    """The levels of a curve at which all of the paper's early stops come within so many iterations."""
+    """The levels of a curve at which all early stops of the paper are within so many iterations."""
     latest = (latest_early_stop(paper, curve.setup, curve.role, level) for level in curve.level)
     return points(curve, [stop <= iterations for stop in latest])

@@ -1,4 +1,4 @@
-"""The score card of a run: the claims and curves of papers against it, and what it shows by itself."""
+"""The score card of a run: its comparison with claims and curves of papers, and its own statistics."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ JUDGED = (
 
 @dataclass(frozen=True)
 class Card:
-    """The score card. `notes` name what is compared, and what of the papers' is left out."""
+    """The score card. `notes` say what is compared, and which parts of the papers are left out."""
 
     name: str
     about: str
@@ -52,17 +52,17 @@ class Card:
 
     @property
     def measured(self) -> bool:
-        """Whether the run has a value for any claim."""
+        """Return whether the run has a value for any claim."""
         return any(judged.run for score in self.scores for judged in score.judged)
 
 
 def card(run: Records, beside: Iterable[Records] = ()) -> Card:
-    """The score card of a run, from its experiment and tables alone.
+    """The score card of a run, computed from its experiment and tables.
 
-    Claims about two experiments read `beside` too. The papers of the registry are those that the run repeats an
-    experiment of; if there are none, the notes name the nearest experiment.
+    Claims about two experiments also read `beside`. A paper is included if the run repeats one of its experiments; if
+    there is none, the notes name the nearest experiment.
     """
-    others = sorted(beside, key=size)  # the largest run of each experiment is read, the last one here
+    others = sorted(beside, key=size)  # for each experiment the largest run is read; this run is the last
     compared = _compared([_beside(run, paper, others) for paper in papers()])
     drawn = [tuple(agreements(one)) for one in compared]
     return Card(
@@ -80,13 +80,13 @@ def card(run: Records, beside: Iterable[Records] = ()) -> Card:
 
 
 def _beside(run: Records, paper: Paper, others: Sequence[Records]) -> Trials:
-    """A run as the claims of a paper read it, with the other runs that repeat its experiments."""
+    """A run in the form that the claims of a paper read, with the other runs that repeat its experiments."""
     tables = (trials(other, paper) for other in others)
     return replace(trials(run, paper), beside={table.fit.setup: table for table in tables if table.fit.setup})
 
 
 def _compared(tables: Sequence[Trials]) -> Sequence[Trials]:
-    """The comparisons with papers that the run repeats an experiment of; else with the one of the nearest."""
+    """The comparisons with papers of which the run repeats an experiment, or else with the nearest."""
     repeated = [table for table in tables if table.fit.setup]
     near = [table for table in tables if table.fit.nearest]
     return repeated or near[:1] or tables[:1]
@@ -99,13 +99,13 @@ def _notes(compared: Sequence[Trials], drawn: Sequence[Sequence[Agreement]]) -> 
 
 
 def size(run: Records) -> tuple[int, int]:
-    """The size of a run, by which one of several of an experiment is chosen: iterations, then trained tickets."""
+    """The size of a run, for choosing one of several: iterations, then trained tickets."""
     tickets = run.summary["branch"].tolist().count("ticket")
     return run.experiment.recipe.iterations if tickets else 0, tickets
 
 
 def method(run: Trials) -> str:
-    """How values are made, and verdicts if there are any."""
+    """How values and, if there are any, verdicts are computed."""
     if run.fit.setup is None:
         return METHOD
     return f"{METHOD} {JUDGED.format(es=EARLY_STOP, accuracy=100 * ACCURACY[run.experiment.data.name])}"

@@ -1,6 +1,6 @@
-"""Claims as values: which trainings are compared, in what measure, by which rules; and how to write them.
+"""Claims as values: which trainings are compared, by which measure and rules; and functions to write them.
 
-The text of a claim states the paper's fact in our words, with its numbers. The value of its own figure is computed from
+The text of a claim states the paper's fact in our words, with its numbers. The value of its figure is computed from
 the paper's curves by the same measures as the run's value, so that it cannot be mistyped. Levels stand for densities:
 level 7 of LeNet is 21.1% of the weights.
 """
@@ -43,12 +43,12 @@ class Term:
 
 @dataclass(frozen=True)
 class Check:
-    """A measure of one or two terms, and the rules that it has to pass.
+    """A measure of one or two terms, and the rules that it must pass.
 
-    Kinds: `times` is a over b; `earlier` is the share of b by which a is smaller; `points` is a minus b; `accuracy` is
-    a itself. No difference is 1 for `times` and 0 for the others.
+    Kinds: `times` is a over b; `earlier` is the fraction of b by which a is smaller; `points` is a minus b; `accuracy`
+    is a itself. The value for no difference is 1 for `times` and 0 for the others.
 
-    Rules: `near`: the mean is within the tolerance of the paper's figure. `side`: not all of the interval is on the
+    Rules: `near`: the mean is within the tolerance of the paper's figure. `side`: the interval is not entirely on the
     other side of no difference than the figure (the tolerance may reach across). `above`: the whole interval is above
     no difference. `held`: the mean is no lower than no difference minus the tolerance. `same`: the mean is within the
     tolerance of no difference.
@@ -104,7 +104,7 @@ def times(a: Term, b: Term, rules: Rules, what: str = "") -> Check:
 
 
 def earlier(a: Term, b: Term, rules: Rules, what: str = "") -> Check:
-    """The share of b by which a is earlier."""
+    """The fraction of b by which a is earlier."""
     return Check("earlier", a, b, rules, what)
 
 

@@ -1,4 +1,4 @@
-"""The curves of a paper as values: what each series of a figure shows, and which curve shows what."""
+"""The curves of a paper as values, and the quantities that they show."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Curve:
     """A series of a figure: a mean at each x, and the ends of its error bar (the mean itself if no bar is known).
 
-    x is the percent of weights remaining, and `level` the level there. If x is the iteration, `level` is empty and
-    `percent` is the percent of weights of the network.
+    x is the percentage of weights remaining, and `level` the level there. If x is the iteration, `level` is empty and
+    `percent` is the percentage of weights of the network.
     """
 
     figure: str
@@ -43,7 +43,7 @@ class Curve:
 
 
 class Key(NamedTuple):
-    """What a curve against density shows."""
+    """The quantity of a curve against density."""
 
     setup: Setup
     role: str
@@ -52,7 +52,7 @@ class Key(NamedTuple):
 
 @cache
 def by_density(paper: Paper, figures: Collection[str] | None = None) -> dict[Key, Curve]:
-    """The curves against density of `figures` (default: `paper.order`), by what they show.
+    """The curves against density of `figures` (default: `paper.order`), by their quantity.
 
     A curve that several figures show is taken from the first of them, in the paper's order.
     """
@@ -72,10 +72,10 @@ def roles(paper: Paper) -> tuple[str, ...]:
 
 
 def comparable(column: str, other_length: bool, scheduled: bool) -> bool:
-    """Whether a column of a run of another length than the paper's can be compared with the paper's.
+    """Return whether a column of a run with another length than the paper's can be compared with the paper's.
 
-    The results at early stop can, if the learning rate is constant: the longer training then begins as the shorter one.
-    The results at a fixed iteration cannot.
+    The values at early stop can, if the learning rate is constant: the longer training then begins like the shorter
+    one. The values at a fixed iteration cannot.
     """
     return not other_length or (not scheduled and "early_stop" in column)
 
@@ -83,8 +83,9 @@ def comparable(column: str, other_length: bool, scheduled: bool) -> bool:
 def latest_early_stop(paper: Paper, of: Setup, role: str, level: int) -> float:
     """The latest early stop of the paper's trainings there, by its error bar.
 
-    A training that ends later would have had the same early stop. Infinite if the curve has no point at the level, as
-    curves leave the plotted range upwards; 0 if no figure shows the early stops of a role, or not yet of that level.
+    A training that ends later would have had the same early stop. Infinite if the curve has no point at the level,
+    because curves leave the plotted range upwards; 0 if no figure shows the early stops of a role, or none up to that
+    level.
     """
     for figures in (paper.order, paper.by_test):
         if curve := by_density(paper, figures).get(Key(of, role, "early_stop_iteration")):
@@ -94,12 +95,12 @@ def latest_early_stop(paper: Paper, of: Setup, role: str, level: int) -> float:
 
 
 def part(curve: Curve, percents: Collection[float]) -> Curve:
-    """The part of a curve against density within the percents of a run, so that it does not stretch the axis."""
+    """The part of a curve against density within the range of a run, so that it does not stretch the axis."""
     least, most = 0.99 * min(percents), 1.01 * max(percents)
     return points(curve, [least <= x <= most for x in curve.x])
 
 
 def points(curve: Curve, selected: Sequence[bool]) -> Curve:
-    """A curve against density at the selected points alone."""
+    """A curve against density at the selected points."""
     parts = {name: getattr(curve, name) for name in ("x", "mean", "low", "high", "level")}
     return replace(curve, **{name: tuple(itertools.compress(values, selected)) for name, values in parts.items()})

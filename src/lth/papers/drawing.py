@@ -1,4 +1,4 @@
-"""Pictures of a paper's figures, from the tables of runs and, for what is inside tickets, their measures alone."""
+"""Draw a paper's figures from the tables of runs or, for the contents of tickets, from their measures."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ Runs = Mapping[Setup, Records]
 
 
 class Shown(NamedTuple):
-    """What a caption explains of a panel.
+    """The properties of a panel that a caption explains.
 
     Error bars at every n-th level (0: bands), the lowest mean below a cut axis, the paper's curves, and marks.
     """
@@ -50,9 +50,9 @@ class Shown(NamedTuple):
 
 
 def draw(figure: PaperFigure, runs: Runs, note: str = "", width: float | None = None) -> Figure:
-    """The panels of a figure, the paper's curves behind those of the runs; `note` begins the caption.
+    """Draw the panels of a figure with the paper's curves behind those of the runs. `note` begins the caption.
 
-    `width` in inches makes it for a paper; see lth.results.sheets.
+    `width` in inches formats it for a paper; see lth.results.sheets.
     """
     if figure.by_test:
         runs = {of: by_test(run) for of, run in runs.items()}
@@ -135,7 +135,7 @@ def line_looks(figure: PaperFigure) -> dict[str, dict[str, Any]]:
     """The look of each line by its label, the same in all panels of a figure."""
     levels = sorted({line.level for panel in figure.panels for line in panel.lines if line.level is not None})
     several = any(len({line.setup for line in panel.lines}) > 1 for panel in figure.panels)
-    order: dict[str, int] = {}  # of the tickets' labels: a branch has the colour of its ticket
+    order: dict[str, int] = {}  # the labels of tickets: a branch has the colour of its ticket
     styles: dict[str, dict[str, Any]] = {}
     for panel in figure.panels:
         tickets = {line.setup: line.label for line in panel.lines if line.role == "ticket"}
@@ -168,13 +168,13 @@ def _ours(panel: Panel, runs: Runs, styles: Mapping[str, Mapping[str, Any]]) -> 
 
 
 def _label(line: Line) -> str:
-    """A label of the paper's own legends, without a space before a comma, and with the sign of a percent."""
+    """A label of the paper's legends without a space before commas, and with a percent sign."""
     label = line.label.replace(" ,", ",")
     return label if line.level is None else re.sub(r"^[\d.]+", r"\g<0>%", label)
 
 
 def _by_density(run: Records, panel: Panel, role: str) -> list[Series]:
-    """A line of a panel against density: its column over trials, at percent or thousands of weights remaining."""
+    """A line of a panel against density: its column over trials, by percentage or thousands of weights."""
     column = scaled_column(panel.column, run.experiment)
     if column not in run.summary or not trained_alike(run, role, column):
         return []
@@ -187,13 +187,13 @@ def _by_density(run: Records, panel: Panel, role: str) -> list[Series]:
 
 
 def scaled_column(column: str, of: Experiment) -> str:
-    """test_accuracy_at_30000 of a run at scale 0.1: test_accuracy_at_3000."""
+    """For example, test_accuracy_at_30000 for a run at scale 0.1: test_accuracy_at_3000."""
     kind, at, iteration = column.rpartition("_at_")
     return f"{kind}{at}{max(1, round(int(iteration) * of.scale))}" if iteration.isdigit() else column
 
 
 def by_test(run: Records) -> Records:
-    """The run with early stop at the minimum of test loss."""
+    """The run with early stops at the minimum of the test loss."""
     curves = run.curves.dropna(subset=["test_loss"])
     best = curves.loc[curves.groupby(list(PLACE))["test_loss"].idxmin()]
     best = best[[*PLACE, "iteration", "test_accuracy"]]
@@ -211,7 +211,7 @@ def by_test(run: Records) -> Records:
 def _paper(
     panel: Panel, ours: Sequence[Series], runs: Runs, styles: Mapping[str, Mapping[str, Any]]
 ) -> Iterator[Series]:
-    """The paper's curves within the range of ours, each in the paler look of our line; one entry in the legend."""
+    """The paper's curves within the range of ours, each in a paler version of our line's look; one legend entry."""
     label = f"the paper{_other_length(panel, runs)}"
     low, high = min(s.x.min() for s in ours), max(s.x.max() for s in ours)
     for curve in panel.paper:
@@ -224,7 +224,7 @@ def _paper(
 
 
 def _other_length(panel: Panel, runs: Runs) -> str:
-    """The length of the paper's trainings, if ours are of another and the panel's column depends on it."""
+    """The length of the paper's trainings, if ours differ and the panel's column depends on it."""
     pairs = [(experiment(of), runs[of].experiment) for of in {curve.setup for curve in panel.paper} & {*runs}]
     lengths = [
         theirs.recipe.iterations

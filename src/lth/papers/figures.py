@@ -1,4 +1,4 @@
-"""Figures of a paper as values: which trainings each is made of, and what is drawn in its panels."""
+"""The figures of a paper as values: the trainings of each, and the contents of its panels."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ Axis = Literal["percent", "linear percent", "thousands", "linear thousands", "it
 
 
 class Line(NamedTuple):
-    """A series: its label, and the trainings that it is made of."""
+    """A series: its label and its trainings."""
 
     label: str
     setup: Setup
     role: str = "ticket"  # or the role of a branch
     level: int | None = None  # if x is the iteration
-    last: int | None = None  # level, if the paper's curve does not tell; None: the experiment's own
+    last: int | None = None  # the level, if the paper's curve does not give it; None: the experiment's own
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Panel:
 
 @dataclass(frozen=True)
 class Portrait:
-    """A panel of what is inside tickets of one level: a histogram for each layer, trials taken together."""
+    """A panel on the contents of tickets of one level: a histogram for each layer, over all trials."""
 
     kind: Literal["starts", "movement", "growth", "incoming", "outgoing"]
     setup: Setup
@@ -43,7 +43,7 @@ class Portrait:
 
     @property
     def measure(self) -> str:
-        """The measure that it shows."""
+        """The measure that the panel shows."""
         return "movement" if self.kind in ("movement", "growth") else "anatomy"
 
 
@@ -72,7 +72,7 @@ class PaperFigure:
     count: Callable[[Setup, str], int] = lambda of, role: 1
 
     def needs(self) -> dict[Setup, Need]:
-        """What has to be trained of each setup, in the order of the panels."""
+        """What must be trained of each setup, in the order of the panels."""
         levels: dict[Setup, dict[str, int]] = {}
         for panel in self.panels:
             for line in panel.lines:

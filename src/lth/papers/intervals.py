@@ -12,7 +12,7 @@ from lth.results.intervals import Interval, difference, quotient
 
 @dataclass(frozen=True)
 class Measured:
-    """A measure over n trials: its mean, 95% interval (nan to nan for one trial), least and greatest value.
+    """A measure over n trials: its mean, 95% interval (nan to nan for one trial), minimum and maximum.
 
     The interval of a quotient is not symmetric, and may have no upper end (infinity).
     """
@@ -26,7 +26,7 @@ class Measured:
 
     @property
     def half(self) -> float:
-        """Half of the width of the interval."""
+        """Half the width of the interval."""
         return (self.high - self.low) / 2
 
 
@@ -43,7 +43,9 @@ def over_trials(kind: Kind, a: np.ndarray, b: np.ndarray | None = None) -> Measu
 
 
 def _measured(interval: Interval) -> Measured:
-    value = min(max(interval.value, interval.least), interval.greatest)  # rounding can put that of equal values outside
+    value = min(
+        max(interval.value, interval.least), interval.greatest
+    )  # rounding can put the mean of equal values outside of their range
     return Measured(value, interval.low, interval.high, interval.least, interval.greatest, interval.n)
 
 

@@ -1,4 +1,4 @@
-"""Checks held against a run: the measure in the paper's figure and in the run, and the verdict."""
+"""Judge checks for a run: the measure in the paper's figure and in the run, and the verdict."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ AGREES: Verdict = "agrees"
 DIFFERS: Verdict = "differs"
 LACKING: Verdict = "not enough data"
 
-EARLY_STOP = 0.25  # the tolerance of early-stop iterations and of quotients of two: this share of the paper's
-ACCURACY = {"mnist": 0.003, "cifar10": 0.015}  # the tolerance of accuracies and of differences of two, by dataset
+EARLY_STOP = 0.25  # tolerance of early-stop iterations and of their quotients: a fraction of the paper's value
+ACCURACY = {"mnist": 0.003, "cifar10": 0.015}  # tolerance of accuracies and of their differences, by dataset
 ROUNDING = 1e-9  # sums of fractions such as 0.9793 differ in their last bits
 
 
 @dataclass(frozen=True)
 class Judged:
-    """A check, its value in the paper's figure and in the run, and the verdict with what it lacks."""
+    """A check, its value in the paper's figure and in the run, and the verdict with the missing data."""
 
     check: Check
     figure: float | None
@@ -38,7 +38,7 @@ class Judged:
 
 
 def judge(run: Trials, check: Check, of: Setup, figures: tuple[str, ...]) -> Judged:
-    """Hold one check against a run: it has to pass each of its rules."""
+    """Judge one check for a run: it must pass each of its rules."""
     figure = figure_value(run.paper, check, of, figures)
     measured = measure(run, check)
     if isinstance(measured, Missing):
@@ -70,16 +70,16 @@ def by_rule(rule: Rule, check: Check, figure: float | None, measured: Measured, 
 
 
 def around(kind: Kind, centre: float, tolerance: float) -> tuple[float, float]:
-    """The range of values near `centre`: a share of quotients, points of accuracies and their differences."""
+    """The range of values near `centre`: a fraction of quotients, points of accuracies and their differences."""
     if kind == "times":
         return centre * (1 - EARLY_STOP), centre * (1 + EARLY_STOP)
-    if kind == "earlier":  # the share of the quotient, again
+    if kind == "earlier":  # the fraction of the quotient itself
         return 1 - (1 - centre) * (1 + EARLY_STOP), 1 - (1 - centre) * (1 - EARLY_STOP)
     return centre - tolerance, centre + tolerance
 
 
 def worst(verdicts: Collection[Verdict]) -> Verdict:
-    """The verdict of several together: one that differs is enough to differ."""
+    """The verdict of several rules together: if one differs, the result is "differs"."""
     return DIFFERS if DIFFERS in verdicts else LACKING if LACKING in verdicts else AGREES
 
 
@@ -87,7 +87,7 @@ def worst(verdicts: Collection[Verdict]) -> Verdict:
 
 
 def measure(run: Trials, check: Check) -> Measured | Missing:
-    """The measure of a check over the trials that have all it needs, or what is missing."""
+    """The measure of a check over the trials that have all its data, or what is missing."""
     a, b = read(run, check.a), None if check.b is None else read(run, check.b)
     if isinstance(a, Missing) or isinstance(b, Missing):
         return Missing("; ".join(dict.fromkeys(term.what for term in (a, b) if isinstance(term, Missing))))
@@ -133,7 +133,7 @@ def _by_iteration(paper: Paper, term: Term, of: Setup, derived: Derived) -> floa
 
 
 def figures_read(paper: Paper, check: Check, of: Setup, figures: tuple[str, ...]) -> list[str]:
-    """The ones of `figures` that the values of a check are taken from."""
+    """The figures from which the values of a check are taken."""
     curves = by_density(paper, figures)
     keys = [Key(term.of or of, term.role, term.column) for term in (check.a, check.b) if term]
     return list(dict.fromkeys(curves[key].figure for key in keys if key in curves)) or list(figures)

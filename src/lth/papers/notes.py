@@ -1,4 +1,4 @@
-"""Sentences on a score card: what is compared with what, and what is not."""
+"""Sentences for a score card: what is compared, and what is not."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lth.results.statistics import branch_order
 
 
 def notes(run: Trials, drawn: Sequence[Agreement]) -> Iterator[str]:
-    """The notes on a comparison with a paper; `drawn` are the curves that are compared."""
+    """The notes on a comparison with a paper; `drawn` are the compared curves."""
     if run.fit.setup is None:
         yield _no_setup(run.fit)
         return
@@ -46,7 +46,7 @@ def _format(value: Any) -> str:
 
 
 def _on_length(run: Trials, drawn: Sequence[Agreement]) -> Iterator[str]:
-    """The notes on a run of another length than the paper's."""
+    """The notes on a run with another length than the paper's."""
     if not run.fit.iterations:
         return
     theirs, _ = run.fit.iterations
@@ -64,13 +64,13 @@ def _on_length(run: Trials, drawn: Sequence[Agreement]) -> Iterator[str]:
 
 
 def _absent(run: Trials, compared: set[str]) -> list[str]:
-    """The roles of the paper's curves that the run does not have."""
+    """The roles of the paper's curves that the run lacks."""
     roles = {key.role: None for key in by_density(run.paper) if key.setup == run.fit.setup}
     return [role for role in sorted(roles, key=branch_order) if role not in {*run.table["role"], *compared}]
 
 
 def _left_out(drawn: Sequence[Agreement]) -> list[str]:
-    """`reinit at level 9, 10`: the trainings that are left out of curves."""
+    """For example `reinit at level 9, 10`: the trainings that are left out of curves."""
     levels: dict[str, set[int]] = {}
     for entry in drawn:
         levels.setdefault(entry.curve.role, set()).update(entry.left_out)

@@ -1,4 +1,4 @@
-"""A paper as a value: all that a run is compared with."""
+"""A paper as a value: everything that a run is compared with."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lth.papers.claims import Claim
 from lth.papers.curves import Curve
 from lth.papers.setups import Setup
 
-# A column of curves.csv, and a number made of its iterations and values: a further column of summary.csv.
+# a column of curves.csv, and a function of its iterations and values: a derived column of summary.csv
 Derived = tuple[str, Callable[[np.ndarray, np.ndarray], float]]
 
 
@@ -21,7 +21,7 @@ class Paper:
     """The claims and curves of a paper.
 
     `order`: its figures; a curve that several of them show is taken from the first. `by_test`: figures in which early
-    stop is the iteration of minimum test loss. `derived`: further columns of summary.csv that claims read, by name.
+    stop is at the minimum of the test loss. `derived`: derived columns of summary.csv for claims, by name.
     `dense_of`: the setup whose curve shows the unpruned network if a setup's own curve does not.
     """
 
@@ -34,18 +34,18 @@ class Paper:
     dense_of: Callable[[Setup], Setup | None] = lambda of: None
 
     def claims_of(self, setup: Setup) -> tuple[Claim, ...]:
-        """The claims that a run of this setup can be judged by, in the paper's order."""
+        """The claims about this setup, in the paper's order."""
         return tuple(claim for claim in self.claims if claim.setup == setup)
 
 
 @cache
 def known_setups(paper: Paper) -> tuple[Setup, ...]:
-    """All setups that the paper has a curve of or a claim about."""
+    """All setups of which the paper has a curve or a claim."""
     setups = (*(curve.setup for curve in paper.curves), *(claim.setup for claim in paper.claims))
     return tuple(dict.fromkeys(setups))
 
 
 @cache
 def plotted_setups(paper: Paper) -> tuple[Setup, ...]:
-    """All setups that the paper has a curve of."""
+    """All setups of which the paper has a curve."""
     return tuple(dict.fromkeys(curve.setup for curve in paper.curves))

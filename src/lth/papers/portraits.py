@@ -1,4 +1,4 @@
-"""Panels of what is inside tickets: histograms, trials taken together."""
+"""Panels on the contents of tickets: histograms over all trials."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ LABELS = {
     "incoming": "share of a unit's incoming weights that survive",
     "outgoing": "share of a unit's outgoing weights that survive",
 }
-FIELDS = {"starts": "alive_starts", "incoming": "incoming", "outgoing": "outgoing"}  # of a layer's anatomy
+FIELDS = {"starts": "alive_starts", "incoming": "incoming", "outgoing": "outgoing"}  # column of a layer's anatomy
 
 
 def draw_portrait(axes: Axes, portrait: Portrait, runs: Mapping[Setup, Records]) -> None:

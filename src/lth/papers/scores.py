@@ -1,4 +1,4 @@
-"""How a run does by each claim of a paper."""
+"""The result of a run for each claim of a paper."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lth.papers.wording import format_measured, format_value
 
 @dataclass(frozen=True)
 class Score:
-    """A claim, its checks as the run passes them, and the verdict."""
+    """A claim, its checks judged for a run, and the verdict."""
 
     claim: Claim
     paper: Paper
@@ -23,7 +23,7 @@ class Score:
 
     @property
     def figure(self) -> str:
-        """The values of the paper's own figure, in words."""
+        """The values of the paper's figure as text."""
         values = [self._labelled(j, format_value(j.check.kind, j.figure)) for j in self.judged if j.figure is not None]
         text = "; ".join([*values, *([self.claim.note] if self.claim.note else [])])
         numbers = self._figures()
@@ -37,7 +37,7 @@ class Score:
 
     @property
     def run(self) -> str:
-        """The values of the run, in words."""
+        """The values of the run as text."""
         values = [self._labelled(j, format_measured(j.check.kind, j.run)) for j in self.judged if j.run]
         return "; ".join(values) or "-"
 
@@ -59,12 +59,12 @@ class Score:
 
 
 def scores(run: Trials) -> tuple[Score, ...]:
-    """How a run does by each claim about its experiment."""
+    """The results of a run for all claims about its experiment."""
     return tuple(score(run, claim) for claim in run.paper.claims_of(run.fit.setup)) if run.fit.setup else ()
 
 
 def score(run: Trials, claim: Claim) -> Score:
-    """How a run does by one claim."""
+    """The result of a run for one claim."""
     judged = tuple(judge(run, check, claim.setup, claim.figures) for check in claim.checks)
     return Score(claim, run.paper, judged, worst([j.verdict for j in judged]) if judged else LACKING)
 

@@ -1,4 +1,4 @@
-"""The score card as plain values, for JSON."""
+"""The score card as JSON values."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lth.results import serialize
 
 
 def as_json(card: Card) -> dict[str, Any]:
-    """The card as plain lists and dicts; NaN and infinity are written as null."""
+    """The card as lists and dicts. NaN and infinity are written as null."""
     return {
         "run": card.name,
         "about": card.about,

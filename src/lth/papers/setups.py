@@ -1,4 +1,4 @@
-"""The experiments of a paper, each a preset and what is changed in it, and which of them a run repeats."""
+"""The experiments of a paper, each a preset with changed settings, and which of them a run repeats."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 from lth import config
 from lth.config import Branch, Experiment, sigma_in
 
-# The keys that may differ between a paper's experiment and a run that repeats it: names and amounts, the grid of
-# evaluations, how the run is computed, and what is stored of it. Any other key makes another experiment.
+# The keys that may differ between a paper's experiment and a run that repeats it: names and sizes, the evaluated
+# iterations, resources, and what is stored. A different value of any other key makes another experiment.
 FREE = {
     *("name", "about", "seed", "trials", "levels", "branch", "scale", "store.keep", "files"),
     *("recipe.eval_every", "recipe.test_every", "recipe.report_at", "recipe.train_accuracy"),
@@ -22,24 +22,24 @@ SCHEDULE = ("recipe.warmup", "recipe.drops")
 
 
 class Setup(NamedTuple):
-    """A preset and the settings that are changed in it."""
+    """A preset and changed settings."""
 
     preset: str
     settings: tuple[tuple[str, Any], ...] = ()
 
     @property
     def text(self) -> str:
-        """The preset and its settings as one types them."""
+        """The preset and its settings as typed."""
         return " ".join([self.preset, *(config.to_setting(*setting) for setting in self.settings)])
 
     @property
     def command(self) -> str:
-        """The command that runs it."""
+        """The command that runs the setup."""
         return f"lth run {self.text}"
 
 
 def setup(preset: str, settings: Mapping[str, Any] | None = None) -> Setup:
-    """A setup without the settings that the preset has already, so that equal experiments are equal setups."""
+    """A setup without settings that equal the preset's, so that equal experiments are equal setups."""
     defaults = _flat(experiment(Setup(preset)))
     changed = {key: value for key, value in (settings or {}).items() if defaults.get(key) != value}
     return Setup(preset, tuple(sorted(changed.items())))
@@ -57,13 +57,13 @@ def _settings(of: Setup) -> dict[str, Any]:
 
 
 def _flat(experiment: Experiment) -> dict[str, Any]:
-    """The settings that define an experiment, by key, each in one form."""
+    """The settings that define an experiment, by key, in a normal form."""
     keys = {*config.keys()} - FREE
     settings: dict[str, Any] = {key: reduce(getattr, key.split("."), experiment) for key in keys}
     prune = experiment.prune
     settings["prune.groups"] = tuple(sorted(prune.pruned))
     settings["prune.conv_rate"] = prune.rate if prune.conv_rate is None else prune.conv_rate
-    if experiment.model.name == "lenet":  # which has no convolutions
+    if experiment.model.name == "lenet":  # it has no convolutions
         del settings["prune.conv_rate"]
     if prune.rates or prune.densities:
         del settings["prune.rate"]
@@ -88,14 +88,14 @@ def _differing(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> dict[str, 
 
 @dataclass(frozen=True)
 class Fit:
-    """How a run relates to a paper: the setup that it repeats, and whether at another length.
+    """How a run relates to a paper: the setup that it repeats, and whether with another length.
 
     A run that repeats no setup has `nearest`, the setup that differs in the fewest keys, and `differs`, these keys.
     """
 
     setup: Setup | None = None
-    iterations: tuple[int, int] | None = None  # the paper's and the run's, where these differ
-    scheduled: bool = False  # the learning rate changes, so that a short training is not the beginning of a longer one
+    iterations: tuple[int, int] | None = None  # lengths of the paper and the run, if they differ
+    scheduled: bool = False  # the learning rate changes, so a short training is not the beginning of a longer one
     nearest: Setup | None = None
     differs: Mapping[str, tuple[Any, Any]] | None = None
 
@@ -105,7 +105,7 @@ class Fit:
 
 
 def fit(run: Experiment, setups: Iterable[Setup]) -> Fit:
-    """The one of `setups` that a run repeats, exactly or at another length (`--scale` or recipe.iterations)."""
+    """The one of `setups` that a run repeats, exactly or with another length (`--scale` or recipe.iterations)."""
     alike = [of for of in dict.fromkeys(setups) if _same_task(run, of)]
     ours = _flat(run)
     differing = {of: _differing(_settings(of), ours) for of in alike}
@@ -116,7 +116,7 @@ def fit(run: Experiment, setups: Iterable[Setup]) -> Fit:
         if "recipe.iterations" in differs and {*differs} <= {"recipe.iterations", *SCHEDULE} and _in_step(run, of):
             scheduled = bool(run.recipe.warmup or run.recipe.drops or any(key in differs for key in SCHEDULE))
             return Fit(of, differs["recipe.iterations"], scheduled)
-    same = lambda of: {*SCHEDULE} if _in_step(run, of) else set()  # a scaled schedule is no difference
+    same = lambda of: {*SCHEDULE} if _in_step(run, of) else set()  # a scaled schedule does not count as different
     nearest = min(differing, key=lambda of: len({*differing[of]} - same(of)), default=None)
     return Fit(nearest=nearest, differs=differing[nearest] if nearest else None)
 
@@ -127,7 +127,9 @@ def _same_task(run: Experiment, of: Setup) -> bool:
 
 
 def _in_step(run: Experiment, of: Setup) -> bool:
-    """Whether warmup and drops are the paper's up to the run's last iteration, or scaled with the iterations."""
+    """Return whether warmup and drops equal the paper's up to the run's last iteration, or are scaled with the
+    iterations.
+    """
     theirs = experiment(of).recipe
     scale = run.recipe.iterations / theirs.iterations
     ours = (run.recipe.warmup, *run.recipe.drops)
@@ -148,12 +150,12 @@ def rules(role: str) -> tuple[str, str, float | None]:
 
 
 def plays(branch: Branch, role: str) -> bool:
-    """Whether a branch plays a role, by its rules and not by its name: noise on the ticket's start is no reinit."""
+    """Return whether a branch plays a role, by its rules and not its name: noise on the ticket's start is no reinit."""
     return (branch.mask, branch.start, branch.sigma) == rules(role)
 
 
 def role_of(run: Experiment, name: str, roles: Iterable[str]) -> str | None:
-    """The role of the branch `name` of a run, whatever the length of its trainings; None if it plays none of them."""
+    """The role of the branch `name` of a run, whatever the length of its trainings; None if it has none."""
     if name == "ticket":
         return "ticket"
     for branch in run.branch:

@@ -1,4 +1,4 @@
-"""What a run shows by itself: its winning level, and which of its networks differ."""
+"""The results of a run by itself: its winning level, and which of its networks differ."""
 
 from __future__ import annotations
 
@@ -40,13 +40,13 @@ class Statement:
 
     @property
     def what(self) -> str:
-        """What is compared."""
+        """The compared networks and quantity."""
         quantity = "early-stop iteration" if self.column == ES else "test accuracy at early stop"
         return f"{quantity}: {self.a} over {self.b}"
 
     @property
     def verdict(self) -> str:
-        """The answer in words."""
+        """The answer as text."""
         if self.differ is None:
             return "one trial: no interval" if self.run.n < 2 else "may have ended before early stop"
         return "differ" if self.differ else "not resolved"
@@ -64,7 +64,7 @@ class Count:
 
 
 def winning(run: Records) -> str:
-    """The verdict on the run by itself, in sentences."""
+    """The verdict on the run by itself, as sentences."""
     if not len(run.summary):
         return "Nothing is trained yet."
     found = verdict.of(run)
@@ -72,7 +72,7 @@ def winning(run: Records) -> str:
 
 
 def statements(run: Trials) -> Iterator[Statement]:
-    """The unpruned network, the ticket and each branch beside each other, at the winning level or that of `_level`."""
+    """Comparisons of the unpruned network, the ticket and each branch at the winning level or that of `_level`."""
     level = _level(run)
     if level is None:
         return
@@ -93,7 +93,7 @@ def _level(run: Trials) -> int | None:
 
 
 def _pairs(run: Trials) -> list[tuple[str, str]]:
-    """Which networks are compared: each with the unpruned one, and the ticket with each branch."""
+    """The compared networks: each with the unpruned one, and the ticket with each branch."""
     branches = sorted({*run.table["family"]} - {"ticket"}, key=branch_order)
     return [("ticket", "dense"), *((name, "dense") for name in branches), *(("ticket", name) for name in branches)]
 
@@ -115,7 +115,7 @@ def compare(run: Trials, level: int, a: str, b: str, column: str) -> Statement |
 
 
 def _differ(measured: Measured, null: float, bound: Bound) -> bool | None:
-    """Whether the interval excludes no difference; None for one trial, or if a bound leaves it open."""
+    """Return whether the interval excludes no difference; None for one trial, or if a bound leaves it open."""
     above, below = measured.low > null + ROUNDING, measured.high < null - ROUNDING
     known = {"": True, "at least": above, "at most": below}[bound]
     return (above or below) if known and measured.n > 1 else None

@@ -23,7 +23,7 @@ STYLES: Mapping[str, str] = {AGREES: "green", DIFFERS: "bold red", LACKING: "yel
 
 
 def render(card: Card) -> Group:
-    """The card, to print with rich."""
+    """The card as a rich renderable."""
     parts: list[RenderableType] = [Text(printable(f"{card.name}: {card.about}").removesuffix(": "), style="bold")]
     parts += [Text(note) for note in card.notes]
     if card.scores:

@@ -1,6 +1,6 @@
-"""A run as measures read it: values by trial.
+"""The values of a run by trial, for measures.
 
-The unit is the trial. The trainings of one branch at one level of a trial share its mask and are no independent
+The unit is the trial. The trainings of one branch at one level of a trial share its mask and are not independent
 repetitions, so they are averaged first. Comparisons are paired: each trial's ticket with the unpruned network or the
 branch of the same trial.
 """
@@ -22,21 +22,23 @@ from lth.papers.setups import Fit, Setup, fit, plays, role_of
 from lth.results.records import PLACE, Records
 from lth.results.statistics import family
 
-LAST_TENTH = 0.9  # a minimum of validation loss later than this may not be the minimum of a longer training
+LAST_TENTH = (
+    0.9  # fraction of the iterations after which a minimum of validation loss may not be that of a longer training
+)
 
 
 class Missing(NamedTuple):
-    """What a run lacks for a measure."""
+    """The data that a run lacks for a measure."""
 
     what: str
 
 
 @dataclass(frozen=True, eq=False)
 class Trials:
-    """A run: its summary with the family and the role of each training, diverged trainings left out.
+    """A run: its summary with the family and role of each training, without diverged trainings.
 
-    `rows` are those of `table`, by family and level. `roles` are those that families play in the paper, "" for none.
-    `beside`: other runs, for claims about two experiments; trials of equal number are paired.
+    `rows` are those of `table`, by family and level. `roles` are those of families in the paper, "" for none.
+    `beside`: other runs, for claims about two experiments; trials with equal number are paired.
     """
 
     experiment: Experiment
@@ -49,7 +51,7 @@ class Trials:
 
 
 def trials(run: Records, paper: Paper) -> Trials:
-    """A run as the claims of a paper read it."""
+    """A run in the form that the claims of a paper read."""
     relation = fit(run.experiment, known_setups(paper))
     summary = run.summary.loc[run.summary["status"] != "diverged"]
     families = {label: family(label) for label in summary["branch"].unique()}
@@ -66,7 +68,7 @@ def trials(run: Records, paper: Paper) -> Trials:
 
 
 def _blanked(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
-    """The table without what cannot be compared of trainings that are longer or shorter than the tickets'."""
+    """The table without values that cannot be compared, of trainings that are longer or shorter than the tickets'."""
     columns = [name for name in table if "accuracy" in name or "loss" in name or "early_stop" in name]
     scheduled = bool(recipe.warmup or recipe.drops)
     lost = [name for name in columns if not comparable(name, True, scheduled)]
@@ -75,7 +77,7 @@ def _blanked(table: pd.DataFrame, recipe: Recipe) -> pd.DataFrame:
 
 
 def _from_curves(evaluations: pd.DataFrame, derived: Mapping[str, Derived]) -> pd.DataFrame:
-    """The paper's further columns, one row per training."""
+    """The paper's derived columns, one row per training."""
     rows = []
     for _, curve in evaluations.sort_values("iteration").groupby(list(PLACE)):
         row: dict[str, Any] = {name: curve[name].iloc[0] for name in PLACE}
@@ -87,7 +89,7 @@ def _from_curves(evaluations: pd.DataFrame, derived: Mapping[str, Derived]) -> p
 
 
 def read(run: Trials, term: Term) -> dict[int, float] | Missing:
-    """The value of a term in each trial that has all its levels, the mean over these; or what is missing."""
+    """The value of a term in each trial that has all its levels (the mean over levels), or what is missing."""
     if term.of and term.of != run.fit.setup:
         if other := run.beside.get(term.of):
             return read(other, term)
@@ -121,10 +123,10 @@ def by_trial(rows: Iterable[Mapping[str, Any]], column: str, levels: Collection[
 
 
 def too_short(run: Trials, role: str, level: int, rows: Iterable[Mapping[str, Any]]) -> bool:
-    """Whether trainings that are shorter than the paper's may have ended before their early stop.
+    """Return whether trainings shorter than the paper's may have ended before their early stop.
 
-    They may if the paper's own early stops come later than they end, or if one of `rows` is `cut_off`: leaving that one
-    out alone would make the mean of the others too small.
+    They may if the paper's own early stops come later than their end, or if one of `rows` is `cut_off`: leaving only
+    that one out would bias the mean of the others.
     """
     if run.fit.setup is None:
         return False
@@ -134,7 +136,7 @@ def too_short(run: Trials, role: str, level: int, rows: Iterable[Mapping[str, An
 
 
 def cut_off(row: Mapping[str, Any]) -> bool:
-    """Whether the minimum of validation loss comes so late that a longer training may have had a lower one."""
+    """Return whether the minimum of validation loss is so late that a longer training may have had a lower one."""
     return bool(row["early_stop_iteration"] > LAST_TENTH * row["iterations"])
 
 

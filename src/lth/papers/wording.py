@@ -1,4 +1,4 @@
-"""Measures in words."""
+"""Format measures as text."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ def format_number(kind: Kind, value: float) -> str:
 
 
 def format_measured(kind: Kind, measured: Measured) -> str:
-    """`+0.41 points ± 0.12 (+0.30 to +0.52, n = 5)`: the mean, half of its interval, and the extremes over trials.
+    """`+0.41 points ± 0.12 (+0.30 to +0.52, n = 5)`: the mean, half of its interval, and the range over trials.
 
-    Of a quotient the ends of the interval: `2.16 times [1.85, 2.66] (1.80 to 2.61, n = 5)`.
+    For a quotient, the ends of the interval: `2.16 times [1.85, 2.66] (1.80 to 2.61, n = 5)`.
     """
     low, high = (format_number(kind, value) for value in (measured.min, measured.max))
     if measured.n == 1:

@@ -1,10 +1,10 @@
-"""Where trainings run. An executor is a context manager that yields three functions, and nothing else to know.
+"""Where trainings run. An executor is a context manager that yields three functions.
 
-    schedule.execute --- do(training), from as many threads as trainings may run side by side ---> an executor
+    schedule.execute --- do(training), from one thread per parallel training ---> an executor
 
-`do` carries out one training somewhere, returns when it is stored in the run's folder, and is called from a thread of
-its own, so that it may simply wait. Which training is next, what is shown and what happens after a failure is not the
-executor's business. docs/extending.md says how to add one.
+`do` carries out one training somewhere and returns when it is stored in the run's folder. It is called from a thread of
+its own, so it may block. The scheduler decides which training is next, shows progress and handles failures.
+docs/extending.md explains how to add an executor.
 """
 
 from __future__ import annotations
@@ -25,30 +25,30 @@ if TYPE_CHECKING:
     from lth.data import Data
     from lth.execution.resources import Resources
 
-ADDRESSED = ("ray",)  # those that take an address: NAME://ADDRESS
+ADDRESSED = ("ray",)  # executors that take an address: NAME://ADDRESS
 
 
 @dataclass(frozen=True)
 class Job:
-    """What all trainings of a run have in common: an executor tells its workers once."""
+    """What all trainings of a run share; an executor sends it to its workers once."""
 
     experiment: Experiment
-    resources: Resources  # also: the threads, and whether it is a GPU, that a training needs
-    folder: Path  # the run's, on the machine of the driver
+    resources: Resources  # also decides the threads and the GPU of a training
+    folder: Path  # the run's folder on the machine of the driver
     data: Data
     data_root: Path | None
-    count: int  # trainings side by side, at most
+    count: int  # maximum number of parallel trainings
     say: Callable[[str], None]
-    code: dict[str, bytes] = field(default_factory=dict)  # the user's approved files: workers run these bytes
+    code: dict[str, bytes] = field(default_factory=dict)  # the user's approved files, as bytes for the workers
 
 
 @dataclass(frozen=True)
 class Workers:
-    """What the scheduler sees of an executor at work."""
+    """The interface of an active executor to the scheduler."""
 
-    do: Callable[[Training], dict[str, Any]]  # from stored needs to stored training; its summary
-    news: Callable[[], list[tuple[str, int]]]  # (training id, iteration) since the last call; at once
-    stop: Callable[[], None]  # ask all trainings to write a checkpoint and raise Stopped; at once
+    do: Callable[[Training], dict[str, Any]]  # carry out a training whose needs are stored; returns its summary
+    news: Callable[[], list[tuple[str, int]]]  # (training id, iteration) since the last call; returns at once
+    stop: Callable[[], None]  # ask all trainings to write a checkpoint and raise Stopped; returns at once
 
 
 @dataclass(frozen=True)
@@ -57,13 +57,13 @@ class Executor:
 
     choose: Callable[
         [Experiment, tuple[int, ...], int, str, str], tuple[Resources, str]
-    ]  # lth.execution.job.choose, there
-    room: Callable[[Resources], int]  # trainings side by side unless --workers says another number
+    ]  # lth.execution.job.choose, called there
+    room: Callable[[Resources], int]  # default number of parallel trainings
     open: Callable[[Job], AbstractContextManager[Workers]]
 
 
 def wrong_name(name: str, insecure: bool = False) -> str | None:
-    """What is wrong with the value of --executor, and --insecure beside it, in a line; None if nothing is."""
+    """What is wrong with the values of --executor and --insecure; None if nothing is."""
     kind, addressed, address = name.partition("://")
     if kind not in EXECUTORS:
         return f"--executor takes {', '.join(EXECUTORS)}; not {name!r}{nearest(kind, EXECUTORS)}"
@@ -77,9 +77,9 @@ def wrong_name(name: str, insecure: bool = False) -> str | None:
 
 
 def executor(name: str, insecure: bool = False) -> AbstractContextManager[Executor]:
-    """The executor of a name such as local; raises UsageError if it cannot be had.
+    """The executor with a name such as local. Raises UsageError if it is not available.
 
-    `insecure`: join a cluster that asks for no token, too.
+    `insecure`: also join a cluster that requires no token.
     """
     if wrong := wrong_name(name, insecure):
         raise UsageError(wrong)
@@ -94,10 +94,10 @@ def executor(name: str, insecure: bool = False) -> AbstractContextManager[Execut
 
 
 def processes() -> int:
-    """How many processes torchrun has started for this run; 1 without it."""
+    """The number of processes that torchrun started for this run; 1 without torchrun."""
     return int(os.environ.get("WORLD_SIZE", "1")) if "TORCHELASTIC_RUN_ID" in os.environ else 1
 
 
 def follows() -> bool:
-    """Whether this process is one of torchrun's, but not the driver."""
+    """Return whether this is a process of torchrun other than the driver."""
     return processes() > 1 and os.environ["RANK"] != "0"

@@ -1,6 +1,6 @@
-"""A script that calls lth.run at its top level: each process that the run starts executes the script again.
+"""Detect scripts that call lth.run at their top level: each process that the run starts executes the script again.
 
-Such a process refuses the call and ends with an exit code of its own, by which the run knows why it died.
+Such a process refuses the call and ends with a special exit code, which tells the run why it died.
 """
 
 from __future__ import annotations
@@ -12,8 +12,8 @@ from multiprocessing.process import BaseProcess
 
 from lth.errors import UsageError
 
-EXIT_CODE = 79  # of a process that refused the call
-PATIENCE_S = 5.0  # for a process that is known to be dead to have its exit code
+EXIT_CODE = 79  # exit code of a process that refused the call
+PATIENCE_S = 5.0  # seconds until a dead process has an exit code
 UNGUARDED = (
     "the run starts processes, and each executes the script again: call lth.run below "
     '`if __name__ == "__main__":`, or give workers=1'
@@ -21,8 +21,10 @@ UNGUARDED = (
 
 
 def refuse_in_starting_process() -> None:
-    """End this process where it is one that is starting, and still executes the script of its parent."""
-    if getattr(multiprocessing.current_process(), "_inheriting", False):  # what multiprocessing itself asks
+    """End this process if it is being started and executes the script of its parent."""
+    if getattr(
+        multiprocessing.current_process(), "_inheriting", False
+    ):  # the attribute that multiprocessing itself checks
         sys.stderr.write(f"lth: {UNGUARDED}\n")
         sys.exit(EXIT_CODE)
 

@@ -1,4 +1,4 @@
-"""This machine: threads for engines that release the GIL and share one copy of the data, processes for the others."""
+"""This machine: threads for engines that release the GIL and share the data, processes for others."""
 
 from __future__ import annotations
 
@@ -32,8 +32,8 @@ from lth.training import processor
 from lth.training.loop import Hooks, Stopped
 
 SPAWN = multiprocessing.get_context("spawn")  # torch's threads do not survive a fork
-REPEATS = 2  # of a training whose process dies: it may be the training that kills it
-UNKNOWN = -1  # the iteration of a training that has not told any
+REPEATS = 2  # after deaths of its process: the training itself may be the cause
+UNKNOWN = -1  # the iteration of a training that has not reported any
 
 
 @contextmanager
@@ -43,20 +43,20 @@ def executor(name: str = "local") -> Iterator[Executor]:
 
 
 def room(resources: Resources) -> int:
-    """As many trainings as cores hold, or one a GPU."""
+    """One training per core or per GPU."""
     if resources.device == "cuda":
         return torch.cuda.device_count()
     return max(1, processor.cores() // resources.threads)
 
 
 def workers(job: Job) -> AbstractContextManager[Workers]:
-    """Threads where the engine releases the GIL, or where there is one worker anyway; else processes."""
+    """Threads if the engine releases the GIL or there is only one worker; else processes."""
     return threads(job) if job.resources.engine == "native" or job.count == 1 else processes(job)
 
 
 @contextmanager
 def threads(job: Job) -> Iterator[Workers]:
-    """Trainings side by side in this process, over one copy of the data."""
+    """Run trainings in threads of this process that share the data."""
     setup = set_up(job.experiment, job.resources, job.folder, job.data)
     stop, news = threading.Event(), queue.SimpleQueue()
 
@@ -68,11 +68,13 @@ def threads(job: Job) -> Iterator[Workers]:
 
 @contextmanager
 def processes(job: Job) -> Iterator[Workers]:
-    """Trainings in processes of their own, each with its copy of the data and, on GPUs, its GPU."""
+    """Run trainings in processes, each with a copy of the data and, with GPUs, a GPU of its own."""
     start_tracker()
     stop = SPAWN.RawValue("b", 0)
     places = [Place(job, number, stop) for number in range(job.count)]
-    free: queue.LifoQueue[Place] = queue.LifoQueue()  # the last one used first: its process runs already
+    free: queue.LifoQueue[Place] = (
+        queue.LifoQueue()
+    )  # last in, first out: a process that is already running is used first
     for place in reversed(places):
         free.put(place)
 
@@ -95,10 +97,10 @@ def processes(job: Job) -> Iterator[Workers]:
 
 
 class Place:
-    """Room for one training at a time: a pool of one process, and two numbers in memory that is shared with it.
+    """A slot for one training at a time: a pool of one process, and two numbers in shared memory.
 
-    No lock is shared, as a process that is killed while it holds one never gives it back. Nothing is shared with other
-    places, so that they lose nothing with it.
+    No lock is shared, because a process that is killed while it holds a lock never releases it. Slots share nothing
+    with each other, so that the loss of one does not affect the others.
     """
 
     def __init__(self, job: Job, number: int, stop: Any) -> None:
@@ -117,8 +119,8 @@ class Place:
         self.iteration.value, self.training = UNKNOWN, training.id
         try:
             with deaf_children():
-                future = self.pool.submit(_carry_out_in_process, training)  # which starts the process, the first time
-            started = list(self.pool._processes.values())  # they leave with the pool
+                future = self.pool.submit(_carry_out_in_process, training)  # starts the process on first use
+            started = list(self.pool._processes.values())  # the initial values are lost with the pool
             try:
                 return future.result()
             except BrokenProcessPool:
@@ -128,7 +130,7 @@ class Place:
             self.training = None
 
     def renew(self) -> None:
-        """Another process, in place of one that died."""
+        """Replace a dead process."""
         self.close()
         self.pool = self.new_pool()
 
@@ -141,7 +143,7 @@ class Place:
 
 
 def carry_out_in(place: Place, training: Training) -> dict[str, Any]:
-    """Carry a training out; where its process dies, go on from its checkpoint in another one, `REPEATS` times."""
+    """Carry a training out. If its process dies, resume from its checkpoint in another one, up to `REPEATS` times."""
     folder, again = place.job.folder, is_done(place.job.folder, training.id)
     for repeat in range(REPEATS + 1):
         try:
@@ -151,7 +153,7 @@ def carry_out_in(place: Place, training: Training) -> dict[str, Any]:
         if place.stop.value:
             raise Stopped("stopped; run the same command again to go on")
         if not again and (summary := outcome(folder, training.id)):
-            return summary  # it died after it had stored the training
+            return summary  # the process died after it had stored the training
         if repeat < REPEATS:
             place.job.say(
                 f"{training.id} was lost with its process, and is done again ({repeat + 1} of {REPEATS}); "
@@ -164,7 +166,7 @@ def carry_out_in(place: Place, training: Training) -> dict[str, Any]:
 
 
 def start_tracker() -> None:
-    """Start multiprocessing's own helper, which frees what a stopped run leaves behind: without a word about it."""
+    """Start multiprocessing's resource tracker, which cleans up after a stopped run, without its warnings."""
     before = os.environ.get("PYTHONWARNINGS")
     os.environ["PYTHONWARNINGS"] = ",".join(filter(None, [before, "ignore:resource_tracker:UserWarning"]))
     try:
@@ -177,7 +179,7 @@ def start_tracker() -> None:
 
 
 def drain(news: Any) -> Callable[[], list[tuple[str, int]]]:
-    """A function that takes all that a queue holds."""
+    """A function that returns everything in a queue."""
 
     def taken() -> list[tuple[str, int]]:
         found = []
@@ -192,11 +194,11 @@ def drain(news: Any) -> Callable[[], list[tuple[str, int]]]:
 
 @contextmanager
 def deaf_children() -> Iterator[None]:
-    """Processes that are started inside never hear Ctrl-C: the parent does, and asks them to stop.
+    """Processes that are started inside ignore Ctrl-C: the parent receives it and asks them to stop.
 
-    They would hear it while they import torch, before they can ignore it, and die with a traceback each. As it is
-    blocked and not ignored, one that comes just now still reaches the parent, a moment later. SIGTERM they hear once
-    they are set up (`terminated.listen`).
+    Otherwise they would receive it while they import torch, before they can ignore it, and end with a traceback each.
+    The signal is blocked, not ignored, so that the parent receives it a moment later. They handle SIGTERM once they are
+    set up (`terminated.listen`).
     """
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
@@ -207,7 +209,7 @@ def deaf_children() -> Iterator[None]:
 
 # ----------------------------------------------------------------------------------------- inside a worker's process
 
-_worker: dict[str, Any] = {}  # what _set_up_process made for the tasks of this process
+_worker: dict[str, Any] = {}  # created by _set_up_process for the tasks of this process
 
 
 def _set_up_process(
@@ -225,15 +227,15 @@ def _set_up_process(
     threading.Thread(target=_end_with_parent, args=(parent,), daemon=True).start()
     if resources.device == "cuda":
         torch.cuda.set_device(number % torch.cuda.device_count())
-    data = load_again(experiment, data_root, lambda line: None)  # the parent has said it
+    data = load_again(experiment, data_root, lambda line: None)  # the parent has printed it
     _worker.update(setup=set_up(experiment, resources, folder, data), stop=stop, iteration=iteration)
     terminated.listen()
 
 
 def _end_with_parent(parent: int) -> None:
-    """A killed parent cannot say so; its workers must not go on writing.
+    """End this process when its parent dies: a killed parent cannot ask its workers to stop.
 
-    The parent tells its number: a worker that asks whose child it is may ask when the parent is dead already.
+    The parent passes its own process id, because it may already be dead when a worker asks for its parent.
     """
     while os.getppid() == parent:
         time.sleep(0.5)

@@ -1,8 +1,8 @@
-"""A Ray cluster. Each training is a task: stored files go to it as arguments, and a training's files come back.
+"""A Ray cluster. Each training is a task that gets stored files as arguments and returns the files of the training.
 
-Only the driver, which is the process of `lth run`, writes into the run's folder, so no shared file system is needed. A
-task that is lost with its node or its worker is done again, from its last checkpoint that reached the driver. Where the
-cluster itself is lost, the run ends in a line and goes on by the same command.
+Only the driver, the process of `lth run`, writes into the run's folder, so no shared file system is needed. A task that
+is lost with its node or worker resumes from the last checkpoint that reached the driver. If the cluster is lost, the
+run ends with one line, and the same command continues it.
 """
 
 from __future__ import annotations
@@ -33,20 +33,20 @@ from lth.plan import Training
 from lth.storage import atomic, layout, outcomes
 from lth.training.loop import Stopped
 
-LOSSES = 10  # that a training may suffer before its run ends: it may be the training that kills its workers
-CHECKPOINT_SECONDS = 300.0  # between a task's checkpoints: each travels to the driver
-WATCH_SECONDS = 2.0  # between two looks at whether the cluster is there
-MISSES = 6  # two refusals, or half a minute of silence: sooner than Ray, which ends this process without a word of ours
-LEAVE_SECONDS = 2.0  # that a cluster that is gone has to be left
-LOOK_SECONDS = 0.5  # between two looks of the driver into the box
-KEPT_FILES = 16  # stored files that stay in the object store after their last use
+LOSSES = 10  # losses of a training before the run ends: the training itself may kill its workers
+CHECKPOINT_SECONDS = 300.0  # seconds between a task's checkpoints, which travel to the driver
+WATCH_SECONDS = 2.0  # seconds between checks of the cluster
+MISSES = 6  # two refusals, or half a minute of silence: before Ray ends this process with its own message
+LEAVE_SECONDS = 2.0  # seconds to leave a lost cluster
+LOOK_SECONDS = 0.5  # seconds between the driver's reads of the box
+KEPT_FILES = 16  # number of stored files that stay in the object store after their last use
 
 
 # ----------------------------------------------------------------------------------------------------------- connecting
 
 
 class ClusterLost(LthError):
-    """The cluster is gone; lost workers and nodes are not told this way."""
+    """The cluster is lost. Lost workers and nodes raise other errors."""
 
     def __init__(self) -> None:
         super().__init__(
@@ -57,14 +57,14 @@ class ClusterLost(LthError):
 
 @contextmanager
 def executor(name: str, insecure: bool = False) -> Iterator[Executor]:
-    """The cluster of `ray://ADDRESS`; for `ray` the one that runs on this machine, or else one that is started here.
+    """The cluster of `ray://ADDRESS`; for `ray`, the cluster on this machine, or one that is started here.
 
-    One that asks for no token is refused unless `insecure`. A program that has joined a cluster itself has chosen it.
+    A cluster without a token is refused unless `insecure`. A program that has joined a cluster itself keeps it.
     """
     if find_spec("ray") is None:
         raise UsageError(f"--executor {name} needs Ray, which is not installed; type: pip install 'lth[ray]'")
     ray = library()
-    if ray.is_initialized():  # by a program that calls lth.run
+    if ray.is_initialized():  # in a program that calls lth.run
         yield Executor(choose, room, workers)
         return
     heard, gone = signal.getsignal(signal.SIGTERM), False
@@ -79,14 +79,14 @@ def executor(name: str, insecure: bool = False) -> Iterator[Executor]:
     except Exception as error:
         if isinstance(error, LthError) or ray.is_initialized():
             raise
-        gone = True  # whatever was called of Ray when its client gave up
+        gone = True  # whichever call failed when Ray's client gave up
         raise ClusterLost from None
     finally:
         leave(gone)
 
 
 def leave(gone: bool) -> None:
-    """Leave the cluster; a head that is gone is not waited for, neither now nor when this process ends."""
+    """Leave the cluster without waiting for a lost head, neither now nor when this process ends."""
     ray = library()
 
     if not gone:
@@ -100,7 +100,10 @@ def leave(gone: bool) -> None:
 
 
 def room(resources: Resources) -> int:
-    """Trainings that the cluster's free and busy CPUs and GPUs hold now; UsageError if no node holds one."""
+    """The number of trainings that fit on the cluster's CPUs and GPUs.
+
+    Raises UsageError if no node has room for one.
+    """
     ray = library()
 
     largest = max((int(node["Resources"].get("CPU", 0)) for node in ray.nodes() if node["Alive"]), default=0)
@@ -117,9 +120,9 @@ def room(resources: Resources) -> int:
 def choose(
     experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
 ) -> tuple[Resources, str]:
-    """The resources, chosen by a node of the cluster for what it finds there.
+    """The resources, chosen by a node of the cluster.
 
-    Raises UsageError too where a node has other versions than the driver, or the cluster nothing to run on.
+    Raises UsageError also if a node has other versions than the driver, or the cluster has no resources.
     """
     ray = library()
 
@@ -134,7 +137,7 @@ def choose(
 
 
 def _result(reference: Any) -> Any:
-    """What a task returned; an error that it raised is raised as it was."""
+    """The result of a task. Raises ConnectionError if the cluster is lost, because Ray would wait."""
     ray = library()
 
     try:
@@ -150,7 +153,7 @@ def _result(reference: Any) -> Any:
 
 @contextmanager
 def workers(job: Job, addresses: tuple[str, ...] = ()) -> Iterator[Workers]:
-    """Trainings as tasks of the cluster, which is watched at these addresses."""
+    """Run trainings as tasks of the cluster, and watch its addresses."""
     driver = Driver(job)
     looking = threading.Thread(target=driver.look, daemon=True)
     looking.start()
@@ -164,7 +167,7 @@ def workers(job: Job, addresses: tuple[str, ...] = ()) -> Iterator[Workers]:
 
 
 class Driver:
-    """A run's end of the line to its tasks."""
+    """The driver's side of the communication with its tasks."""
 
     def __init__(self, job: Job) -> None:
         ray = library()
@@ -183,7 +186,7 @@ class Driver:
         self.stopping, self.closed, self.gone = threading.Event(), threading.Event(), threading.Event()
         self.guard = threading.Lock()
         self.running: set[str] = set()  # trainings whose checkpoints are wanted
-        self.waiting: dict[str, Any] = {}  # those that have not told anything yet, and their tasks
+        self.waiting: dict[str, Any] = {}  # trainings that have not reported anything yet, and their tasks
 
     def do(self, training: Training) -> dict[str, Any]:
         """See `Workers.do`."""
@@ -213,14 +216,14 @@ class Driver:
         raise Stopped("stopped; run the same command again to go on")
 
     def _attempt(self, training: Training) -> tuple[dict[str, bytes] | None, bytes | None]:
-        """What `perform_there` returns. Raises RayError or ConnectionError where the task was lost."""
+        """The result of `perform_there`. Raises RayError or ConnectionError if the task was lost."""
         names = needed_names(training, self.job.folder)
         checkpoint = atomic.read_if_there(self._checkpoint_path(training.id))
         self.running.add(training.id)
         task = self.task.remote(self.shared, self.box, training, checkpoint, names, *map(self.placed, names))
         self.waiting[training.id] = task
         if self.stopping.is_set():
-            self.stop()  # which may have come a moment before this task
+            self.stop()  # set a moment before this task began
         try:
             return self._result(task)
         finally:
@@ -241,7 +244,7 @@ class Driver:
         return layout.checkpoint_path(self.job.folder, training_id)
 
     def stop(self) -> None:
-        """See `Workers.stop`. A task that has not begun may wait for a place for hours: it is cancelled."""
+        """See `Workers.stop`. Tasks that have not started are cancelled, because they may wait for hours."""
         ray = library()
 
         self.stopping.set()
@@ -250,7 +253,7 @@ class Driver:
                 ray.cancel(task)
 
     def watch(self, addresses: tuple[str, ...]) -> None:
-        """Notice that the cluster is gone."""
+        """Notice when the cluster is lost."""
         misses = 0
         while misses < MISSES:
             if self.closed.wait(WATCH_SECONDS):
@@ -260,14 +263,14 @@ class Driver:
         self.gone.set()
 
     def look(self) -> None:
-        """Carry news and checkpoints out of the box, and the wish to stop into it, until all is over."""
+        """Read news and checkpoints from the box, and pass stop requests into it, until the end."""
         ray = library()
 
         while not self.closed.wait(LOOK_SECONDS) and not self.gone.is_set():
             try:
                 told, checkpoints = ray.get(self.box.take.remote(self.stopping.is_set()))
             except lost():
-                continue  # the box starts again; if the cluster is gone, the tasks say so
+                continue  # the box restarts; if the cluster is lost, the tasks report it
             except Exception:
                 if ray.is_initialized():
                     raise

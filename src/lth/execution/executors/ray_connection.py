@@ -1,4 +1,4 @@
-"""Joining a Ray cluster that asks for a token, or starting one that only this machine can reach."""
+"""Join a Ray cluster that requires a token, or start one that only this machine can reach."""
 
 from __future__ import annotations
 
@@ -15,26 +15,26 @@ from lth.errors import LthError, UsageError
 from lth.execution.executors.local import room as cores
 from lth.execution.resources import Resources
 
-TRIES = 4  # of joining a cluster that answers and is not ready
-PAUSE_SECONDS = 5.0  # between them
+TRIES = 4  # attempts to join a cluster that answers but is not ready
+PAUSE_SECONDS = 5.0  # seconds between attempts
 LOOPBACK = "127.0.0.1"
-TOKEN = ".ray/auth_token"  # in the home folder: `ray get-auth-token --generate` makes it
-PROBE_SECONDS = 5.0  # within which a cluster answers a probe
-CLIENT = "ray://"  # an address for clients; one without it is that of the cluster itself
-# methods that change nothing, and that a cluster answers before it knows the caller
+TOKEN = ".ray/auth_token"  # in the home folder; created by `ray get-auth-token --generate`
+PROBE_SECONDS = 5.0  # seconds in which a cluster answers a probe
+CLIENT = "ray://"  # the scheme of client addresses; an address without it is that of the cluster itself
+# methods that change nothing and that a cluster answers before it authenticates the caller
 CLIENT_METHOD = "/ray.rpc.RayletDriver/ClusterInfo"
 CLUSTER_METHOD = "/ray.rpc.NodeInfoGcsService/CheckAlive"
-SILENT = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED")  # the status where there is no Ray cluster
-SILENCE, REFUSAL = 1, 3  # a machine that says nothing may come back; one that refuses has lost the process
+SILENT = ("UNAVAILABLE", "DEADLINE_EXCEEDED", "UNIMPLEMENTED")  # the status if there is no Ray cluster
+SILENCE, REFUSAL = 1, 3  # a silent machine may come back; a machine that refuses has lost the process
 COPY = f"copy the head's ~/{TOKEN} to this machine's ~/{TOKEN}"
 
 
 def library() -> Any:
-    """Ray itself, imported when it is used.
+    """Ray, imported on first use.
 
-    It reads some variables then. The second, in spite of its name, keeps what is started here on the loopback. The
-    third stops it from joining another cluster when the first is lost. With the last it shows the token that a cluster
-    asks for, where there is one here.
+    It reads some environment variables on import. The second one, despite its name, keeps a new cluster on the loopback
+    interface. The third prevents it from joining another cluster when the first is lost. With the last one it sends the
+    token that a cluster requires, if this machine has it.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER", "0")
@@ -45,7 +45,7 @@ def library() -> Any:
 
 
 def token() -> str | None:
-    """The token that this machine sends to clusters, read from where Ray looks for it; None if it has no token."""
+    """The token that this machine sends to clusters, read from Ray's places; None if it has none."""
     if given := os.environ.get("RAY_AUTH_TOKEN"):
         return given.strip()
     path = os.environ.get("RAY_AUTH_TOKEN_PATH")
@@ -56,7 +56,7 @@ def token() -> str | None:
 
 
 def lost() -> tuple[type[Exception], ...]:
-    """What is raised where a node, a worker, or the cluster is gone."""
+    """The exceptions that mean a lost node, worker or cluster."""
     return library().exceptions.RayError, ConnectionError
 
 
@@ -64,9 +64,9 @@ def lost() -> tuple[type[Exception], ...]:
 
 
 def accepts(address: str, shown: str | None = None) -> bool | None:
-    """Whether a cluster accepts a caller who shows this token, or none; None if no Ray cluster answers.
+    """Return whether a cluster accepts a caller with this token, or without one; None if no Ray cluster answers.
 
-    One request on a connection of its own, which is closed then. The cluster starts nothing for it.
+    This is one request on a connection of its own. The cluster starts nothing for it.
     """
     grpc = import_module("grpc")
 
@@ -82,9 +82,9 @@ def accepts(address: str, shown: str | None = None) -> bool | None:
 
 
 def check_closed(address: str, insecure: bool) -> None:
-    """Raise UsageError if no cluster answers, where it accepts anybody, or where it refuses this machine."""
+    """Raise UsageError if no cluster answers, if it accepts callers without a token, or if it refuses this machine."""
     if os.environ.get("RAY_USE_TLS", "0").lower() in ("1", "true"):
-        return  # it asks each caller for a certificate, so the cluster is closed, too
+        return  # it requires client certificates, so it is closed too
     match accepts(address):
         case None:
             raise no_cluster(address, "nothing answers there as a Ray cluster does")
@@ -105,7 +105,7 @@ def no_cluster(where: str, why: str) -> UsageError:
 
 
 def missed(address: str) -> int:
-    """How much one look tells that HOST:PORT is gone: 0 where it takes a connection, SILENCE, REFUSAL."""
+    """The weight of one check of HOST:PORT: 0 if it accepts a connection, else SILENCE or REFUSAL."""
     host, _, port = address.removeprefix(CLIENT).rpartition(":")
     try:
         socket.create_connection((host.strip("[]"), int(port)), PROBE_SECONDS).close()
@@ -122,18 +122,18 @@ def missed(address: str) -> int:
 def connect(name: str, insecure: bool = False) -> tuple[str, ...]:
     """Join the cluster of `ray://ADDRESS`, of RAY_ADDRESS, or of this machine, or start one.
 
-    Returns the addresses of what this process cannot do without: the head, and Ray's process on this machine.
-    Raises UsageError if a cluster cannot be joined, and where it asks for no token unless `insecure`.
+    Returns the addresses that this process depends on: the head, and Ray's process on this machine. Raises UsageError
+    if a cluster cannot be joined, or requires no token unless `insecure`.
     """
     ray = library()
 
     quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
-    logging.getLogger("ray.util.client.logsclient").setLevel(logging.ERROR)  # it speaks of a lost head, as lth does
+    logging.getLogger("ray.util.client.logsclient").setLevel(logging.ERROR)  # Ray logs a lost head, and so does lth
     given = name if "://" in name else os.environ.get("RAY_ADDRESS")
     if given and given.startswith(CLIENT):
         check_closed(given, insecure)
     try:
-        with warnings.catch_warnings():  # what it warns of is said below, in a line
+        with warnings.catch_warnings():  # its warnings are summarised below in one line
             warnings.simplefilter("ignore")
             _join(ray, given or "auto", quiet)
     except ray.exceptions.AuthenticationError:
@@ -158,7 +158,7 @@ def _joined(ray: Any) -> tuple[str, ...]:
 
 
 def _join(ray: Any, address: str, options: dict[str, Any]) -> None:
-    """Join a cluster. One that answers and gives up is asked again: just after its start it is not ready."""
+    """Join a cluster; retry if it answers but refuses, because it is not ready just after its start."""
     for _ in range(TRIES - 1):
         try:
             ray.init(address, **options)
@@ -169,14 +169,14 @@ def _join(ray: Any, address: str, options: dict[str, Any]) -> None:
 
 
 def _reason(error: Exception) -> str:
-    """Ray's own reason, in a line."""
+    """Ray's reason in one line."""
     lines = str(error).strip().splitlines() or [type(error).__name__]
-    return lines[-1] if lines[0].endswith(":") else lines[0]  # a heading tells less than the end of its traceback
+    return lines[-1] if lines[0].endswith(":") else lines[0]  # the end of its traceback says more than the heading
 
 
 def _start(ray: Any, quiet: dict[str, Any]) -> None:
-    """Start a cluster on the loopback. Where this user has no token yet, Ray makes one."""
-    before = os.umask(0o077)  # Ray writes the token as it would any file, and its logs
+    """Start a cluster on the loopback interface. If this user has no token yet, Ray creates one."""
+    before = os.umask(0o077)  # Ray writes the token and its logs with the default permissions
     try:
         ray.init("local", include_dashboard=False, num_cpus=cores(Resources("torch", "cpu", "float32", 1)), **quiet)
     finally:

@@ -1,4 +1,4 @@
-"""A task of a Ray cluster: one training on some node, and its line to the driver."""
+"""A task of a Ray cluster: one training on a node, and its communication with the driver."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from lth.execution.setup import Setup, setup_of
 from lth.plan import Training
 from lth.training.loop import Checkpoint, Hooks, Stopped
 
-TELL_SECONDS = 1.0  # between two messages of a task
-BEGUN = -1  # what a task tells first, in place of an iteration
+TELL_SECONDS = 1.0  # seconds between two messages of a task
+BEGUN = -1  # a task's first message, instead of an iteration
 
 
 @dataclass(frozen=True)
 class Shared:
-    """What all tasks of a run have in common; in the object store once, and read from there without a copy."""
+    """What all tasks of a run share: stored once in the object store, and read from there without a copy."""
 
     token: str
     experiment: Experiment
@@ -49,7 +49,7 @@ class Shared:
 
 
 class Box:
-    """An actor beside the driver: what the tasks tell, their checkpoints, and whether they are to stop."""
+    """An actor next to the driver with the tasks' messages and checkpoints, and whether they should stop."""
 
     def __init__(self) -> None:
         self.told: list[tuple[str, int]] = []
@@ -70,7 +70,7 @@ class Box:
 
 
 class Line:
-    """A task's line to the box; no call waits."""
+    """A task's connection to the box; no call waits."""
 
     def __init__(self, box: Any, name: str) -> None:
         self.box, self.name, self.due, self.stop = box, name, 0.0, False
@@ -85,7 +85,7 @@ class Line:
         ray = library()
 
         if self.answer is not None and ray.wait([self.answer], timeout=0)[0]:
-            with suppress(ray.exceptions.RayError):  # the box has died, and starts again
+            with suppress(ray.exceptions.RayError):  # the box died and restarts
                 self.stop = ray.get(self.answer)
             self.answer = None
         return self.stop
@@ -99,7 +99,7 @@ _setups: dict[str, Setup] = {}  # of the run that this process works for
 def perform_there(
     shared: Shared, box: Any, training: Training, checkpoint: bytes | None, names: list[str], *contents: bytes
 ) -> tuple[dict[str, bytes] | None, bytes | None]:
-    """The task: a training's files; or, where it was asked to stop, None and its checkpoint."""
+    """The task: returns a training's files or, if it was asked to stop, None and its checkpoint."""
     line, latest = Line(box, training.id), checkpoint
     setup, stored = _setup(shared), dict(zip(names, contents, strict=True))
     identity = identity_of(training, setup, stored)
@@ -119,13 +119,13 @@ def perform_there(
 
 
 def _setup(shared: Shared) -> Setup:
-    """Set up once per process, on the very memory of the object store."""
+    """Set up once per process, directly on the memory of the object store."""
     if shared.token not in _setups:
         accept(shared.code)
         if shared.resources.engine == "native" and (lacking := native.why_not()):
             raise LthError(f"on a node of the cluster, {lacking}")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # torch has no tensors that cannot be written; nothing writes these
+            warnings.simplefilter("ignore")  # torch has no read-only tensors; nothing writes to these
             splits = Splits(**{name: torch.from_numpy(array) for name, array in shared.splits.items()})
         _setups.clear()
         _setups[shared.token] = setup_of(
@@ -135,7 +135,7 @@ def _setup(shared: Shared) -> Setup:
 
 
 def versions() -> dict[str, str]:
-    """What equal bits need."""
+    """The versions that determine the bits."""
     return {name: version(name) for name in ("lth", "torch", "numpy")}
 
 

@@ -1,9 +1,9 @@
-"""Slurm, through submitit. Each training is a job of its own, on a file system that the nodes share with this machine.
+"""Slurm, through submitit. Each training is a job on a file system that the nodes share with this machine.
 
-A job reads its needs from the run's folder and stores its training there itself. What else passes between it and the
-driver are small files below `.slurm` in that folder. A job that reaches its time limit, is preempted or loses its node
-is queued again, and goes on from its checkpoint. sbatch takes what this module does not say, such as partition, account
-and time limit, from its own variables: SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT.
+A job reads its inputs from the run's folder and stores its training there. Other messages between job and driver are
+small files in `.slurm` in that folder. A job that reaches its time limit, is preempted or loses its node is queued
+again and resumes from its checkpoint. Settings such as partition, account and time limit come from sbatch's variables:
+SBATCH_PARTITION, SBATCH_ACCOUNT, SBATCH_TIMELIMIT.
 """
 
 from __future__ import annotations
@@ -31,19 +31,19 @@ from lth.plan import Training
 from lth.storage import atomic, layout, outcomes
 from lth.training.loop import Hooks, Stopped
 
-CLUSTER = "slurm"  # tests say "local": submitit's own, whose jobs are processes of this machine
-FOLDER = layout.JOBS  # in the run's; a folder for each session of a driver, with its jobs' logs
-JOBS = 64  # queued or running at once, unless --workers says otherwise
-MINUTES = 60  # of a job, unless SBATCH_TIMELIMIT says otherwise; one that needs more is queued again
+CLUSTER = "slurm"  # tests use "local": submitit's local executor, whose jobs are processes of this machine
+FOLDER = layout.JOBS  # in the run's folder; one folder per driver session, with the logs of its jobs
+JOBS = 64  # default number of jobs that are queued or running at once
+MINUTES = 60  # default time limit of a job (SBATCH_TIMELIMIT); a job that needs more is queued again
 REQUEUES = 10_000
-LOSSES = 10  # that a training may suffer before its run ends
-LOOK_SECONDS = 1.0  # between two looks at a job
-TELL_SECONDS = 2.0  # between two messages of a job
+LOSSES = 10  # failures of a training before the run ends
+LOOK_SECONDS = 1.0  # seconds between two checks of a job
+TELL_SECONDS = 2.0  # seconds between two messages of a job
 
 
 @contextmanager
 def executor(name: str = "slurm") -> Iterator[Executor]:
-    """The Slurm cluster that this machine submits to."""
+    """The Slurm cluster to which this machine submits."""
     if find_spec("submitit") is None:
         raise UsageError("--executor slurm needs submitit, which is not installed; type: pip install 'lth[slurm]'")
     if CLUSTER == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
@@ -54,9 +54,9 @@ def executor(name: str = "slurm") -> Iterator[Executor]:
 def choose_unseen(
     experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
 ) -> tuple[Resources, str]:
-    """The resources, chosen here for nodes that are like this machine; a GPU is used where it is asked for.
+    """The resources, chosen here for nodes that are like this machine; a GPU is used if it is requested.
 
-    Raises UsageError too where only the nodes' GPUs could tell the precision.
+    Raises UsageError also if only the nodes' GPUs could decide the precision.
     """
     if device != "cuda":
         return choose(experiment, shape, classes, engine, "cpu")
@@ -69,7 +69,7 @@ def choose_unseen(
 
 @contextmanager
 def workers(job: Job) -> Iterator[Workers]:
-    """Trainings as jobs."""
+    """Run trainings as jobs."""
     driver = Driver(job)
     try:
         yield Workers(driver.do, driver.news, driver.stop)
@@ -78,13 +78,13 @@ def workers(job: Job) -> Iterator[Workers]:
 
 
 class Driver:
-    """A session of the driver: what it has queued, and the folder in which they meet."""
+    """A session of the driver: its queued jobs, and the folder for messages."""
 
     def __init__(self, job: Job) -> None:
         self.job = job
         self.setup = setup_of(job.experiment, job.resources, job.folder, job.data.train_x.shape[1:], job.data.classes)
         for earlier in (job.folder / FOLDER).glob("*"):
-            (earlier / "stop").touch()  # jobs outlive a driver that was killed; they end, and leave their checkpoints
+            (earlier / "stop").touch()  # jobs outlive a killed driver; they end and leave their checkpoints
         self.session = (job.folder / FOLDER / uuid4().hex[:8]).resolve()
         self.session.mkdir(parents=True)
         self.submitit: Any = import_module("submitit")
@@ -92,8 +92,8 @@ class Driver:
         self.executor = self.submitit.AutoExecutor(self.session / "jobs", cluster=CLUSTER, **limits)
         gpu = {"gpus_per_node": 1} if job.resources.device == "cuda" else {}
         self.executor.update_parameters(name="lth", timeout_min=MINUTES, cpus_per_task=job.resources.threads, **gpu)
-        self.jobs: dict[str, Any] = {}  # of the trainings that are queued or run
-        self.guard = threading.Lock()  # submitit is not made for threads
+        self.jobs: dict[str, Any] = {}  # the jobs of queued or running trainings
+        self.guard = threading.Lock()  # submitit is not thread-safe
         self.looked, self.failed = 0.0, False
 
     def do(self, training: Training) -> dict[str, Any]:
@@ -122,7 +122,7 @@ class Driver:
         raise LthError(f"{training.id} was lost {LOSSES} times; its jobs' logs are in {self.session / 'jobs'}")
 
     def _attempt(self, task: Task) -> bool:
-        """Queue a job and wait for it; False where it was asked to stop."""
+        """Queue a job and wait for it. Returns False if it was asked to stop."""
         with self.guard:
             job = self.jobs[task.training.id] = self.executor.submit(task)
         try:
@@ -138,7 +138,7 @@ class Driver:
             return job.done()
 
     def _failure(self, training: Training, error: Exception) -> LthError:
-        """What a job raised; submitit hands it on as the text of a traceback, between two rules."""
+        """The error of a job, which submitit returns as the text of a traceback between two rules."""
         self.failed = True
         trace = str(error).partition("-" * 22 + "\n")[2].partition("\n" + "-" * 22)[0].strip()
         reason = trace.rpartition("\n")[2].partition("lth.errors.")[2].partition(": ")[2] or trace.rpartition("\n")[2]
@@ -153,7 +153,7 @@ class Driver:
         return [(name, int(iteration)) for name, iteration in found if iteration]
 
     def stop(self) -> None:
-        """See `Workers.stop`. A job that has not begun may be queued for hours: it is cancelled."""
+        """See `Workers.stop`. Jobs that have not started are cancelled, because they may be queued for hours."""
         (self.session / "stop").touch()
         for name, job in list(self.jobs.items()):
             if not told(self.session, name).exists():
@@ -163,14 +163,14 @@ class Driver:
         return (self.session / "stop").exists()
 
     def close(self) -> None:
-        """Where a job failed, its log stays. A job that begins later than this finds no session, and ends."""
+        """Delete the session's folder, except logs of failed jobs. Jobs that start later find no session and end."""
         (self.session / "stop").touch()
         if not self.failed:
             shutil.rmtree(self.session.parent, ignore_errors=True)
 
 
 def told(session: Path, training_id: str) -> Path:
-    """The file in which a job says how far it is."""
+    """The file in which a job reports its iteration."""
     return session / f"{training_id.replace('/', '.')}.iteration"
 
 
@@ -179,7 +179,7 @@ def told(session: Path, training_id: str) -> Path:
 
 @dataclass(frozen=True)
 class Task:
-    """What a job does."""
+    """The work of a job."""
 
     experiment: Experiment
     code: dict[str, bytes]  # the user's approved files
@@ -194,7 +194,7 @@ class Task:
         return told(self.session, self.training.id)
 
     def __call__(self) -> bool:
-        """Carry the training out; False where the driver asked to stop."""
+        """Carry the training out. Returns False if the driver asked to stop."""
         stop, due = self.session / "stop", 0.0
 
         def report(iteration: int) -> None:
@@ -215,5 +215,5 @@ class Task:
         return True
 
     def checkpoint(self) -> Any:
-        """What submitit queues when the job's time is over: the same again, which finds its checkpoint."""
+        """The job that submitit queues when the time limit is reached: the same one, which finds its checkpoint."""
         return import_module("submitit").helpers.DelayedSubmission(self)

@@ -1,8 +1,8 @@
-"""All processes of torchrun on one training at a time: for a network too large for one trial per GPU.
+"""All processes of torchrun on one training at a time, for a network too large for one trial per GPU.
 
     torchrun --standalone --nproc-per-node 4 --no-python lth run vgg19
 
-Process 0 is the driver: it alone reads and writes the run's folder and the data, and tells the others what to do. The
+Process 0 is the driver: only it reads and writes the run's folder and the data, and it tells the others what to do. The
 sums of a batch are divided among the processes, so their number is one of the run's resources.
 """
 
@@ -35,24 +35,24 @@ from lth.plan import Training
 from lth.training.distributed import hear, tell
 from lth.training.loop import Hooks
 
-PATIENCE = timedelta(days=30)  # of a process that waits for process 0 to say something
+PATIENCE = timedelta(days=30)  # time for which a process waits for a command of process 0
 
 
 @contextmanager
 def executor(name: str = "torchrun") -> Iterator[Executor]:
-    """Process 0's side; `follow` is that of the others."""
+    """The side of process 0; the others call `follow`."""
     _join()
     try:
         yield Executor(choose_for_all, lambda resources: 1, workers)
     finally:
-        with suppress(RuntimeError):  # the others may be gone
+        with suppress(RuntimeError):  # the other processes may have ended
             tell("over")
 
 
 def follow() -> None:
-    """What every process but 0 does in place of a run."""
+    """The work of every process except 0 during a run."""
     for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, signal.SIG_IGN)  # process 0 hears them too, and says when all is over
+        signal.signal(number, signal.SIG_IGN)  # process 0 receives them too and announces the end
     _join()
     setup: Setup | None = None
     while (said := hear())[0] != "over":
@@ -67,10 +67,15 @@ def follow() -> None:
 
 
 def _join() -> None:
-    """Join the group, until the process ends: the runs of a sweep share it, as none can be joined a second time."""
+    """Join the process group until the process ends.
+
+    The runs of a sweep share it, because it can be joined only once.
+    """
     if dist.is_initialized():
         return
-    if os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]:  # all on this machine: no need to be heard
+    if (
+        os.environ.get("LOCAL_WORLD_SIZE") == os.environ["WORLD_SIZE"]
+    ):  # if all are on this machine, use the loopback interface
         os.environ.setdefault("GLOO_SOCKET_IFNAME", "lo0" if sys.platform == "darwin" else "lo")
     if torch.cuda.is_available():
         _take_gpu()
@@ -79,19 +84,19 @@ def _join() -> None:
 
 
 def _leave() -> None:
-    gc.collect()  # what still uses the connections goes before them
+    gc.collect()  # users of the connections are closed first
     dist.destroy_process_group()
 
 
 def _take_gpu() -> None:
-    """In each thread that uses it."""
+    """Select this process's GPU; needed in each thread that uses it."""
     torch.cuda.set_device(int(os.environ["LOCAL_RANK"]) % torch.cuda.device_count())
 
 
 def choose_for_all(
     experiment: Experiment, shape: tuple[int, ...], classes: int, engine: str, device: str
 ) -> tuple[Resources, str]:
-    """The resources: always the torch engine, and float32. Raises UsageError if something else was asked for."""
+    """The resources: always the torch engine and float32. Raises UsageError if something else was requested."""
     wrong = {
         "--engine native": engine == "native",
         "recipe.precision=bfloat16": experiment.recipe.precision == "bfloat16",

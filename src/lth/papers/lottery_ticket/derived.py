@@ -1,4 +1,4 @@
-"""Further columns of summary.csv that claims about the shape of curves read (appendix C)."""
+"""Derived columns of summary.csv for claims about the shape of curves (appendix C)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from lth.papers.paper import Derived
 
 
 def last_over_least(iterations: np.ndarray, values: np.ndarray) -> float:
-    """The last value over the least one."""
+    """The last value divided by the minimum."""
     return float(values[-1] / values.min())
 
 

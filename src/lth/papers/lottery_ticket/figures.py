@@ -1,7 +1,7 @@
-"""The paper's figures: which trainings each is made of, and its panels.
+"""The paper's figures: the trainings of each, and its panels.
 
-A figure whose curves were read off the paper (series.py) has their panels and series, so that the lines drawn over a
-grey curve show what that curve shows. Figures 26 to 31 and 37, and those of what is inside a ticket (15, 16, 19 to 24),
+Figures whose curves were read from the paper (series.py) have the same panels and series, so that the lines drawn over
+a grey curve show the same quantity. Figures 26 to 31 and 37, and those on the contents of tickets (15, 16, 19 to 24),
 are written out here. Figure 2 is a table.
 """
 
@@ -125,7 +125,7 @@ def _twice(of: Setup, role: str) -> int:
 
 
 def _count(of: Setup, role: str) -> int:
-    """How many trainings of a branch each ticket has; one for the deep networks."""
+    """The number of trainings of a branch per ticket; one for the deep networks."""
     deep = experiment(of).model.name in ("resnet18", "vgg19")
     return 1 if deep else COUNTS.get(role, 1)
 
@@ -139,14 +139,14 @@ def _panel(title: str, shown: tuple[Curve, ...]) -> Panel:
 
 
 def _without_quantity(title: str) -> str:
-    """The name of a panel without its letter and its quantity, which the panel's title has in words."""
+    """The name of a panel without its letter and its quantity, which the panel's title contains."""
     quantity = r"ES iter \(\w+\)|acc@\S+( (test|train|val))?|\bES\b|test acc|val loss|\bleft|\bmiddle|\bright|\b\d+K$"
     words = " ".join(re.sub(quantity, "", title).split())
     return {"Conv": "Conv-2, 4, 6", "c one-shot": "one-shot"}.get(words, re.sub(r"^[abc]$", "", words))
 
 
 def level_at(percent: float) -> int:
-    """The level at which LeNet, pruned as in section 2, has about this percent of its weights."""
+    """The level at which LeNet, pruned as in section 2, has approximately this percentage of its weights."""
     return round(math.log(percent / 100) / math.log(0.8))
 
 
@@ -158,7 +158,7 @@ def _portraits(number: int, kind: Any, of: Setup, levels: Iterable[int]) -> Pape
 
 
 def _sweep(number: int, key: str, values: Iterable[Any], settings: Mapping[str, Any], axis: Axis) -> PaperFigure:
-    """Figures 26 to 31: early stop and validation accuracy there, one line for each value of a setting."""
+    """Figures 26 to 31: early stop and validation accuracy there, one line per value of a setting."""
     lines = tuple(_line(format_setting(value), setup("lenet", {**settings, key: value})) for value in values)
     panels = tuple(Panel("", axis, column, lines) for column in EARLY_STOP)
     return PaperFigure(number, ABOUT[number], panels=panels, trials=IN_APPENDICES_G_TO_I, count=_count)
@@ -176,7 +176,7 @@ def format_setting(value: Any) -> str:
 
 
 def _kinds(number: int) -> PaperFigure:
-    """Figure 37: convolutions alone pruned, fully connected layers alone, or both."""
+    """Figure 37: only convolutions pruned, only fully connected layers, or both."""
     ways = {"both": None, "fully connected only": ("fc", "output"), "convolutions only": ("conv",)}
     panels = []
     for network, preset in NETWORKS.items():
@@ -190,9 +190,10 @@ def _kinds(number: int) -> PaperFigure:
 
 
 def levels_of(of: Setup) -> int:
-    """How many levels of a setup a figure without rows shows.
+    """The number of levels of a setup in a figure without rows.
 
-    LeNet: to about 1,300 weights (figure 31) at its own rate and size, but not so far that a layer could lose its last.
+    LeNet: to about 1,300 weights (figure 31) at its own rate and size, but not so far that a layer could lose its last
+    weight.
     """
     whole = experiment(of)
     if whole.model.name != "lenet":

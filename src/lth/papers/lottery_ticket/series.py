@@ -1,6 +1,6 @@
-"""The curves of the paper's figures: the series of reference_curves.csv.gz, and what each shows.
+"""The curves of the paper's figures: the series of reference_curves.csv.gz, and the quantity of each.
 
-reference_curves.md tells where the numbers come from.
+reference_curves.md describes the origin of the numbers.
 """
 
 from __future__ import annotations
@@ -20,11 +20,11 @@ from lth.papers.setups import Setup, setup
 
 FILE = "reference_curves.csv.gz"
 SERIES = ("figure", "panel", "metric", "series")
-ORDER = (  # of figures: a curve that several of them show is taken from the first
+ORDER = (  # order of figures: a curve that several of them show is taken from the first
     *("4", "5", "7", "8", "6", "1", "14", "12", "13", "9", "10", "40", "41", "38", "39"),
     *("32", "33", "34", "35", "36", "42", "43", "44", "45", "3", "11"),
 )
-BY_TEST = ("17", "18", "25")  # in these the early-stop iteration is that of minimum test loss
+BY_TEST = ("17", "18", "25")  # figures in which early stop is at the minimum of the test loss
 METRICS = {  # label of an axis -> column of summary.csv, or of curves.csv for the last two
     "Early-Stop Iteration (Val.)": "early_stop_iteration",
     "Early-Stop Iteration (Test)": "early_stop_iteration",
@@ -43,14 +43,14 @@ METRICS = {  # label of an axis -> column of summary.csv, or of curves.csv for t
 
 @cache
 def table() -> pd.DataFrame:
-    """All points that were read off the paper's figures, as reference_curves.md describes them; read-only."""
+    """All points that were read from the paper's figures, as described in reference_curves.md; read-only."""
     with resources.files("lth.papers.lottery_ticket").joinpath(FILE).open("rb") as file:
         return pd.read_csv(file, compression="gzip", dtype={"figure": str})
 
 
 @cache
 def curves() -> tuple[Curve, ...]:
-    """Every series, in the file's order."""
+    """Every series, in the order of the file."""
     groups: dict[tuple[str, ...], list[Any]] = {}
     for row in table().itertuples(index=False):
         groups.setdefault(tuple(getattr(row, name) for name in SERIES), []).append(row)

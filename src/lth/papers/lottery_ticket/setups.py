@@ -21,7 +21,7 @@ RESNET, RESNET_LOW, RESNET_WARM = Setup("resnet18"), Setup("resnet18-lr0.01"), S
 
 
 def deep(network: str, lr: float, warmup: int = 0, layerwise: bool = False) -> Setup:
-    """A deep network's preset of this learning rate and warmup, if there is one, else the changes of another preset."""
+    """A deep network's preset with this learning rate and warmup, or else another preset with changed settings."""
     scope = {"prune.scope": "layerwise"} if layerwise else {}
     if preset := DEEP.get((network, lr, warmup)):
         return setup(preset, scope)
@@ -34,7 +34,7 @@ def lenet_sgd() -> Setup:
 
 
 def dense_of(of: Setup) -> Setup | None:
-    """The experiment of strategy 1 beside one of strategy 2: the figures plot the unpruned network once for both."""
+    """The experiment of strategy 1 for one of strategy 2: the figures plot the unpruned network once for both."""
     if of == CONTINUED:
         return LENET
     rest = tuple(setting for setting in of.settings if setting != ("strategy", "continued"))

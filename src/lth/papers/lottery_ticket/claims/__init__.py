@@ -1,4 +1,4 @@
-"""The paper's claims that a run can be judged by, each with its figures and checks, by section."""
+"""The paper's claims by which a run can be judged, each with its figures and checks, by section."""
 
 from __future__ import annotations
 

@@ -49,7 +49,7 @@ KEEPS = (
 
 
 def _strategies(resetting: Setup, continued: Setup, figure: str, level: int, at: str) -> tuple[Claim, Claim]:
-    """Each strategy's own half: its accuracy and early stop at one level, against the paper's figure."""
+    """The half of a claim about one strategy: its accuracy and early stop at one level, compared with the figure."""
     checks = (
         better(level, NEAR, f"accuracy at {at}", VAL),
         times(ticket(level, ES), ticket(0, ES), NEAR, f"early stop at {at}, over the unpruned"),

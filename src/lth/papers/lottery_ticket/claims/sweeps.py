@@ -1,4 +1,4 @@
-"""Appendices H and I, which vary settings of the deeper networks, and the abstract, which sums up all."""
+"""Appendices H and I, which vary settings of the deeper networks, and the abstract, which summarises everything."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from lth.papers.setups import Setup, setup
 
 
 def _adam(network: str, lr: float) -> Setup:
-    """Appendix H.2 pruned all convolutions by 10% a level."""
+    """Appendix H.2 prunes all convolutions by 10% per level."""
     return setup(network, {"recipe.lr": lr, "prune.conv_rate": 0.1})
 
 
@@ -38,7 +38,7 @@ def _h5(id: str, of: Setup, text: str, *checks: Check) -> Claim:
 
 
 def _sgd(network: str, lr: float) -> tuple[Claim, ...]:
-    """The SGD run at its best learning rate for the unpruned network, and Adam's at the chosen one."""
+    """SGD at its best learning rate for the unpruned network, and Adam at the chosen one."""
     sgd = setup(network, {"recipe.optimizer": "sgd", "recipe.lr": lr, "prune.conv_rate": 0.1})
     adam = _adam(network, 0.0002 if network == "conv2" else 0.0003)
     check = gain(ticket(0, VAL, adam), ticket(0, VAL, sgd), BOTH, "Adam over SGD, unpruned")
@@ -51,7 +51,7 @@ def _dropout_val(network: str, lr: float) -> Setup:
 
 
 def _warmups(network: str, lr: float, lengths: tuple[int, ...], level: int, at: str) -> tuple[Claim, ...]:
-    """Each warmup length's own part: the ticket's accuracy at one level, against the paper's figure."""
+    """The part of a claim about one warmup length: the ticket's accuracy at one level, compared with the figure."""
     figure, column = ("44", "val_accuracy_at_30000") if network == "resnet18" else ("45", "val_accuracy_at_112000")
     text = (
         "The longer the warmup, the more accurate the tickets, with less and less to gain from about 5,000 iterations"
