@@ -172,7 +172,7 @@ def test_text_as_labels() -> None:
 @pytest.mark.parametrize(
     ("changed", "said"),
     [
-        ({"y_test": np.array(list("abd"))}, "y_test holds 'd', of which y_train has no example"),
+        ({"y_test": np.array(list("abd"))}, "y_test holds 'd', which no example in y_train has"),
         ({"y_test": np.array([0, 1, 2])}, "y_train is of type text, expected integers"),
         ({"y_train": np.array(list("aaaaaa")), "y_test": np.array(list("aaa"))}, "one class only"),
         ({"y_train": np.array(["a" * 300, "b"] * 3)}, "of up to 300 characters; expected names of classes, of 255"),

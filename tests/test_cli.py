@@ -197,7 +197,7 @@ REFUSED = {
     "": "no command",
     "lent": "unknown preset 'lent'; did you mean 'lenet'?",
     "nope.toml": "there is no file nope.toml",
-    "T extra": "'extra' is no setting: write key=value",
+    "T extra": "'extra' is not a setting: write key=value",
     "T recipe.lrr=3": "did you mean 'recipe.lr'?",
     "T recipe.lr=nan": "expected a finite number",
     "T --lr 3": "No such option: --lr",
@@ -481,7 +481,7 @@ def test_report_draws_what_is_stored(finished: Path, cli: Cli) -> None:
 
 def test_report_refuses_what_is_no_run(finished: Path, tiny_toml: Path, cli: Cli) -> None:
     refused(cli("report"), "Missing argument")
-    refused(cli("report", "nope"), "nope is no run's folder: it does not exist")
+    refused(cli("report", "nope"), "nope is not a run folder: it does not exist")
     refused(cli("report", "."), "it holds no experiment.toml")
     refused(cli("report", finished, "nope"), "nope is no run's folder")
     refused(cli("report", finished, "--out", tiny_toml), "cannot be written: File exists; give another --out")
@@ -570,7 +570,7 @@ def test_images_of_ones_own_are_found_from_where_one_stands(tiny_toml: Path, cli
     np.savez("mine.npz", **arrays, **{f"y_{part}": np.arange(60) % 3 for part in ("train", "test")})
     settings = ["data.name=mine.npz", "data.validation=20", "recipe.batch=10", "--levels", "0"]
     assert cli("run", tiny_toml, *settings, *QUICK).code == 0
-    refused(cli("run", tiny_toml, *settings, "data.name=mine", *QUICK), "one of your own has a slash: ./mine")
+    refused(cli("run", tiny_toml, *settings, "data.name=mine", *QUICK), "a path of your own needs a slash: ./mine")
 
 
 def test_the_version_is_of_lth_and_torch(cli: Cli) -> None:

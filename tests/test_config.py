@@ -344,11 +344,11 @@ REFUSED = {
     "recipe.augment=1": "recipe.augment = 1: expected true or false",
     "model.layers=300": "model.layers = 300: expected a list, such as [1, 2]",
     "model.layers=300,100": "model.layers = '300,100': expected a list",
-    "data.name=5": "data.name = 5: expected a text in quotes",
-    "about=1979-05-27": "expected a text in quotes",
+    "data.name=5": "data.name = 5: expected a string in quotes",
+    "about=1979-05-27": "expected a string in quotes",
     "branch=reinit": "branch = 'reinit': expected tables, each below a line [[branch]]",
     "branch=[1]": "branch[0] = 1: expected a table",
-    "branch=[{name=[1]}]": "branch[0].name = [1]: expected a text in quotes",
+    "branch=[{name=[1]}]": "branch[0].name = [1]: expected a string in quotes",
     "branch=[{count=1}]": "branch[0].name is missing",
     # values out of range
     "recipe.lr=nan": "recipe.lr = nan: expected a finite number",
@@ -385,13 +385,13 @@ REFUSED = {
     "data.mean=[0.5]": "data.std: it has 0 numbers, and data.mean 1: give both, one number for each channel",
     "data.std=[0.2, 0.2]": "data.std: it has 2 numbers, and data.mean 0: give both, one number for each channel",
     "data.std=[0]": "data.std[0] = 0: expected greater than or equal to 0.000001",
-    "recipe.test_every=150": "recipe.test_every: 150 is no multiple of recipe.eval_every = 100",
+    "recipe.test_every=150": "recipe.test_every: 150 is not a multiple of recipe.eval_every = 100",
     "recipe.momentum=0.9": 'it is for recipe.optimizer = "momentum" or "nesterov", but the optimizer is "adam"',
     "prune.densities=[0.5, 0.5]": "densities must fall from level to level: [0.5, 0.5]",
     "branch=[{name='reinit'}, {name='reinit'}]": "branches are named once each; twice: reinit",
     "branch=[{name='reinit', count=99999}]": "trials, levels and branches make 200,001 trainings; at most 100,000",
     "trials=1000000000": "at most 100,000",
-    "recipe.iterations=1000000000000": "more than 1,000,000 evaluations a training: give a larger eval_every",
+    "recipe.iterations=1000000000000": "more than 1,000,000 evaluations per training: give a larger eval_every",
 }
 
 
@@ -534,7 +534,7 @@ def test_contradictions_beyond_one_table() -> None:
             small(branch={"name": "reinit"}),
             ["branch = {'name': 'reinit'}: expected tables, each below a line [[branch]]"],
         ),
-        (small(**{"recipe.lr": 1}), ["recipe.lr as one word is no key: give lr in the table recipe"]),
+        (small(**{"recipe.lr": 1}), ["recipe.lr as one word is not a key: give lr in the table recipe"]),
         (small(recip={"lr": 1}), ["unknown key 'recip'; did you mean 'recipe"]),
     ],
 )

@@ -175,7 +175,9 @@ def test_what_another_lth_wrote_meanwhile_is_seen(
         return real(folder)
 
     monkeypatch.setattr(runs, "lock", late)
-    with pytest.raises(UsageError, match=r"new: another lth wrote to it a moment ago; run the same command again"):
+    with pytest.raises(
+        UsageError, match=r"new: another lth process wrote to it a moment ago; run the same command again"
+    ):
         train(made[0], first, levels=1)
     assert contents(first) == contents(run)
 

@@ -180,7 +180,7 @@ def test_folder_of_ones_own(tmp_path, monkeypatch):
     [
         ("mnits", "did you mean 'mnist'?"),
         ("zzzzz", "expected one of mnist, fashion-mnist"),
-        ("", "no dataset is called ''"),
+        ("", "there is no dataset named ''"),
         ("none.npz", "no such file or folder"),
         ("nowhere/data", "no such file or folder"),
         ("~nosuchuser/data", "no such file or folder"),

@@ -81,7 +81,7 @@ def test_jpeg_and_capitals_are_read_and_the_rest_passed_over(root, cache):
     (root / "train/.git").mkdir()
     data, said = read(root, cache)
     assert data.train_y.tolist() == [0] * 5 + [1] * 3
-    assert said[0] == f"{root}: 1 entries that are no .png, .jpg or .jpeg file passed over"
+    assert said[0] == f"{root}: 1 entries are ignored because they are not .png, .jpg or .jpeg files"
 
 
 # The cache
@@ -190,7 +190,7 @@ def test_sixteen_bits_keep_their_upper_byte_in_grey_and_in_colour(root, cache):
     deep_png(root / "test/cat/0.png", values[..., 0])
     grey, said = read(root, cache)
     np.testing.assert_array_equal(grey.test_x[2, 0], values[..., 0] >> 8)
-    assert said[1] == f"{root}: 1 images have 16 bits a channel: the upper 8 are kept, and 0 to 255 of them become 0"
+    assert said[1] == f"{root}: 1 images have 16 bits per channel: only the upper 8 are used; values below 256 become 0"
     deep_png(root / "test/cat/1.png", values)
     colour, said = read(root, cache)
     np.testing.assert_array_equal(colour.test_x[3], (values >> 8).transpose(2, 0, 1))

@@ -409,8 +409,8 @@ def test_every_executor_is_a_module() -> None:
         ({None: None}, None, False, "no Ray cluster answers at ray://there:1: nothing answers there"),
         ({None: True}, "secret", False, "asks for no token: whoever reaches it can run programs on it"),
         ({None: True}, None, True, None),
-        ({None: False}, None, False, "asks for a token, and this machine has none; copy the head's ~/.ray/auth_token"),
-        ({None: False, "secret": False}, "secret", True, "refuses the token of this machine; copy the head's"),
+        ({None: False}, None, False, "requires a token, and this machine has none; copy the head's ~/.ray/auth_token"),
+        ({None: False, "secret": False}, "secret", True, "refuses this machine's token; copy the head's"),
         ({None: False, "secret": True}, "secret", False, None),
     ],
 )
@@ -536,7 +536,7 @@ def test_a_training_that_kills_its_workers_ends_the_run(tiny: dict[str, Any], mo
     training = plan(resolve(tiny))[0]
     with pytest.raises(LthError, match="lost 10 times; perhaps it needs more memory"):
         on_ray.Driver.do(driver, training)
-    assert driver.said[0] == f"{training.id} was lost with its worker, and is done again (1 of 10): gone"
+    assert driver.said[0] == f"{training.id} was lost with its worker and is repeated (1 of 10): gone"
     assert len(driver.said) == 10
 
 

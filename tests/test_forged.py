@@ -230,7 +230,7 @@ def test_a_model_that_begins_with_infinity_is_refused(tiny: dict[str, Any], tmp_
         "    return model\n"
     )
     experiment = resolve(tiny | {"model": {"name": f"{tmp_path}/my.py:build"}})
-    with pytest.raises(UsageError, match=r"my.py:build begins with values of 1.bias that are infinite or no numbers"):
+    with pytest.raises(UsageError, match=r"my.py:build begins with values of 1.bias that are infinite or NaN"):
         check(experiment, load(experiment.data.name, None))
 
 

@@ -82,7 +82,7 @@ def test_files_are_opened_without_following_links(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe")
     with pytest.raises(OSError, match="it is a link"):
         atomic.read(tmp_path / "link")
-    with pytest.raises(OSError, match="it is no file, but a pipe or a device"):
+    with pytest.raises(OSError, match="it is a pipe or a device"):
         atomic.read(tmp_path / "pipe")
     atomic.write_file(tmp_path / "link", b"new")  # in place of the link
     assert (tmp_path / "precious").read_text() == "precious" and not (tmp_path / "link").is_symlink()

@@ -264,8 +264,8 @@ def test_rebuilding_is_cheap(tmp_path: Path) -> None:
         ("summary.csv", "", "delete it, and `lth report"),
         ("summary.csv", "trial,level\n1,0\n", "no column branch, density"),
         ("summary.csv", None, "cut off in its last line"),
-        ("summary.csv", ("0.979", "high"), "test_accuracy_at_early_stop holds what is no number"),
-        ("summary.csv", ("1,0,ticket", "1.5,0,ticket"), "trial holds what is no whole number"),
+        ("summary.csv", ("0.979", "high"), "test_accuracy_at_early_stop holds a value that is not a number"),
+        ("summary.csv", ("1,0,ticket", "1.5,0,ticket"), "trial holds a value that is not an integer"),
         ("summary.csv", ("1,0,ticket,1.0", "1,0,ticket,"), "column density has blanks"),
         ("summary.csv", ("\n1,2,ticket,", "\n1,0,ticket,"), "it has trial 1, level 0, branch ticket twice"),
         ("environment.json", "{", "environment.json is damaged"),
@@ -328,7 +328,7 @@ def test_tables_of_other_trainings_are_refused(run: Path) -> None:
 def test_a_damaged_training_is_named(run: Path, name: str, text: str | None) -> None:
     path = run / "trial-2/level-10" / name
     path.unlink() if text is None else path.write_text(text)
-    with pytest.raises(UsageError, match=r"level-10.* is damaged: .*`lth repair .*/run` says what can be done"):
+    with pytest.raises(UsageError, match=r"level-10.* is damaged: .*`lth repair .*/run` shows what can be done"):
         tables.load(run)
     assert not (run / "curves.csv").exists()
     assert not [path for path in run.iterdir() if path.name.startswith(".")]
@@ -344,7 +344,7 @@ def test_a_packed_table_that_is_cut_off(run: Path) -> None:
 
 
 def test_a_folder_that_is_no_run(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match=r"nowhere is no run's folder: it does not exist"):
+    with pytest.raises(UsageError, match=r"nowhere is not a run folder: it does not exist"):
         tables.load(tmp_path / "nowhere")
     with pytest.raises(UsageError, match=r"holds no experiment.toml"):
         tables.load(tmp_path)

@@ -192,7 +192,7 @@ def test_what_cannot_stop_by_itself_is_left(tiny: dict[str, Any], tmp_path: Path
     asked = time.monotonic()
     _, errors = process.communicate(timeout=30)
     assert process.returncode == 130 and time.monotonic() - asked < 10
-    assert errors.startswith(f"lth: stopped; what is done is kept. To go on: lth run {experiment} --out ")
+    assert errors.startswith(f"lth: stopped; finished work is kept. To continue: lth run {experiment} --out ")
 
 
 def test_workers_of_a_killed_parent_end(tiny: dict[str, Any], tmp_path: Path) -> None:

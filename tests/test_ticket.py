@@ -131,8 +131,8 @@ def broken(content: bytes, kind: str) -> bytes:
 
 
 REFUSED = {
-    "a bit flipped": "its bytes are not those that were written",
-    "other tensors": "its bytes are not those that were written",
+    "a bit flipped": "its bytes have changed since it was written",
+    "other tensors": "its bytes have changed since it was written",
     "cut short": "no ticket file, or damaged",
     "header cut": "no ticket file, or damaged",
     "not a tensor file": "no ticket file, or damaged",
@@ -143,7 +143,7 @@ REFUSED = {
     "other counts": "its masks do not have the counts that it states",
     "weights where none survive": "start/fc1.weight is not 0 where mask/fc1.weight prunes",
     "another format": "its format is 99, not 2",
-    "no object": "its metadata is no object",
+    "no object": "its metadata is not an object",
 }
 
 

@@ -168,7 +168,7 @@ def test_an_early_stop_at_the_last_iteration_wins_nothing(tmp_path: Path) -> Non
     )
     found = verdict.of(run)
     assert found.winning is None and found.levels[0].unreached
-    assert sentences.headline(found).startswith("One trial: no claim. The early stop was not reached.")
+    assert sentences.headline(found).startswith("A single trial supports no claim. The early stop was not reached.")
     with pytest.raises(UsageError, match="no winning level, as the early stop was not reached"):
         lth.export(run.folder, 1, None, tmp_path / "t.safetensors")
 
@@ -220,7 +220,7 @@ def test_new_weights_that_are_better_make_it_no_winning_ticket() -> None:
     said = sentences.control(reinit, found)
     assert said.startswith("reinit compared with the ticket of this level: early stop 1.07 times later (95% ")
     assert "test accuracy 7.0 points higher" in said
-    assert said.endswith("New weights are as good: this is no winning ticket in the paper's sense.")
+    assert said.endswith("New weights are as good: this is not a winning ticket in the paper's sense.")
 
 
 # ------------------------------------------------------------------------------------------------------------ verdicts
@@ -268,8 +268,8 @@ def test_one_trial_claims_nothing() -> None:
     assert found.winning == 1 and found.levels[0].resolved == "open"
     said = " ".join([sentences.headline(found), *sentences.remarks(found)])
     assert said.startswith(
-        "One trial: no claim. By its numbers, the winning level has 80.0% of the weights. Early stop at iteration "
-        "1,500 (the whole network 2,000), test accuracy 96.00% (the whole network 95.00%)."
+        "A single trial supports no claim. By its numbers, the winning level has 80.0% of the weights. Early stop at "
+        "iteration 1,500 (the whole network 2,000), test accuracy 96.00% (the whole network 95.00%)."
     )
     assert (
         "reinit, at the same level: early stop at iteration 1,400 (the ticket 1,500), test accuracy 97.00% (the ticket "

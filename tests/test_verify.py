@@ -450,7 +450,7 @@ def test_a_training_that_ends_before_its_early_stop_has_none() -> None:
     assert "no level at which a curve" not in " ".join(cards.card(run).notes)
     shortest = experiment(Setup("lenet")).recipe.model_dump() | {"iterations": 500}
     notes = cards.card(make(Setup("lenet"), papers_values(Setup("lenet")), recipe=shortest)).notes
-    assert "There is no level at which a curve can be compared." in notes
+    assert "No curve has a level that can be compared." in notes
     assert 9 in against(run).left_out and 15 in against(run).left_out and 7 in against(run).levels
 
 
@@ -568,7 +568,7 @@ def test_the_trials_of_a_winning_level_are_those_that_were_compared() -> None:
     run.summary.loc[lost, "status"] = "diverged"
     card = cards.card(run)
     assert card.winning.startswith("Winning level: 80.0% of the weights, resolved by 2 trials.")
-    assert "Left out: 3 trainings that diverged, of which no number is." in card.notes
+    assert "Left out: 3 trainings that diverged, for which there are no numbers." in card.notes
 
 
 @pytest.mark.parametrize(
@@ -596,7 +596,7 @@ def test_a_mask_that_gains_by_new_weights_contradicts_the_paper() -> None:
 def test_one_trial_tells_no_difference() -> None:
     values = {(0, "ticket"): {ES: 5000.0, TEST: 0.97}, (1, "ticket"): {ES: 6000.0, TEST: 0.98}}
     card = cards.card(make(Setup("lenet"), values, 1))
-    assert card.winning.startswith("One trial: no claim. No level wins in it.")
+    assert card.winning.startswith("A single trial supports no claim. No level wins in it.")
     assert {s.verdict for s in card.statements} == {"one trial: no interval"} and not card.counts
     assert {s.level for s in card.statements} == {1}
 

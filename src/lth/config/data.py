@@ -109,5 +109,7 @@ class Data(Value):
     @classmethod
     def _known(cls, name: str) -> str:
         if not is_path(name) and name not in registry.DATASETS:
-            raise ValueError(registry.unknown("datasets", name, f"one of your own has a slash: ./{name or 'FOLDER'}"))
+            raise ValueError(
+                registry.unknown("datasets", name, f"a path of your own needs a slash: ./{name or 'FOLDER'}")
+            )
         return name

@@ -117,7 +117,7 @@ class Experiment(Value):
             if iterations // self.recipe.eval_every > MOST_EVALUATIONS:
                 raise ValueError(
                     f"{iterations:,} iterations with recipe.eval_every = {self.recipe.eval_every:,} make more than "
-                    f"{MOST_EVALUATIONS:,} evaluations a training: give a larger eval_every"
+                    f"{MOST_EVALUATIONS:,} evaluations per training: give a larger eval_every"
                 )
         return self
 

@@ -39,7 +39,7 @@ _EXPECTED = {  # types of pydantic errors whose messages are meant for programme
     "int_from_float": "expected a whole number",
     "int_type": "expected a whole number",
     "float_type": "expected a number",
-    "string_type": "expected a text in quotes",
+    "string_type": "expected a string in quotes",
     "bool_type": "expected true or false",
     "tuple_type": "expected a list, such as [1, 2]",
 }
@@ -55,7 +55,7 @@ def _problem(problem: Any) -> str:
     if kind == "extra_forbidden":
         if plain in known and plain == place[-1]:
             table, _, name = plain.rpartition(".")
-            return f"{plain} as one word is no key: give {name} in the table {table}"
+            return f"{plain} as one word is not a key: give {name} in the table {table}"
         return f"unknown key {shown(where)}{nearest_key(plain, known)} (see `lth show lenet`)"
     if kind == "missing":
         return f"{where} is missing{': ' * bool(known.get(plain))}{known.get(plain, '')}"

@@ -62,10 +62,10 @@ class Prune(Value):
         if info.data.get("scope") == "global" and "groups" in info.data:
             slower = given not in (None, info.data.get("rate", given))
             if info.field_name == "conv_rate" and slower and pruned != ("conv",):
-                raise ValueError("with scope global all layers compete at one rate: give rate alone")
+                raise ValueError("with scope global all layers share one rate: give only rate")
             if info.field_name == "output_factor" and given not in (0, 1) and "output" in pruned:
                 raise ValueError(
-                    f"with scope global all layers compete at one rate: output_factor = {given:g} would do "
+                    f"with scope global all layers share one rate: output_factor = {given:g} would do "
                     "nothing; give 1, or 0 to leave the output layer whole"
                 )
         return given
@@ -74,7 +74,7 @@ class Prune(Value):
     @classmethod
     def _falling(cls, densities: tuple[float, ...], info: ValidationInfo) -> tuple[float, ...]:
         if densities and info.data.get("rates"):
-            raise ValueError("rates and densities are two ways to say the same: give one of them")
+            raise ValueError("rates and densities exclude each other: give one of them")
         if any(b >= a for a, b in itertools.pairwise(densities)):
             raise ValueError(f"densities must fall from level to level: {shown(list(densities))}")
         return densities
@@ -113,15 +113,15 @@ class Prune(Value):
         own_rate = convs and self.conv_rate is not None  # its ratio to `rate` has an effect
         at_one_rate = self.scope == "global" or len({*self.pruned}) == 1
         if self.rates and not own_rate:
-            reasons["rate"] = "prune.rates stand in its place"
+            reasons["rate"] = "prune.rates are set instead"
         if self.densities and (at_one_rate or not own_rate):
-            reasons["rate"] = "prune.densities stand in its place"
+            reasons["rate"] = "prune.densities are set instead"
         if self.densities and at_one_rate:
-            reasons["conv_rate"] = "prune.densities say how much goes, all of it at one rate"
+            reasons["conv_rate"] = "prune.densities determine how much is pruned, at one rate for all layers"
         if not self.rates and not self.densities and own_rate and {*self.pruned} == {"conv"}:
-            reasons["rate"] = "only convolutions are pruned, at prune.conv_rate"
+            reasons["rate"] = "only convolutions are pruned, with prune.conv_rate"
         if not convs:
-            reasons["conv_rate"] = "prune.groups leave the convolutions whole"
+            reasons["conv_rate"] = "prune.groups do not include the convolutions"
         if "output" not in self.pruned:
-            reasons["output_factor"] = "prune.groups leave the output layer whole"
+            reasons["output_factor"] = "prune.groups do not include the output layer"
         return reasons

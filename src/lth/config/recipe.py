@@ -101,7 +101,7 @@ class Recipe(Value):
     def _multiple(cls, given: int | None, info: ValidationInfo) -> int | None:
         eval_every = info.data.get("eval_every")
         if given and eval_every and given % eval_every:
-            raise ValueError(f"{given} is no multiple of recipe.eval_every = {eval_every}: give both")
+            raise ValueError(f"{given} is not a multiple of recipe.eval_every = {eval_every}: give both")
         return given or eval_every
 
     @property

@@ -23,7 +23,7 @@ def parse_override(text: str) -> tuple[str, Any]:
     """Split `key=value`. The value is parsed as TOML, or taken as a string if it is not valid TOML."""
     key, equals, value = (part.strip() for part in text.partition("="))
     if not equals or not key:
-        raise UsageError(f"{shown(text)} is no setting: write key=value, such as recipe.lr=0.001")
+        raise UsageError(f"{shown(text)} is not a setting: write key=value, such as recipe.lr=0.001")
     try:
         tables = loads(f"value = {value}")
     except ValueError:
@@ -72,7 +72,7 @@ def apply(tables: dict[str, Any], setting: Setting) -> list[str]:
         return [_unknown(key, value, tables, known)]
     unset = value is None or (isinstance(value, str) and value == UNSET and key not in TEXTS)
     if not put(tables, key, None if unset else value):
-        return [f"{key} cannot be set: {key.rpartition('.')[0]} is no table"]
+        return [f"{key} cannot be set: {key.rpartition('.')[0]} is not a table"]
     return []
 
 

@@ -47,7 +47,7 @@ def read(source: str | Path) -> dict[str, Any]:
         try:
             return loads(text)
         except ValueError as error:
-            raise UsageError(f"{name} is no valid TOML: {error}") from None
+            raise UsageError(f"{name} is not valid TOML: {error}") from None
     shipped = presets()
     if name not in shipped:
         inside = f"{name.rstrip('/')}/experiment.toml"

@@ -92,9 +92,7 @@ def approved_content(key: str, path: str | Path, sha256: str | None = None) -> b
     content = _read(key, file, file.name)
     actual = hashlib.sha256(content).hexdigest()
     if sha256 not in (None, actual):
-        raise UsageError(
-            f"{key}: {file.name} is no longer the file that this experiment was made with; bring that one back"
-        )
+        raise UsageError(f"{key}: {file.name} has changed since this experiment was made; restore it")
     if not approval.is_approved(file, actual):
         raise approval.refusal(key, file)
     _contents[file, actual] = content

@@ -1,5 +1,4 @@
-"""CIFAR-10 and CIFAR-100: the binary layout (records of labels and pixels) and the Python layout (pickles of the same).
-"""
+"""CIFAR-10 and CIFAR-100: the binary layout (records of labels and pixels) and the Python layout (pickles)."""
 
 from __future__ import annotations
 

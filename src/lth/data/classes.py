@@ -85,7 +85,7 @@ def numbered(
     if len({*train_names}) < len(train_names):
         raise UsageError(f"{name}: two labels of y_train differ in characters that are no text; write them otherwise")
     if lost := [label for label in test_names if label not in {*train_names}]:
-        raise UsageError(f"{name}: y_test holds {shown(lost[0])}, of which y_train has no example")
+        raise UsageError(f"{name}: y_test holds {shown(lost[0])}, which no example in y_train has")
     names = order(train_names)
     place = {label: n for n, label in enumerate(names)}
     of = lambda labels: np.array([place[label] for label in labels], dtype=np.int64)

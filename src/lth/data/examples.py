@@ -113,7 +113,7 @@ def _numbers(x: np.ndarray, name: str) -> np.ndarray:
     if x.dtype.kind != "f":
         pixels = x.dtype.kind in "iu" and 0 <= int(x.min()) <= int(x.max()) <= 255 and int(x.max()) > 1
         mend = "x.astype('float32')" + (", or x.astype('uint8') for pixels" if pixels else "")
-        raise UsageError(f"{name} is of type {x.dtype}, expected uint8 (pixels of 0..255) or float32: {mend}")
+        raise UsageError(f"{name} is of type {x.dtype}, expected uint8 (pixels in 0..255) or float32: {mend}")
     with np.errstate(over="ignore"):  # values beyond the range of float32 become infinite and are refused
         numbers = x.astype(np.float32)
     if not np.isfinite(numbers).all():
@@ -157,7 +157,7 @@ def _count_classes(train_y: np.ndarray, test_y: np.ndarray, name: str) -> int:
     if range_fault(int(test_y.min()), int(test_y.max()), len(present)):
         worst = int(test_y.min()) if test_y.min() < 0 else int(test_y.max())
         raise UsageError(
-            f"{name}: y_test holds the label {worst}, of which y_train has no example; expected labels 0 to {high}"
+            f"{name}: y_test holds the label {worst}, which no example in y_train has; expected labels 0 to {high}"
         )
     return len(present)
 

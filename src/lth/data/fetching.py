@@ -24,10 +24,10 @@ def fetch(dataset: Dataset[Any], places: Sequence[int], name: str, collate: Coll
     try:
         batch = collate(examples)
     except (TypeError, ValueError, RuntimeError, KeyError, IndexError, AttributeError) as error:
-        reason = _misfit(examples, places, name) or f"{name}'s examples make no batch: {_line(error)}"
+        reason = _misfit(examples, places, name) or f"{name}'s examples cannot be collated into a batch: {_line(error)}"
         raise UsageError(reason) from error
     if not isinstance(batch, tuple | list) or len(batch) != 2:
-        raise UsageError(f"{name}'s examples are no pairs (x, y); use lth.imp with a training function of your own")
+        raise UsageError(f"{name}'s examples are not pairs (x, y); use lth.imp with your own training function")
     return list(batch)
 
 

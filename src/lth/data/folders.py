@@ -69,7 +69,7 @@ def read_images(root: Path, cache: Path, say: Say, size: Size = (), order: Order
     """
     listing = _listing(root, order)
     if listing.passed_over:
-        say(f"{root}: {listing.passed_over:,} entries that are no .png, .jpg or .jpeg file passed over")
+        say(f"{root}: {listing.passed_over:,} entries are ignored because they are not .png, .jpg or .jpeg files")
     kept = cache / f"{_digest(os.fsencode(root.resolve()))[:16]}-{_fingerprint(root, listing, size)[:32]}.npz"
     arrays = _read_kept(kept, say)
     if arrays is None:
@@ -107,7 +107,7 @@ def _classes(root: Path, part: str) -> dict[str, Path]:
         raise UsageError(f"{root} has no folder {part}/; expected {root}/train/CLASS/*.png and {root}/test/CLASS/*.png")
     entries = [entry for entry in sorted(folder.iterdir()) if not entry.name.startswith(".") and entry.is_dir()]
     if len(entries) < 2:
-        raise UsageError(f"{folder} has {len(entries)} subfolders, expected two or more: one for each class")
+        raise UsageError(f"{folder} has {len(entries)} subfolders, expected at least two: one per class")
     return {
         of_folder(entry.name): _inside(root, entry)
         for entry in [_inside(root, folder) / entry.name for entry in entries]
@@ -163,7 +163,7 @@ def _keep(kept: Path, arrays: dict[str, np.ndarray], say: Say) -> None:
                 older.unlink(missing_ok=True)
     except OSError as error:
         # the arrays are available; only the time that the cache would save is lost
-        say(f"the decoded images cannot be kept in {kept.parent} ({error.strerror}): they are decoded anew each time")
+        say(f"the decoded images cannot be kept in {kept.parent} ({error.strerror}): they are decoded again each time")
 
 
 def _decode_all(root: Path, listing: _Listing, size: Size, say: Say) -> dict[str, np.ndarray]:
@@ -174,7 +174,7 @@ def _decode_all(root: Path, listing: _Listing, size: Size, say: Say) -> dict[str
     _weigh(len(paths) * height * width * channels, root)
     _refuse_bombs(sum(h.width * h.height for h in heads) * channels, sum(p.stat().st_size for p in paths), root)
     if deep := sum(head.deep for head in heads):
-        say(f"{root}: {deep:,} images have 16 bits a channel: the upper 8 are kept, and 0 to 255 of them become 0")
+        say(f"{root}: {deep:,} images have 16 bits per channel: only the upper 8 are used; values below 256 become 0")
     arrays = {}
     for part in PARTS:
         files = listing.files[part]
@@ -184,7 +184,7 @@ def _decode_all(root: Path, listing: _Listing, size: Size, say: Say) -> dict[str
         arrays[f"y_{part}"] = np.array([number for _, number in files], dtype=np.int64)
     if channels == 1 and deep == len(paths) and arrays["x_train"].max() < _FEWEST_LEVELS:
         raise UsageError(
-            f"the images in {root} have 16 bits a channel and use the lower 12 alone, of which {_FEWEST_LEVELS} levels "
+            f"the images in {root} have 16 bits per channel but use only the lower 12, so {_FEWEST_LEVELS} levels "
             "would remain; save their values as float32 with numpy.savez and give the .npz file"
         )
     return arrays
@@ -228,7 +228,7 @@ def _head(path: Path) -> _Head:
             f"{path} declares {_by(head[:2])} pixels, at most {MOST_PIXELS:,} are decoded; make it smaller"
         )
     if head.mode not in _GREY + _COLOUR:
-        raise UsageError(f"{path} has pixels of mode {head.mode}, expected 8 or 16 bits a channel, grey or colour")
+        raise UsageError(f"{path} has pixels of mode {head.mode}, expected 8 or 16 bits per channel, grey or colour")
     return head
 
 
@@ -258,7 +258,7 @@ def _open(path: Path, use: Callable[[Any], T]) -> T:
     try:
         from PIL import Image
     except ImportError:
-        raise UsageError("reading images needs Pillow, which is not here; type: pip install lth[images]") from None
+        raise UsageError("reading images needs Pillow, which is not installed; type: pip install lth[images]") from None
     try:
         # Pillow warns about large images and odd metadata; the size is limited here, and metadata are not used
         with warnings.catch_warnings():
@@ -266,7 +266,7 @@ def _open(path: Path, use: Callable[[Any], T]) -> T:
             with open_file(path) as file, Image.open(file, formats=("PNG", "JPEG")) as image:
                 return use(image)
     except _DECODING_ERRORS as error:
-        raise UsageError(f"{path} is no whole PNG or JPEG image: {error}") from None
+        raise UsageError(f"{path} is not a complete PNG or JPEG image: {error}") from None
     except Image.DecompressionBombError:
         raise UsageError(f"{path} declares more than the {MOST_PIXELS:,} pixels that are decoded") from None
 

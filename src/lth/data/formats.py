@@ -48,7 +48,7 @@ def read_idx(content: bytes, name: str) -> np.ndarray:
     then as many bytes as the product of the axes. `name` appears in errors.
     """
     if len(content) < 4 or content[:2] != b"\0\0":
-        raise UsageError(f"{name} is no IDX file: it begins with {content[:4].hex() or 'nothing'}, expected 0000")
+        raise UsageError(f"{name} is not an IDX file: it begins with {content[:4].hex() or 'nothing'}, expected 0000")
     kind, axes = content[2], content[3]
     if kind != _UNSIGNED_BYTE:
         raise UsageError(f"{name}: IDX type 0x{kind:02x}, expected 0x08 (unsigned bytes)")
@@ -92,7 +92,7 @@ def read_npz(file: Path | BinaryIO, name: str) -> dict[str, np.ndarray]:
             _weigh(members, name)
             return {key: _array(archive, member, name) for key, member in zip(NPZ_KEYS, members, strict=True)}
     except _ZIP_ERRORS as error:
-        raise UsageError(f"{name} is damaged or no .npz file: {_first_line(error)}") from None
+        raise UsageError(f"{name} is damaged or not an .npz file: {_first_line(error)}") from None
     except MemoryError:
         raise LthError(f"{name} does not fit into this machine's memory") from None
     except OSError as error:
@@ -146,7 +146,7 @@ def _header(stream: IO[bytes], name: str, kinds: str) -> tuple[tuple[int, ...], 
             warnings.simplefilter("error")
             shape, fortran, dtype = readers[np.lib.format.read_magic(stream)](stream)
     except _HEADER_ERRORS as error:
-        raise UsageError(f"{name} has no readable .npy header: {_first_line(error)}") from None
+        raise UsageError(f"{name} has an invalid .npy header: {_first_line(error)}") from None
     if dtype.hasobject:
         raise UsageError(
             f"{name} holds Python objects, which could run code when read; expected numbers: "

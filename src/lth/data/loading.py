@@ -59,8 +59,7 @@ def load(
 
 
 def read_idx_dataset(info: DatasetInfo, contents: dict[str, bytes]) -> Data:
-    """MNIST and datasets of its form: uint8 images [n, 1, h, w] and labels from four IDX files in the order of `files`.
-    """
+    """MNIST and similar datasets: uint8 images [n, 1, h, w] and labels from four IDX files in the order of `files`."""
     x_train, y_train, x_test, y_test = (read_idx(contents[file.name], file.name) for file in info.files)
     return Data(
         name=info.name,
@@ -92,7 +91,7 @@ def _from_npz(path: Path, order: Order, task: str) -> Data:
     if kind := kind_of(path):
         raise UsageError(f"{path} is {kind}, expected an .npz file, a folder of images or a dataset's name")
     if path.suffix.lower() != ".npz":
-        raise UsageError(f"{path} is no dataset: expected an .npz file, a folder of images or a dataset's name")
+        raise UsageError(f"{path} is not a dataset: expected an .npz file, a folder of images or a dataset's name")
     arrays = read_npz(path, str(path))
     x_train, y_train, x_test, y_test = (arrays[key] for key in NPZ_KEYS)
     return from_arrays(path.stem, x_train, y_train, x_test, y_test, order=order, task=task)

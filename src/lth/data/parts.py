@@ -111,7 +111,7 @@ def _of_loader(loader: DataLoader[Any], name: str) -> tuple[Any, Collate]:
     if not isinstance(loader.dataset, IterableDataset) and type(loader.sampler) not in SAMPLERS:
         raise UsageError(
             f"{name} is a DataLoader with a {type(loader.sampler).__name__}, and every example is drawn once an epoch "
-            "here: give its dataset, loader.dataset, or use lth.imp with a training function of your own"
+            "here: give its dataset, loader.dataset, or use lth.imp with your own training function"
         )
     return loader.dataset, loader.collate_fn
 

@@ -44,7 +44,7 @@ def _read(pickled: BinaryIO | gzip.GzipFile, name: str, take: Callable[[object],
         # as bytes: Python 2 wrote these pickles, and its strings contain the arrays' memory
         return take(_ArraysOnly(pickled, encoding="bytes").load())
     except _UNPICKLING_ERRORS as error:
-        raise UsageError(f"{name} is no pickle of plain arrays, and nothing else is read: {error}") from None
+        raise UsageError(f"{name} is not a pickle of plain arrays, and nothing else is read: {error}") from None
 
 
 class _Kind:

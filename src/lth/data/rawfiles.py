@@ -121,7 +121,7 @@ def _find(folder: Path, file: RawFile) -> Path:
 def _read(path: Path, file: RawFile) -> bytes:
     content = read_file(path, most_bytes(file) + 1)
     if path.suffix == ".gz" and not content.startswith(_GZIP_MAGIC):
-        raise Damaged(f"{path} is no gzip file")
+        raise Damaged(f"{path} is not a gzip file")
     try:
         return unpack(content, file)
     except Damaged as damage:

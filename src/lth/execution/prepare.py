@@ -163,7 +163,7 @@ def too_late(experiment: Experiment) -> Iterator[str]:
     """What a preset's recipe has beyond the last iteration of a shorter one, in one line each."""
     for key, several in experiment.recipe.too_late.items():
         last = f"{experiment.recipe.iterations:,}"
-        yield f"recipe.{key} at {several} do nothing: trainings end at {last}; --scale shortens everything alike"
+        yield f"recipe.{key} at {several} have no effect: trainings end at {last}; --scale shortens all by one factor"
 
 
 # ------------------------------------------------------------------------------------------------------------ resources
@@ -246,7 +246,7 @@ def _check_available(
         start = f"torchrun --nproc-per-node {count} --no-python lth run ..." if count > 1 else "lth run"
         raise UsageError(
             f"{folder} was begun with {count} process{'es' * (count > 1)} per training, and its numbers must stay "
-            f"comparable; start it by {start}, or give another --out"
+            f"comparable; start it with {start}, or give another --out"
         )
 
 

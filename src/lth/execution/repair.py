@@ -27,7 +27,7 @@ from lth.results import tables
 from lth.storage import atomic, checksums, documents, integrity, layout, manifest, outcomes, runs
 from lth.storage.links import refuse_links
 
-UNKNOWN = "; by which examples they were made is lost, and the next run takes its own for these"
+UNKNOWN = "; the record of the examples is lost, and the next run assumes its own examples"
 
 
 def repair(folder: Path, yes: bool, say: Callable[[str], None]) -> None:
@@ -36,10 +36,10 @@ def repair(folder: Path, yes: bool, say: Callable[[str], None]) -> None:
     Raises UsageError if the folder is not a run, is in use, or has lost its experiment.
     """
     if not any((folder / name).is_file() for name in (layout.EXPERIMENT, layout.MANIFEST)):
-        raise UsageError(f"{folder} is no run's folder: it holds no {layout.EXPERIMENT}; put a copy of that file back")
+        raise UsageError(f"{folder} is not a run folder: it holds no {layout.EXPERIMENT}; put a copy of that file back")
     refuse_links(folder)
     if runs.in_use(folder):
-        raise UsageError(f"{folder} is in use by another lth; wait for it")
+        raise UsageError(f"{folder} is in use by another lth process; wait for it")
     with nullcontext() if not yes else runs.lock(folder):
         experiment, works = experiment_of(folder)
         faults, alone = faults_of(folder, experiment), not integrity.on_disk(folder)
@@ -100,7 +100,7 @@ def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str], co
         start = folder / layout.start_name(layout.trial_of(name))
         if name in whole and (not start.exists() or start.relative_to(folder).as_posix() in faults):
             yield Work(
-                f"make {start} again from the ticket of level 0, which nothing is pruned of", start_from(folder, name)
+                f"make {start} again from the ticket of level 0, in which nothing is pruned", start_from(folder, name)
             )
     yield from measure_works(folder, whole)
     for path in layout.checkpoints(folder):
@@ -143,7 +143,7 @@ def environment_fault(folder: Path, experiment: Experiment, summaries: integrity
         return "it is missing"
     means = kept.get("means")
     if not isinstance(means, dict) or set(means) != set(integrity.MEANS) or integrity.other_means(summaries, means):
-        return "it does not say by what means the trainings were done"
+        return "it does not contain the resources of the trainings"
     return None
 
 

@@ -15,7 +15,7 @@ from lth.results import tables, trainings
 from lth.storage import atomic, integrity, layout, manifest, runs
 
 ANATOMY = "anatomy"
-COPY = "its folder holds nothing to make it again from; copy it again"
+COPY = "its folder has no files to make it from; copy it again"
 
 
 # ----------------------------------------------------------------------------------------------------------- experiment
@@ -31,7 +31,7 @@ def experiment_of(folder: Path) -> tuple[Experiment, list[Work]]:
         copy = manifest.copy_of_experiment(folder)
     try:
         experiment = runs.read_experiment(folder)
-        fault = "it is of another run" if copy and _outvoted(folder, experiment) else None
+        fault = "it belongs to another run" if copy and _outvoted(folder, experiment) else None
     except UsageError as error:
         if copy is None:
             raise
@@ -102,9 +102,7 @@ def measure_works(folder: Path, whole: Collection[str]) -> Iterator[Work]:
             yield Work(f"set aside {path}: {fault}{mend}", aside(folder, name))
     for name in whole:
         for path in (spoilt := integrity.spoilt_extras(folder, name)):
-            yield Work(
-                f"set aside {path}: it is not the file that {layout.SUMMARY} tells of", _extras_aside(folder, name)
-            )
+            yield Work(f"set aside {path}: it does not match {layout.SUMMARY}", _extras_aside(folder, name))
         again = again or bool(spoilt)
     if again:
         path = layout.measure_path(folder, ANATOMY)

@@ -114,7 +114,7 @@ def start(call: Call, output: Output) -> Run:
         except KeyboardInterrupt:
             if output.dry_run:
                 raise
-            raise Interrupted(f"stopped; what is done is kept in {folder}", command=call.whole_command) from None
+            raise Interrupted(f"stopped; finished work is kept in {folder}", command=call.whole_command) from None
         except (MemoryError, RuntimeError) as error:
             if isinstance(error, RuntimeError) and not NO_MEMORY.search(str(error)):
                 raise
@@ -160,7 +160,7 @@ def open_folder(prepared: Prepared, command: str) -> dict[str, Any]:
     """Write experiment.toml and environment.json if they are new or extended, with the present environment."""
     folder, whole, stored = prepared.folder, prepared.whole, prepared.environment
     if runs.joined(folder, prepared.asked) != whole or runs.read_environment(folder, whole) != stored:
-        raise UsageError(f"{folder}: another lth wrote to it a moment ago; run the same command again")
+        raise UsageError(f"{folder}: another lth process wrote to it a moment ago; run the same command again")
     outcomes.clear_unfinished(folder)
     runs.open_run(folder, prepared.asked)
     first = stored or environment(asdict(prepared.resources), whole, command)
@@ -176,7 +176,7 @@ def watched(folder: Path, say: Callable[[str], None]) -> Iterator[None]:
     from lth.report import serve
 
     with serve.serving(serve.Live([folder])) as address:
-        say(f"watch it on {address}")
+        say(f"live report: {address}")
         yield
 
 

@@ -120,11 +120,13 @@ def check(experiment: Experiment, data: datasets.Data) -> Levels:
     _check_outputs(experiment, model, shape, data.classes)
     frozen = [not parameter.requires_grad for parameter in model.parameters()]
     if frozen and all(frozen):
-        raise UsageError(f"{experiment.model.name} has no parameter to train: all are frozen; thaw some of them")
+        raise UsageError(
+            f"{experiment.model.name} has no parameter to train: all are frozen; set requires_grad of some of them"
+        )
     check_last(experiment.recipe, examples, model, torch.zeros(1, *shape))
     parameters = dict(model.named_parameters())
     if wrong := [name for name, p in parameters.items() if p.requires_grad and not p.isfinite().all()]:
-        raise UsageError(f"{experiment.model.name} begins with values of {wrong[0]} that are infinite or no numbers")
+        raise UsageError(f"{experiment.model.name} begins with values of {wrong[0]} that are infinite or NaN")
     groups = groups_of(experiment.model, model)
     sizes = {name: parameters[name].numel() for name in groups}
     if not sizes:
@@ -186,4 +188,4 @@ def _check_values(ticket: Ticket, model: nn.Module) -> None:
         if start.dtype != own.dtype and not (start.dtype in REALS and own.dtype in REALS):
             raise UsageError(f"{name} is of type {start.dtype}, where the model has {own.dtype}")
         if not start.isfinite().all() and own.isfinite().all():  # a model may have a buffer of -inf
-            raise UsageError(f"the start of {name} has values that are infinite or no numbers")
+            raise UsageError(f"the start of {name} has values that are infinite or NaN")

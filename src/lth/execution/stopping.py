@@ -37,7 +37,7 @@ class Command:
 
 
 def format_stopped(command: Command) -> str:
-    return f"lth: stopped; what is done is kept. To go on: {command.line}" if command.resumes else "lth: stopped"
+    return f"lth: stopped; finished work is kept. To continue: {command.line}" if command.resumes else "lth: stopped"
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def sweep(
     if options.get("watch"):
         raise UsageError("--watch is for one run; lth report RUN RUN --serve watches several")
     if experiment is None:
-        raise UsageError("a sweep is of a preset or a file: name it, also beside --ticket")
+        raise UsageError("a sweep needs a preset or a file, also with --ticket")
     console = console or Console(stderr=True)
     preset = members[0].get("name", resolve(experiment).name)
     varied = [key for key in members[0] if any(member[key] != members[0][key] for member in members)]

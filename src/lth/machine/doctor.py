@@ -51,7 +51,7 @@ def examine(data_root: Path | None = None) -> Iterator[str]:
     yield from (str(dataset(name, data_root)) for name in DATASETS)
     yield from map(str, (package("ray", "--executor ray"), package("tensorboard", "--log tensorboard"), browser()))
     if torch.found:
-        yield from ("", "lth will therefore choose, unless told otherwise:", *choices())
+        yield from ("", "lth will choose, by default:", *choices())
 
 
 # ---------------------------------------------------------------------------------------------------------- the machine
@@ -103,7 +103,7 @@ def bfloat16() -> Finding:
 
     unit = precision.hardware("cpu")
     if unit is None:
-        return Finding("bfloat16", False, "nothing on the processor computes in it, and no command changes that")
+        return Finding("bfloat16", False, "this processor does not support it")
     if lacking := kernels.why_not():
         supply = AGAIN if "not built" in lacking else ""
         return Finding("bfloat16", True, f"{unit}; without compiled kernels: {lacking}", supply)
@@ -122,7 +122,7 @@ def gpu() -> Finding:
         return Finding("GPU", False, "no NVIDIA driver on this machine; lth trains without a GPU too")
     if torch.version.cuda is None:
         return Finding(
-            "GPU", False, f"torch {torch.__version__} is built for CPUs alone", "pip install --force-reinstall torch"
+            "GPU", False, f"torch {torch.__version__} is built for CPUs only", "pip install --force-reinstall torch"
         )
     return Finding("GPU", False, "torch finds no device", "nvidia-smi")
 
@@ -153,7 +153,7 @@ def dataset(name: str, data_root: Path | None) -> Finding:
     folder, damage = on_disk(name, data_root)
     if folder:
         return Finding(f"data: {name}", True, f"in {folder}")
-    detail = damage or "not on this machine; give --data-root FOLDER where it lies, or have it fetched"
+    detail = damage or "not on this machine; give its folder with --data-root, or download it"
     return Finding(f"data: {name}", False, detail, f"lth data fetch {name}")
 
 

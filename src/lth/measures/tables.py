@@ -67,7 +67,9 @@ def write(name: str, folder: Path, table: pd.DataFrame) -> None:
 
 def damaged(path: Path, fault: object) -> UsageError:
     """The error of a damaged table."""
-    return Damaged(path, str(fault), "delete it, and it is made again from the trainings; without these, copy it again")
+    return Damaged(
+        path, str(fault), "delete it to have it written again from the trainings; without trainings, copy it again"
+    )
 
 
 def joined(stored: pd.DataFrame | None, rows: Sequence[Mapping[str, Any]], columns: Sequence[str]) -> pd.DataFrame:

@@ -53,7 +53,7 @@ def _rows(folder: Path, place: Place) -> Iterator[dict[str, Any]]:
 
     dense = f"{training_id(place.trial, 0)}/{layout.TRAINED}"
     if not (folder / dense).exists():
-        raise UsageError(f"{folder} does not hold {dense}, of which movement is computed: copy it there")
+        raise UsageError(f"{folder} lacks {dense}, from which movement is computed: copy it there")
     names = (layout.start_name(place.trial), dense)
     start, trained = (read_tensors(folder, name) for name in names)
     ticket = read_ticket(folder, training_id(*place))

@@ -35,8 +35,7 @@ NO_WEIGHTS = re.compile(
 
 @dataclass(frozen=True)
 class Choice:
-    """The user's choice of counted parameters: names or patterns of those that are counted, and of those that are not.
-    """
+    """The user's choice of counted parameters: names or patterns of counted and of uncounted parameters."""
 
     count: Sequence[str] = ()
     leave_out: Sequence[str] = ()
@@ -115,21 +114,21 @@ def _reason(module: nn.Module, attribute: str, parameter: nn.Parameter) -> str:
     if parameter.dtype not in TYPES:
         return f"it is {str(parameter.dtype).removeprefix('torch.')}, which is not trained"
     if parameter.dim() < 2:
-        return "it has one dimension, as biases and scales have"
+        return "it has one dimension, like biases and scales"
     if isinstance(module, LAYERS) and "weight" in attribute:
         return ""
     if sum(size != 1 for size in parameter.shape) < 2:
-        return "only one of its dimensions is not 1, as of a scale or a bias"
+        return "only one of its dimensions is not 1, like a scale or a bias"
     use = usage(type(module), attribute.removesuffix("_orig"))  # as renamed by torch.nn.utils.prune
     if use == PRODUCT:
         return ""
     if use == ELEMENTWISE:
-        return "its module adds it or scales by it, and uses it in no product of matrices"
+        return "its module adds it or scales by it, and does not use it in a matrix product"
     if "weight" in attribute and not NO_WEIGHTS.fullmatch(attribute):
         return ""
     if parameter.shape[0] == 1:
-        return "its first dimension is 1, so that it is alike for all of a batch"
-    return "its name is of no weight" if NO_WEIGHTS.fullmatch(attribute) else ""
+        return "its first dimension is 1, so it is the same for all examples"
+    return "its name is not that of a weight" if NO_WEIGHTS.fullmatch(attribute) else ""
 
 
 def _chosen(

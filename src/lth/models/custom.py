@@ -50,7 +50,7 @@ def _copied(name: str, build: Build) -> nn.Module:
         return copy.deepcopy(build())
     except Exception as error:  # any exception of the module's own code
         raise UsageError(
-            f"{name} returns tensors that it keeps from call to call, and its module cannot be copied "
+            f"{name} returns tensors that it keeps between calls, and its module cannot be copied "
             f"({type(error).__name__}: {userfile.first_line(error)}): build a new module in each call"
         ) from error
 
@@ -74,7 +74,7 @@ def check_outputs(name: str, model: nn.Module, shape: tuple[int, ...], classes: 
     In regression, the outputs may have another shape with as many values.
     """
     if extra := [key for key, value in model.state_dict().items() if not isinstance(value, Tensor)]:
-        raise UsageError(f"{name}: {extra[0]} is no tensor, which is all that a run stores; use lth.find_tickets")
+        raise UsageError(f"{name}: {extra[0]} is not a tensor, and a run stores only tensors; use lth.find_tickets")
     with _failures_named(f"{name} on inputs of {shape}", model), torch.no_grad():
         outputs = model.eval()(
             torch.zeros(2, *shape, dtype=torch.float32)

@@ -31,8 +31,7 @@ class Block(nn.Module):
 
 
 class ResNet(nn.Module):
-    """A convolution with 16 channels, three blocks each with 16, 32 and 64, global average pooling, one output layer.
-    """
+    """A convolution with 16 channels, three blocks each with 16, 32 and 64, average pooling, and an output layer."""
 
     def __init__(self, config: Model, shape: tuple[int, ...], classes: int) -> None:
         super().__init__()

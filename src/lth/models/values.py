@@ -61,7 +61,7 @@ def value_fault(tensor: Tensor) -> str:
     if type(tensor).__name__ == "DTensor":
         return f"is sharded (by fully_shard or tensor parallelism): {WHOLE}"
     if is_traceable_wrapper_subclass(tensor):
-        return f"is a {type(tensor).__name__}, whose numbers are kept in another form: prune before it is quantized"
+        return f"is a {type(tensor).__name__}, which stores values in another form: prune before quantization"
     return storage_fault(tensor)
 
 

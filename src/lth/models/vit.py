@@ -98,8 +98,7 @@ def drop(share: float, layer: int) -> nn.Module:
 
 
 def draw_tokens(tokens: nn.Module, generator: torch.Generator, init_sigma: float | None) -> init.Tensors:
-    """Draw class token and positional embeddings from a truncated Gaussian with sigma 0.02, whatever `init_sigma` is.
-    """
+    """Draw class token and positional embeddings from a truncated Gaussian with sigma 0.02, not with `init_sigma`."""
     return {name: init.truncated_normal(t, EMBEDDING_SIGMA, generator) for name, t in tokens.state_dict().items()}
 
 

@@ -20,7 +20,7 @@ from lth.results.verdict import Verdict
 
 METHOD = (
     "Mean over trials ± half of its 95% interval (Student's t), or a quotient [and its 95% interval, by Fieller's "
-    "theorem]; in round brackets the least and the greatest of n trials. "
+    "theorem]; in parentheses the minimum and maximum of n trials. "
     "Trainings of one branch in one trial are averaged first; differences and quotients are paired within trials, a "
     "quotient being that of the means. Two networks differ if the 95% interval of their difference excludes zero, or "
     "that of their quotient one."
@@ -68,7 +68,10 @@ def card(run: Records, beside: Iterable[Records] = ()) -> Card:
     return Card(
         name=run.experiment.name,
         about=run.experiment.about,
-        notes=(*_notes(compared, drawn), *(f"Left out: {n}, of which no number is." for n in format_diverged(run))),
+        notes=(
+            *_notes(compared, drawn),
+            *(f"Left out: {n}, for which there are no numbers." for n in format_diverged(run)),
+        ),
         scores=tuple(score for one in compared for score in scores(one)),
         curves=tuple(entry for entries in drawn for entry in entries),
         winning=winning(run),

@@ -24,7 +24,7 @@ def notes(run: Trials, drawn: Sequence[Agreement]) -> Iterator[str]:
     yield from _on_length(run, drawn)
     grid, theirs = run.experiment.recipe.eval_every, setups.experiment(run.fit.setup).recipe.eval_every
     if grid > theirs:
-        yield f"Evaluated every {grid:,} iterations, the paper's every {theirs:,}: early stops are as coarse."
+        yield f"Evaluated every {grid:,} iterations, the paper's every {theirs:,}: early stops have this resolution."
     if absent := _absent(run, {entry.curve.role for entry in drawn}):
         yield f"The run has no trainings to compare with the paper's curves of: {', '.join(absent)}."
     if short := _left_out(drawn):
@@ -36,7 +36,7 @@ def _no_setup(fit: Fit) -> str:
         return "The paper has no experiment on this network and dataset: there are only the run's own statements."
     differs = [f"{key} ({_format(a)} there, {_format(b)} here)" for key, (a, b) in fit.differs.items()]
     return (
-        f"This is none of the paper's experiments, so that nothing is compared with it. The nearest, "
+        f"This is not one of the paper's experiments, so nothing is compared with it. The nearest, "
         f"`{fit.nearest.command}`, differs in {', '.join(differs)}."
     )
 
@@ -52,7 +52,7 @@ def _on_length(run: Trials, drawn: Sequence[Agreement]) -> Iterator[str]:
     theirs, _ = run.fit.iterations
     length = f"Its trainings have {theirs:,} iterations, these {format_length(run.experiment)}: "
     if run.fit.scheduled:
-        yield length + "as the learning rate changes on the way, nothing can be compared."
+        yield length + "because the learning rate changes during training, nothing can be compared."
     else:
         yield length + (
             "what is read at a fixed iteration cannot be compared, only what happens at early stop"
@@ -60,7 +60,7 @@ def _on_length(run: Trials, drawn: Sequence[Agreement]) -> Iterator[str]:
             "trained so long."
         )
     if len(run.table) and not drawn:
-        yield "There is no level at which a curve can be compared."
+        yield "No curve has a level that can be compared."
 
 
 def _absent(run: Trials, compared: set[str]) -> list[str]:

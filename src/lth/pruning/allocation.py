@@ -125,7 +125,7 @@ def descend(
 def _check_level(level: int, before: Counts, now: Counts, prunable: Collection[str], advice: Advice) -> None:
     fewer = f"give {advice.levels.format(level - 1)}"
     if sum(now.values()) >= sum(before.values()):
-        remaining = f"{sum(before[name] for name in prunable):,} weights remain of {len(before)} layers"
+        remaining = f"{sum(before[name] for name in prunable):,} weights remain in {len(before)} layers"
         raise UsageError(f"level {level} would remove nothing: {remaining}; {fewer} or a higher {advice.rate}")
     if not any(now[name] for name in prunable):
         raise UsageError(f"level {level} would leave no weight; {fewer} or a lower {advice.rate}")

@@ -11,7 +11,7 @@ from lth.errors import LthError
 from lth.storage import atomic, layout, outcomes
 
 FOLDER = layout.TENSORBOARD
-NEEDED = "--log tensorboard needs a package more: pip install 'lth[tensorboard]'"
+NEEDED = "--log tensorboard needs another package: pip install 'lth[tensorboard]'"
 
 
 def available() -> bool:

@@ -122,7 +122,7 @@ def serving(live: Live, port: int = 0, token: str = "") -> Iterator[str]:
         server = ThreadingHTTPServer((HOST, port), _handler(live, token))
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"--port {port} cannot be used: {reason}; give another, or none for any free one") from None
+        raise UsageError(f"--port {port} cannot be used: {reason}; give another port, or leave it out") from None
     server.daemon_threads = True
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.1}, daemon=True)
     thread.start()
@@ -154,7 +154,7 @@ def serve(
                     break
     except KeyboardInterrupt:
         pass
-    say("no longer served; `lth report` writes the same page into a file")
+    say("the server has stopped; `lth report` writes the same page into a file")
 
 
 def _handler(live: Live, token: str) -> type[BaseHTTPRequestHandler]:

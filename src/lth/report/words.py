@@ -77,7 +77,7 @@ def state(run: Records) -> list[str]:
     stored, expected = progress(run)
     sentences = []
     if stored < expected:
-        sentences.append(f"Unfinished: {stored} of {expected} trainings are stored; all numbers are of these.")
+        sentences.append(f"Unfinished: {stored} of {expected} trainings are stored; all numbers refer to these.")
     for status, text in (
         ("diverged", "diverged; means leave {them} out."),
         ("collapsed", "collapsed: a layer has no weight left."),

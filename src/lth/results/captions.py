@@ -47,7 +47,7 @@ def format_at_chance(records: Records) -> list[str]:
     which = f"level{'s' * (len(levels) > 1)} {', '.join(map(str, levels))}"
     what = f"as high as that of a constant answer (test loss {metric.text(chance)})"
     what = what if metric.relative else f"at chance (about {100 * chance:.0f}%)"
-    return [f"{what}: all tickets of {which}; nothing is learned there"]
+    return [f"{what}: all tickets of {which}; these networks learned nothing"]
 
 
 def format_trials(counts: Sequence[int]) -> str:

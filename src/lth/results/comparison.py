@@ -21,7 +21,7 @@ FEWEST = 3  # minimum number of trials to tell two runs apart: levels are discre
 RANKED = (
     "Runs with a winning level come first, the sparsest at the top, then the most accurate; runs without one follow, "
     "the most accurate first, at their most accurate level (in regression: of the lowest loss). Winning and matching "
-    "levels are percents of weights remaining, with the range of single trials; ± is half the 95% interval, by "
+    "levels are percentages of weights remaining, with the range of single trials; ± is half the 95% interval, by "
     "Student's t over trials."
 )
 NOTHING = Interval(math.nan, math.nan, math.nan, math.nan, math.nan, 0)

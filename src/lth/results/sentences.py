@@ -29,9 +29,9 @@ def conclusion(verdict: Verdict) -> str:
     """The main finding in one or two sentences, without numbers except the percentage of weights."""
     focus = verdict.focus
     if not focus:
-        return "No ticket can be compared with the network it was cut from yet: no trial has both, trained to the end."
+        return "No ticket can be compared with the unpruned network yet: no trial has finished both."
     if focus.contrast.n == 1:
-        return f"One trial: no claim. {_of_one_trial(verdict, focus)}"
+        return f"A single trial supports no claim. {_of_one_trial(verdict, focus)}"
     if verdict.winning is None:
         return _no_winner(verdict)
     percent, trials = format_percent(focus.percent), f"{focus.contrast.n} trials"
@@ -98,7 +98,7 @@ def remarks(verdict: Verdict) -> list[str]:
 def basis(verdict: Verdict) -> list[str]:
     """The criterion, if it is not the early stop."""
     return (
-        [f"Judged by final {verdict.metric.name}, as the learning rate falls near the end."]
+        [f"Judged by final {verdict.metric.name}, because the learning rate falls near the end."]
         if verdict.at_the_end
         else []
     )
@@ -148,7 +148,7 @@ def refutes(one: Control, verdict: Verdict) -> bool:
 def _as_good(contrast: Contrast, verdict: Verdict) -> str:
     equal = contrast.score == "equal" and (verdict.at_the_end or contrast.time in ("equal", "worse"))
     if contrast.score == "worse" or equal:
-        return "New weights are as good: this is no winning ticket in the paper's sense."
+        return "New weights are as good: this is not a winning ticket in the paper's sense."
     return "New weights are as good on average: this is not shown to be a winning ticket in the paper's sense."
 
 

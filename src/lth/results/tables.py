@@ -123,7 +123,7 @@ def load(folder: str | Path) -> Records:
     if not missing and places <= set(trainings):
         refresh(folder, experiment, trainings, complete=len(places) == len(trainings))
     elif not places >= set(trainings):
-        raise _damaged_table(paths[0], "its rows are of other trainings than the folder holds")
+        raise _damaged_table(paths[0], "its rows belong to other trainings than those in the folder")
     manifest.warn_of_unsealed(folder, [path.name for path in paths])
     summary, curves = _table(paths[0], summary_columns(experiment), True), _table(_curves_path(folder), CURVES, True)
     return Records(folder, experiment, with_reached(summary, curves), curves, runs.read_environment(folder, experiment))
@@ -151,7 +151,7 @@ def refresh(folder: Path, experiment: Experiment, trainings: dict[Place, Path], 
         there, fault = manifest.checked_table(folder, name)
         if fault or not is_of(there, text):
             if complete and there != content:
-                log.warning("%s was not what the trainings' own files make; it is made again", path)
+                log.warning("%s did not match the trainings' files; it was written again", path)
             manifest.write_table(folder, name, content)
 
 
@@ -192,7 +192,7 @@ def _experiment(folder: Path) -> Experiment:
     path = folder / layout.EXPERIMENT
     if not path.is_file():
         what = "holds no experiment.toml" if folder.is_dir() else "is a file" if folder.exists() else "does not exist"
-        raise UsageError(f"{folder} is no run's folder: it {what}; `lth run lenet` makes runs/lenet")
+        raise UsageError(f"{folder} is not a run folder: it {what}; `lth run lenet` makes runs/lenet")
     return runs.read_experiment(folder)
 
 
@@ -220,7 +220,7 @@ def _parsed(path: Path, columns: Sequence[str], content: bytes) -> pd.DataFrame:
         if path.suffix == ".gz":
             content = gzip.decompress(content)
         elif not content.endswith(b"\n"):
-            raise ValueError("it is cut off in its last line")
+            raise ValueError("its last line is truncated")
         table = pd.read_csv(io.BytesIO(content), dtype=TYPES, low_memory=False, **EXACT)
     except (OSError, EOFError, ValueError, zlib.error) as error:
         raise _damaged_table(path, error) from None
@@ -241,9 +241,9 @@ def _parsed(path: Path, columns: Sequence[str], content: bytes) -> pd.DataFrame:
 def _fault(name: str, column: pd.Series) -> str | None:
     """Describe what is wrong with a column of numbers: places are integers, and some columns have no blanks."""
     if not pd.api.types.is_numeric_dtype(column):
-        return "holds what is no number"
+        return "holds a value that is not a number"
     if name in PLACE and not pd.api.types.is_integer_dtype(column):
-        return "holds what is no whole number"
+        return "holds a value that is not an integer"
     return "has blanks" if name in ("density", "weights") and bool(column.isna().any()) else None
 
 

@@ -47,9 +47,9 @@ def row_of(folder: Path, place: Place, digest: str | None) -> dict[str, Any]:
     except (OSError, ValueError, RecursionError) as error:
         raise _damaged(path, error) from None
     if not isinstance(row, dict):
-        raise _damaged(path, "it is no JSON object")
+        raise _damaged(path, "it is not a JSON object")
     if fault or row.get("training", digest) != digest:
-        raise _damaged(path, fault or "it is of another training, or another run")
+        raise _damaged(path, fault or "it belongs to another training or another run")
     return row | place._asdict()
 
 

@@ -66,7 +66,7 @@ def open_plain(path: Path, mode: str) -> IO[Any]:
     handle = open(path, mode, encoding=text, newline=text and "", opener=_without_links)  # noqa: SIM115
     if not stat.S_ISREG(os.fstat(handle.fileno()).st_mode):
         handle.close()
-        raise OSError(errno.EINVAL, "it is no file, but a pipe or a device", str(path))
+        raise OSError(errno.EINVAL, "it is a pipe or a device", str(path))
     return handle
 
 

@@ -12,7 +12,7 @@ import re
 
 KEY = "seal"
 BLANK = "0" * 64
-BROKEN = "its bytes are not those that were written"
+BROKEN = "its bytes have changed since it was written"
 _SEAL = re.compile(rb"seal\W{1,6}([0-9a-f]{64})")
 _DIGEST = re.compile(rb"[0-9a-f]{32}")  # half of a checksum: a single changed bit breaks at most one of the two halves
 
@@ -44,7 +44,7 @@ def tensors_fault(content: bytes) -> str | None:
     """Like `text_fault`, for a safetensors file. Its first eight bytes give the length of its header."""
     head = head_of(content)
     if head > len(content):
-        return "it is cut off"
+        return "it is truncated"
     held = holds(content, head)
     lost = held is None and rf"\"{KEY}\"".encode() in content[:head]
     return BROKEN if held is False or lost else None

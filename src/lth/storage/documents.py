@@ -28,7 +28,7 @@ def read_json(path: Path, instead: str = "copy it again, or give another --out")
     except (ValueError, RecursionError) as error:
         raise Damaged(path, str(error), instead) from None
     if not isinstance(value, dict):
-        raise Damaged(path, "it holds no JSON object", instead)
+        raise Damaged(path, "it is not a JSON object", instead)
     if fault := checksums.text_fault(content):
         raise Damaged(path, fault, instead)
     return value

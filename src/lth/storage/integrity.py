@@ -53,7 +53,7 @@ def refuse(folder: Path, experiment: Experiment, environment: Mapping[str, Any] 
     found = [f"{folder / name} is damaged: {fault}" for name, fault in faults.items()]
     if other := other_means(summaries, means):
         found.append(
-            f"{folder / layout.ENVIRONMENT} is damaged: {other[0]} was trained by other means than it tells of"
+            f"{folder / layout.ENVIRONMENT} is damaged: {other[0]} was trained with other resources than it contains"
         )
     if found:
         raise UsageError("\n".join([*found, layout.mended_by(folder)]))
@@ -129,7 +129,7 @@ def given_fault(folder: Path, experiment: Experiment) -> str | None:
         or checksums.digest(atomic.read(copy)) == experiment.ticket_sha256
     ):
         return None
-    return f"it is not the ticket file that {layout.EXPERIMENT} tells of"
+    return f"it is not the ticket file named in {layout.EXPERIMENT}"
 
 
 def other_means(summaries: Summaries, means: object) -> list[str]:
@@ -184,7 +184,7 @@ def fault_of(folder: Path, name: str, digest_of: Callable[[str], str | None]) ->
             return f"{file} cannot be read: {error.strerror}"
         else:
             if file not in layout.ANATOMY and checksums.digest(content) != digest:
-                return f"{file} is not the file that {layout.SUMMARY} beside it tells of"
+                return f"{file} does not match {layout.SUMMARY} in the same folder"
     return None
 
 

@@ -116,4 +116,4 @@ def quoted(path: Path) -> str:
 
 def mended_by(folder: Path) -> str:
     """The command that repairs a run's folder."""
-    return f"`lth repair {quoted(folder)}` says what can be done"
+    return f"`lth repair {quoted(folder)}` shows what can be done"

@@ -25,7 +25,7 @@ from lth.config.registry import MEASURES
 from lth.errors import Damaged
 from lth.storage import atomic, checksums, documents, layout
 
-OTHER = f"it is not the file that {layout.MANIFEST} tells of"
+OTHER = f"it does not match {layout.MANIFEST}"
 log = logging.getLogger(__name__)
 
 Document = dict[str, Any]

@@ -33,7 +33,7 @@ def outcome(folder: Path, training_id: str, digest: str | None = None) -> dict[s
     if summary is not None and summary.get("status") not in STATUSES:
         raise Damaged(path, "it has no status", again)
     if summary and digest and summary.get("training", digest) != digest:
-        raise Damaged(path, "it is of another training, or another run", again)
+        raise Damaged(path, "it belongs to another training or another run", again)
     return summary
 
 
@@ -96,7 +96,7 @@ def file_fault(content: bytes, summary: Mapping[str, Any], file: str) -> str | N
     """Describe what is wrong with a training's file; None if it is intact or not listed in the summary."""
     told = digests_in(summary)
     other = file in told and checksums.digest(content) != told[file]
-    return f"it is not the file that {SUMMARY} beside it tells of" if other else None
+    return f"it does not match {SUMMARY} in the same folder" if other else None
 
 
 def digests_in(summary: Mapping[str, Any], kind: str = "files") -> dict[str, str]:

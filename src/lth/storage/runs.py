@@ -78,7 +78,7 @@ def read_experiment(folder: Path) -> Experiment:
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror}") from None
     if fault:
-        cure = f"if you changed it yourself, remove its first line; else `lth repair {quoted(folder)}` mends it"
+        cure = f"if you changed it yourself, remove its first line; otherwise `lth repair {quoted(folder)}` repairs it"
         raise Damaged(path, fault, cure)
     return resolve(path)
 
@@ -114,7 +114,7 @@ def lock(folder: Path) -> Iterator[None]:
         except OSError as error:
             raise LthError(f"{folder} cannot be locked: {error.strerror}; give an --out on another disk") from None
         if not held:
-            raise UsageError(f"{folder} is in use by another lth; wait for it, or give another --out")
+            raise UsageError(f"{folder} is in use by another lth process; wait for it, or give another --out")
         yield
 
 

@@ -54,7 +54,7 @@ def save_tensors(tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> bytes:
     try:
         content = safetensors.torch.save(written, {"lth": text})
     except KeyError as error:
-        raise UsageError(f"a tensor is of type {error.args[0]}, of which safetensors files hold none") from None
+        raise UsageError(f"a tensor has the dtype {error.args[0]}, which safetensors files do not have") from None
     return checksums.sealed(content, checksums.head_of(content))
 
 
@@ -63,9 +63,11 @@ def storage_fault(tensor: Tensor) -> str:
     if tensor.is_quantized:
         return "is quantized: prune the module before it is quantized"
     if tensor.layout != torch.strided:
-        return "is a sparse tensor, which no safetensors file holds: give its to_dense()"
+        return "is a sparse tensor, which safetensors cannot store: give its to_dense()"
     if tensor.dtype not in STORABLE:
-        return f"is {tensor.dtype}, which no safetensors file holds: give it another dtype, such as torch.complex64"
+        return (
+            f"is {tensor.dtype}, which safetensors cannot store: convert it to another dtype, such as torch.complex64"
+        )
     return ""
 
 
@@ -103,7 +105,7 @@ def load_tensors(content: bytes) -> dict[str, Tensor]:
     except SafetensorError as error:
         raise ValueError(str(error)) from None
     except KeyError as error:  # a dtype that torch does not have
-        raise ValueError(f"it has a tensor of type {error.args[0]}, which is not read") from None
+        raise ValueError(f"it has a tensor of dtype {error.args[0]}, which is not supported") from None
     if fault := checksums.tensors_fault(content):
         raise ValueError(fault)
     for name, tensor in tensors.items():
@@ -148,7 +150,7 @@ def _metadata(content: bytes) -> dict[str, Any]:
     except (KeyError, TypeError, ValueError, RecursionError):
         raise ValueError("it has no metadata of lth") from None
     if not isinstance(value, dict):
-        raise ValueError("its metadata is no object")
+        raise ValueError("its metadata is not an object")
     if (steered := next((text for text in _texts(value) if printable(text) != text), None)) is not None:
         raise ValueError(f"its metadata has control characters: {shown(steered)}")
     return value

@@ -108,7 +108,7 @@ def part_of(model: nn.Module, place: str) -> nn.Module:
         return model.get_submodule(place)
     first = ", ".join(name for name, _ in model.named_children()) or "none"
     raise UsageError(
-        f"module = {shown(place)} is no module of {type(model).__name__}, whose own are: {first}"
+        f"module = {shown(place)} is not a module of {type(model).__name__}, which has: {first}"
         f"{nearest(str(place), places[1:])}"
     )
 

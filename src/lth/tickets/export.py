@@ -85,7 +85,7 @@ def trained_weights(folder: Path, trial: int, level: int, branch: str) -> dict[s
     path = folder / name / layout.TRAINED
     if not path.exists():
         raise UsageError(
-            f"{path} is not there: no trained weights of it are kept (store.keep). --weights start exports the start; "
+            f"{path} does not exist: trained weights were not kept (store.keep). --weights start exports the start; "
             f"lth run --ticket {path.with_name(layout.TICKET)} trains it again, on batches in another order"
         )
     return read_tensors(folder, f"{name}/{layout.TRAINED}")
@@ -121,7 +121,7 @@ def network(ticket: Ticket) -> tuple[nn.Module, Tensor]:
         shape, classes = tuple(map(int, origin["inputs"])), int(origin["classes"])
     except (KeyError, TypeError, ValueError):
         raise UsageError(
-            "the ticket does not say what network it was cut from; with yours: ticket.apply(model), then lth.compact"
+            "the ticket does not name its network; with your model: ticket.apply(model), then lth.compact"
         ) from None
     drawn = torch.Generator().manual_seed(0)
     return build(config, shape, classes).eval(), torch.rand(BATCH, *shape, generator=drawn)

@@ -172,7 +172,7 @@ def _number_fault(outputs: torch.Size, y: np.ndarray) -> str | None:
         )
     return (
         f"the model's outputs are {tuple(outputs)}, but the targets {(outputs[0], *y.shape[1:])}: give targets of the "
-        "outputs' shape (y[:, None]), or a loss of your own"
+        "outputs' shape (y[:, None]), or your own loss"
     )
 
 

@@ -147,7 +147,7 @@ def find(model: nn.Module, mask: Mapping[str, Tensor]) -> list[Held]:
     for name, layer in mask.items():
         layer = torch.as_tensor(layer)
         if name not in named:
-            wrong.append(f"{name} is no parameter of the model{nearest(name, named)}")
+            wrong.append(f"{name} is not a parameter of the model{nearest(name, named)}")
         elif layer.dtype != torch.bool:
             wrong.append(f"{name} is {layer.dtype}, expected torch.bool: write mask.bool()")
         elif fault := value_fault(named[name]):

@@ -108,7 +108,7 @@ def _check_first_step(
         return
     first = earlier.rates.get(number, rates)
     if has_state and (optimizer in earlier.seen or not earlier.has_state.get(number)):
-        fault = f"the optimizer comes to level {level} with its state of level {level - 1}"
+        fault = f"the optimizer carries its state from level {level - 1} to level {level}"
     elif rates != first:
         now, then = (", ".join(f"{rate:g}" for rate in several) for several in (rates, first))
         fault = f"level {level} begins with learning rate {now}, but level 0 with {then}"

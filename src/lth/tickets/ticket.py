@@ -117,13 +117,13 @@ class Ticket:
     def load(path: str | Path) -> Ticket:
         """Read a ticket file. Raises UsageError naming the file and what is wrong with it."""
         if Path(path).exists() and not Path(path).is_file():  # reading a pipe might never end
-            raise UsageError(f"{path} is no file")
+            raise UsageError(f"{path} is not a file")
         try:
             return from_bytes(Path(path).read_bytes())
         except OSError as error:
             raise UsageError(f"{path} cannot be read: {error.strerror}") from None
         except ValueError as error:
-            raise UsageError(f"{path} is no ticket file, or damaged: {error}") from None
+            raise UsageError(f"{path} is not a ticket file, or it is damaged: {error}") from None
 
 
 def read_ticket(folder: Path, training_id: str) -> Ticket:
@@ -237,7 +237,7 @@ def describe(ticket: Ticket) -> list[str]:
     return [
         *(f"{name:10}  {text}" for name, text in _facts(ticket).items() if text),
         *_format_layers(ticket.mask),
-        f"and {rest:,} numbers that are not counted (biases, norms, buffers)",
+        f"and {rest:,} values that are not counted (biases, norms, buffers)",
         *_format_left_out(ticket),
     ]
 

@@ -73,7 +73,9 @@ def mask_and_weights(model: nn.Module) -> tuple[Mask, dict[str, Tensor]]:
     state = tensors(model)
     pruned = {n[:-5]: state[n].bool() for n in state if n.endswith("_mask") and f"{n[:-5]}_orig" in state}
     if not pruned:
-        raise UsageError("the model is not pruned by torch.nn.utils.prune: no parameter NAME_orig has its NAME_mask")
+        raise UsageError(
+            "the model is not pruned by torch.nn.utils.prune: it has no parameter NAME_orig with NAME_mask"
+        )
     named, norms, ties = parameters(model), norm_parameters(model), tied(model)
     weights = {
         name

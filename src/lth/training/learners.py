@@ -112,13 +112,13 @@ class Float32:
         counts = {"step"} if "exp_avg" in moments else set()
         for index, entry in entries.items():
             if not 0 <= index < len(parameters) or entry.keys() - {"step"} != moments or not counts <= entry.keys():
-                raise ValueError(f"the optimizer's state of parameter {index} is another optimizer's")
+                raise ValueError(f"the optimizer's state of parameter {index} belongs to another optimizer")
             like = parameters[index]
             if any(entry[key].shape != like.shape or entry[key].dtype != like.dtype for key in moments):
-                raise ValueError(f"the optimizer's state of parameter {index} is of another shape or type")
+                raise ValueError(f"the optimizer's state of parameter {index} has another shape or type")
             step = entry.get("step")
             if step is not None and (step.numel() != 1 or not 0 <= float(step) < 2**53):
-                raise ValueError(f"the optimizer's count of parameter {index} is no number of updates")
+                raise ValueError(f"the optimizer's count of parameter {index} is not a number of updates")
 
     def moments(self) -> dict[str, Tensor]:
         entries, names = self.optimizer.state_dict()["state"], list(self.parameters)

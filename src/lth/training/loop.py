@@ -130,8 +130,7 @@ def train(
 
 
 def state_of(engine: Engine, moments: bool = False) -> dict[str, Tensor]:
-    """Weights and buffers by the network's names; with `moments`, also the optimizer's tensors, prefixed by optimizer/.
-    """
+    """Weights and buffers by the network's names; with `moments`, also the optimizer's tensors under optimizer/."""
     gathered = engine.moments() if moments else {}
     return engine.weights() | {OPTIMIZER + name: tensor for name, tensor in gathered.items()}
 
@@ -183,7 +182,7 @@ class Session:
             if stop or time.monotonic() - self.saved > self.pause:
                 self.save()
             if stop:
-                raise Stopped("stopped; run the same command again to go on")
+                raise Stopped("stopped; run the same command again to continue")
             self._work(until)
             self.hooks.report(self.engine.iteration)
 
@@ -206,12 +205,12 @@ def restore(engine: Engine, progress: Checkpoint, last: int) -> None:
     """Restore a checkpoint. Raises Unusable if it does not belong to this training, which ends at `last`."""
     iterations = [engine.iteration, *(row.iteration for row in progress.curve), progress.iteration, last]
     if iterations != sorted(iterations) or (progress.iteration > engine.iteration and not progress.curve):
-        raise Unusable(f"its iteration, {progress.iteration}, and its curve do not belong together")
+        raise Unusable(f"its iteration, {progress.iteration}, does not match its curve")
     if progress.best and _shapes(progress.best) != _shapes(engine.weights()):
-        raise Unusable("its best weights are of another network")
+        raise Unusable("its best weights belong to another network")
     own, given = _shapes(engine.state()), _shapes(progress.state)
     if wrong := [name for name in own if given.get(name, own[name]) != own[name]]:
-        raise Unusable(f"its {wrong[0]} is of another shape or type")
+        raise Unusable(f"its {wrong[0]} has another shape or type")
     try:
         if progress.iteration:
             engine.restore(progress.state, progress.iteration)

@@ -60,7 +60,7 @@ def squared_error(outputs: Tensor, targets: Tensor) -> Tensor:
     if outputs.shape != targets.shape:
         raise UsageError(
             f"the model's outputs are {tuple(outputs.shape)}, but the targets {tuple(targets.shape)}: give targets "
-            "of the outputs' shape (y[:, None]), or a loss of your own"
+            "of the outputs' shape (y[:, None]), or your own loss"
         )
     return mse_loss(outputs, targets)
 

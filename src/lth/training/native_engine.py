@@ -77,7 +77,7 @@ def obstacle(recipe: Recipe, model: nn.Module, device: str) -> str | None:
         return f"recipe.optimizer is {recipe.optimizer}"
     if not native.available():
         return native.why_not()
-    return None if chain(model) else "the network is no chain of Linear and ReLU"
+    return None if chain(model) else "the network is not a chain of Linear and ReLU"
 
 
 def prepare(splits: Splits, device: str) -> Prepared:

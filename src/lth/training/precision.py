@@ -33,11 +33,16 @@ def resolve(asked: str, model: nn.Module, device: str) -> tuple[str, str]:
     convolutional = any(isinstance(module, _ConvNd) for module in model.modules())
     unit = hardware(device)
     if asked == "bfloat16":
-        return asked, f"asked for; {unit} computes it" if unit else f"asked for; slow: the {device} has no unit for it"
+        return (
+            asked,
+            f"as requested; computed by {unit}"
+            if unit
+            else f"as requested; slow, because the {device} does not support it",
+        )
     if asked == "float32":
         return asked, "asked for"
     if not convolutional:
         return "float32", "the network has no convolution"
     if unit is None:
-        return "float32", f"nothing on the {device} computes in bfloat16"
+        return "float32", f"the {device} does not support bfloat16"
     return "bfloat16", f"convolutions are faster in it with {unit}"

@@ -86,7 +86,7 @@ def executor(name: str, insecure: bool = False) -> AbstractContextManager[Execut
     kind, _, _ = name.partition("://")
     if processes() > 1:
         if kind not in ("local", "torchrun"):
-            raise UsageError(f"--executor {name} and torchrun are two ways to spread a run; choose one of them")
+            raise UsageError(f"--executor {name} and torchrun both distribute a run; choose one of them")
         kind = "torchrun"
     elif kind == "torchrun":
         raise UsageError("--executor torchrun: start it with torchrun --nproc-per-node N --no-python lth run ...")

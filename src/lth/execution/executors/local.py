@@ -151,7 +151,7 @@ def carry_out_in(place: Place, training: Training) -> dict[str, Any]:
         except BrokenProcessPool:
             place.renew()
         if place.stop.value:
-            raise Stopped("stopped; run the same command again to go on")
+            raise Stopped("stopped; run the same command again to continue")
         if not again and (summary := outcome(folder, training.id)):
             return summary  # the process died after it had stored the training
         if repeat < REPEATS:
@@ -160,8 +160,8 @@ def carry_out_in(place: Place, training: Training) -> dict[str, Any]:
                 "processes are killed where memory runs out"
             )
     raise LthError(
-        f"{training.id}: its process died {REPEATS + 1} times, perhaps for lack of memory",
-        cure="what is stored is whole; run the same command with fewer --workers to go on",
+        f"{training.id}: its process died {REPEATS + 1} times, possibly for lack of memory",
+        cure="everything stored is complete; run the same command with fewer --workers to continue",
     )
 
 

@@ -50,8 +50,8 @@ class ClusterLost(LthError):
 
     def __init__(self) -> None:
         super().__init__(
-            "the Ray cluster is gone: its head, or the network to it, was lost. What is done is kept",
-            cure="start the cluster again, and run the same command to go on",
+            "the Ray cluster was lost: its head node, or the connection to it. Finished trainings are kept",
+            cure="start the cluster again, and run the same command to continue",
         )
 
 
@@ -202,9 +202,7 @@ class Driver:
                 if self.stopping.is_set():
                     break
                 reason = str(error).partition("\n")[0]
-                self.job.say(
-                    f"{training.id} was lost with its worker, and is done again ({loss} of {LOSSES}): {reason}"
-                )
+                self.job.say(f"{training.id} was lost with its worker and is repeated ({loss} of {LOSSES}): {reason}")
                 continue
             if files is not None:
                 return keep(training, self.job.folder, files)
@@ -212,8 +210,8 @@ class Driver:
                 atomic.write_file(self._checkpoint_path(training.id), checkpoint)
             break
         else:
-            raise LthError(f"{training.id} was lost {LOSSES} times; perhaps it needs more memory than a worker has")
-        raise Stopped("stopped; run the same command again to go on")
+            raise LthError(f"{training.id} was lost {LOSSES} times; it may need more memory than a worker has")
+        raise Stopped("stopped; run the same command again to continue")
 
     def _attempt(self, training: Training) -> tuple[dict[str, bytes] | None, bytes | None]:
         """The result of `perform_there`. Raises RayError or ConnectionError if the task was lost."""

@@ -87,14 +87,14 @@ def check_closed(address: str, insecure: bool) -> None:
         return  # it requires client certificates, so it is closed too
     match accepts(address):
         case None:
-            raise no_cluster(address, "nothing answers there as a Ray cluster does")
+            raise no_cluster(address, "nothing there answers like a Ray cluster")
         case True if not insecure:
             raise UsageError(
                 f"the Ray cluster at {address} asks for no token: whoever reaches it can run programs on it; start it "
                 "with one (ray get-auth-token --generate; RAY_AUTH_MODE=token ray start --head), or give --insecure"
             )
         case False if not accepts(address, token()):
-            why = "refuses the token of this machine" if token() else "asks for a token, and this machine has none"
+            why = "refuses this machine's token" if token() else "requires a token, and this machine has none"
             raise UsageError(f"the Ray cluster at {address} {why}; {COPY}")
 
 
@@ -137,7 +137,7 @@ def connect(name: str, insecure: bool = False) -> tuple[str, ...]:
             warnings.simplefilter("ignore")
             _join(ray, given or "auto", quiet)
     except ray.exceptions.AuthenticationError:
-        why = "refuses the token of this machine" if token() else "asks for a token, and this machine has none"
+        why = "refuses this machine's token" if token() else "requires a token, and this machine has none"
         raise UsageError(f"the Ray cluster {f'at {given}' if given else 'of this machine'} {why}; {COPY}") from None
     except (ConnectionError, ValueError, RuntimeError) as error:
         if given:
@@ -184,5 +184,5 @@ def _start(ray: Any, quiet: dict[str, Any]) -> None:
     if (listening := ray.nodes()[0]["NodeManagerAddress"]) != LOOPBACK:
         raise LthError(
             f"Ray, imported before lth could tell it to stay on {LOOPBACK}, would listen on {listening}; "
-            "set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before Ray is imported, or start a cluster of your own"
+            "set RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER=0 before Ray is imported, or start a cluster yourself"
         ) from None

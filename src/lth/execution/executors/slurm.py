@@ -47,7 +47,7 @@ def executor(name: str = "slurm") -> Iterator[Executor]:
     if find_spec("submitit") is None:
         raise UsageError("--executor slurm needs submitit, which is not installed; type: pip install 'lth[slurm]'")
     if CLUSTER == "slurm" and not (shutil.which("sbatch") and shutil.which("srun")):
-        raise UsageError("--executor slurm: there is no sbatch here; run lth where you submit jobs, or give another")
+        raise UsageError("--executor slurm: sbatch was not found; run lth where you submit jobs, or give another")
     yield Executor(choose_unseen, lambda resources: JOBS, workers)
 
 
@@ -112,12 +112,12 @@ class Driver:
             except self.submitit.core.utils.UncompletedJobError as error:
                 if not self.stopped():
                     reason = str(error).partition("\n")[0]
-                    self.job.say(f"{training.id} was lost, and is done again ({loss} of {LOSSES}): {reason}")
+                    self.job.say(f"{training.id} was lost and is repeated ({loss} of {LOSSES}): {reason}")
                 continue
             if stored and (summary := outcomes.outcome(self.job.folder, training.id)):
                 return summary
         if self.stopped():
-            raise Stopped("stopped; run the same command again to go on")
+            raise Stopped("stopped; run the same command again to continue")
         self.failed = True
         raise LthError(f"{training.id} was lost {LOSSES} times; its jobs' logs are in {self.session / 'jobs'}")
 

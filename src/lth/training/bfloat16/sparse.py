@@ -57,8 +57,7 @@ def places(mask: Tensor) -> Places:
 
 @dataclass(frozen=True)
 class Way:
-    """The surviving weights of 3x3 kernels in the order of the forward or backward pass (native/conv/sparse_conv.hpp).
-    """
+    """The surviving weights of 3x3 kernels in the order of one pass (native/conv/sparse_conv.hpp)."""
 
     rows: int
     columns: int
@@ -186,8 +185,7 @@ def _convolved(way: Way, x: Tensor, values: Tensor, bias: Tensor | None) -> Tens
 
 
 class SparseConv(nn.Module):
-    """A 3x3 convolution whose parameter `weight` holds the surviving weights; it is dense for images that are too wide.
-    """
+    """A 3x3 convolution whose parameter `weight` holds the surviving weights; it is dense for images that are wide."""
 
     def __init__(self, bias: Tensor | None, where: KernelPlaces) -> None:
         super().__init__()
