@@ -33,7 +33,7 @@ _DECODING_ERRORS = (
     OSError, SyntaxError, ValueError, TypeError, IndexError, KeyError, EOFError, OverflowError, MemoryError, zlib.error,
     struct.error,
 )  # fmt: skip
-_FEWEST_LEVELS = 16  # Pillow modes of grey images with more than 8 bits
+_FEWEST_LEVELS = 16  # minimum number of grey levels that must remain in 8 bits
 _FORMAT = "1"  # version of the cache: increased whenever decoding changes
 Say = Callable[[str], None]
 Size = tuple[int, ...]  # height and width to which images are scaled; empty to leave them unchanged
