@@ -429,8 +429,8 @@ def main() -> None:
             typer.echo(f"lth: {config.printable(str(error))}", err=True)
             sys.exit(error.exit_code)
         except OSError as error:  # an unexpected failure of a disk or terminal
-            said = f"lth: {error.filename or 'output'}: {error.strerror or error}"
-            typer.echo(config.printable(said), err=True)
+            message = f"lth: {error.filename or 'output'}: {error.strerror or error}"
+            typer.echo(config.printable(message), err=True)
             sys.exit(1)
         except (KeyboardInterrupt, SystemExit) as end:
             if isinstance(end.__context__, BrokenPipeError) and not command.resumes:

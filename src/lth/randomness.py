@@ -46,14 +46,14 @@ def global_draws(device: torch.device) -> Iterator[Callable[[int], None]]:
 
     on_gpu = device.type == "cuda"
     with _GLOBAL, torch.random.fork_rng([device] if on_gpu else []), others_kept():
-        own = [torch.default_generator]
+        generators = [torch.default_generator]
         if on_gpu:
             index = torch.cuda.current_device() if device.index is None else device.index
-            own.append(torch.cuda.default_generators[index])
+            generators.append(torch.cuda.default_generators[index])
 
         def seed(number: int) -> None:
-            for one in own:
-                one.manual_seed(number)
+            for generator_ in generators:
+                generator_.manual_seed(number)
             np.random.seed(number % 2**32)  # noqa: NPY002  (the global one is meant)
             random.seed(number)
 

@@ -168,8 +168,8 @@ def format_notes(
             notes.setdefault(cause, []).append(f"{key} {change}")
     optimizer = value_of(before, "recipe.optimizer")
     if experiment.recipe.optimizer != optimizer and "recipe.lr" not in typed:
-        kept = f"recipe.lr stays {experiment.recipe.lr}, which was chosen for {optimizer}"
-        notes.setdefault("recipe.optimizer", []).append(kept)
+        note = f"recipe.lr stays {experiment.recipe.lr}, which was chosen for {optimizer}"
+        notes.setdefault("recipe.optimizer", []).append(note)
     return [f"{cause} = {_short(of_experiment(experiment, cause))}: {'; '.join(n)}" for cause, n in notes.items()]
 
 

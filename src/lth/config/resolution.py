@@ -151,11 +151,13 @@ def _code(experiment: Experiment) -> Iterator[tuple[str, str, str, str | None]]:
 def _names(tables: Mapping[str, Any]) -> Iterator[tuple[str, str]]:
     """The custom functions that tables name, each with its setting. The tables need not be valid yet."""
     of = lambda table, key: table.get(key) if isinstance(table, Mapping) else None
-    found = [(f"{table}.{key}", of(tables.get(table), key)) for table, key in (("model", "name"), ("prune", "score"))]
+    names_by_setting = [
+        (f"{table}.{key}", of(tables.get(table), key)) for table, key in (("model", "name"), ("prune", "score"))
+    ]
     branches = tables.get("branch")
     for branch in branches if isinstance(branches, list | tuple) else ():
-        found += [(f"branch {of(branch, 'name')}: {key}", of(branch, key)) for key in ("mask", "start")]
-    return ((key, name) for key, name in found if isinstance(name, str) and userfile.is_custom(name))
+        names_by_setting += [(f"branch {of(branch, 'name')}: {key}", of(branch, key)) for key in ("mask", "start")]
+    return ((key, name) for key, name in names_by_setting if isinstance(name, str) and userfile.is_custom(name))
 
 
 def _checksum(key: str, path: str | None, record: str, before: str | None) -> str | None:

@@ -15,9 +15,9 @@ from lth.data.registry import Archive, DatasetInfo, RawFile
 def read_archive(archive: Archive, info: DatasetInfo) -> dict[str, bytes]:
     """The verified content of each of the dataset's files by name. Raises `Absent` if the archive is unavailable."""
     packed = download(archive.url, limit=archive.size)
-    found = hashlib.md5(packed, usedforsecurity=False).hexdigest()
-    if found != archive.md5:
-        raise Absent(f"what it sent has md5 {found}, expected {archive.md5}; not used")
+    md5 = hashlib.md5(packed, usedforsecurity=False).hexdigest()
+    if md5 != archive.md5:
+        raise Absent(f"what it sent has md5 {md5}, expected {archive.md5}; not used")
     try:
         return _contents(packed, archive, info)
     except Damaged as damage:

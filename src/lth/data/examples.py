@@ -36,11 +36,11 @@ class Data:
 
 def digest(data: Data) -> str:
     """A SHA-256 of all examples: equal for equal numbers of equal types, whatever file they come from."""
-    found = hashlib.sha256()
+    sha256 = hashlib.sha256()
     for array in (data.train_x, data.train_y, data.test_x, data.test_y):
-        found.update(f"{array.dtype.str} {array.shape}".encode())
-        found.update(np.ascontiguousarray(array).data)
-    return found.hexdigest()
+        sha256.update(f"{array.dtype.str} {array.shape}".encode())
+        sha256.update(np.ascontiguousarray(array).data)
+    return sha256.hexdigest()
 
 
 def from_arrays(

@@ -42,12 +42,12 @@ def _misfit(examples: list[Any], places: Sequence[int], name: str) -> str | None
             which = "xy"[axis]
             if not isinstance(value, Tensor | np.ndarray | Number | list | tuple):
                 return f"{name}[{place}]: {which} is {type(value).__name__}{_transform(value)}"
-            own = tuple(np.shape(cast(Any, value)))
-            first, shape = shapes.setdefault(axis, (place, own))
-            if own != shape:
+            own_shape = tuple(np.shape(cast(Any, value)))
+            first, shape = shapes.setdefault(axis, (place, own_shape))
+            if own_shape != shape:
                 return (
-                    f"{name}[{place}]: {which} has shape {own}, that of {name}[{first}] {shape}: expected one shape; "
-                    "pad, cut or resize them in the Dataset"
+                    f"{name}[{place}]: {which} has shape {own_shape}, that of {name}[{first}] {shape}: expected "
+                    "one shape; pad, cut or resize them in the Dataset"
                 )
     return None
 

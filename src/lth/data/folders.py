@@ -70,30 +70,30 @@ def read_images(root: Path, cache: Path, say: Say, size: Size = (), order: Order
     listing = _listing(root, order)
     if listing.passed_over:
         say(f"{root}: {listing.passed_over:,} entries are ignored because they are not .png, .jpg or .jpeg files")
-    kept = cache / f"{_digest(os.fsencode(root.resolve()))[:16]}-{_fingerprint(root, listing, size)[:32]}.npz"
-    arrays = _read_kept(kept, say)
+    cached = cache / f"{_digest(os.fsencode(root.resolve()))[:16]}-{_fingerprint(root, listing, size)[:32]}.npz"
+    arrays = _read_kept(cached, say)
     if arrays is None:
         say(f"{root}: decoding {sum(len(files) for files in listing.files.values()):,} images, once")
         arrays = _decode_all(root, listing, size, say)
-        _keep(kept, arrays, say)
+        _keep(cached, arrays, say)
     x_train, y_train, x_test, y_test = (arrays[key] for key in NPZ_KEYS)
     return from_arrays(root.resolve().name, x_train, y_train, x_test, y_test, listing.names)
 
 
 def _listing(root: Path, order: Order) -> _Listing:
     try:
-        found = {part: _classes(root, part) for part in PARTS}
-        if {*found["train"]} != {*found["test"]}:
-            odd = sorted({*found["train"]} ^ {*found["test"]})
+        classes = {part: _classes(root, part) for part in PARTS}
+        if {*classes["train"]} != {*classes["test"]}:
+            odd = sorted({*classes["train"]} ^ {*classes["test"]})
             raise UsageError(
                 f"{root}: the classes in train/ and test/ differ: {', '.join(odd[:5])} in one of them only; "
                 "expected the same subfolders in both"
             )
         files: dict[str, list[tuple[Path, int]]] = {part: [] for part in PARTS}
-        names, passed_over = order(found["train"]), 0
+        names, passed_over = order(classes["train"]), 0
         for part in PARTS:
             for number, name in enumerate(names):
-                images, others = _images_in(root, found[part][name])
+                images, others = _images_in(root, classes[part][name])
                 files[part] += [(path, number) for path in images]
                 passed_over += others
     except OSError as error:
@@ -142,28 +142,30 @@ def _digest(content: bytes) -> str:
     return hashlib.sha256(content).hexdigest()
 
 
-def _read_kept(kept: Path, say: Say) -> dict[str, np.ndarray] | None:
-    if not kept.is_file():
+def _read_kept(cached: Path, say: Say) -> dict[str, np.ndarray] | None:
+    if not cached.is_file():
         return None
     try:
-        return read_npz(kept, str(kept))
+        return read_npz(cached, str(cached))
     except UsageError as damage:
         say(f"{damage}; the images are decoded again")
         return None
 
 
-def _keep(kept: Path, arrays: dict[str, np.ndarray], say: Say) -> None:
+def _keep(cached: Path, arrays: dict[str, np.ndarray], say: Say) -> None:
     """Write the arrays into the cache and remove arrays of an earlier state of the same folder."""
     try:
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        with writing_whole(kept) as out:  # decoded directly into the file, not in memory
+        cached.parent.mkdir(parents=True, exist_ok=True)
+        with writing_whole(cached) as out:  # decoded directly into the file, not in memory
             np.savez(out, **arrays)  # type: ignore[arg-type]
-        for older in kept.parent.glob(f"{kept.name.split('-')[0]}-*.npz"):
-            if older != kept:
+        for older in cached.parent.glob(f"{cached.name.split('-')[0]}-*.npz"):
+            if older != cached:
                 older.unlink(missing_ok=True)
     except OSError as error:
         # the arrays are available; only the time that the cache would save is lost
-        say(f"the decoded images cannot be kept in {kept.parent} ({error.strerror}): they are decoded again each time")
+        say(
+            f"the decoded images cannot be kept in {cached.parent} ({error.strerror}): they are decoded again each time"
+        )
 
 
 def _decode_all(root: Path, listing: _Listing, size: Size, say: Say) -> dict[str, np.ndarray]:

@@ -56,19 +56,19 @@ def parts(data: Any, validation: float | int | None, seed: int, floats: torch.dt
         )
     if "train" not in given:
         raise UsageError(f"data has no train: expected {PAIR}, or a dict of train, validation, test")
-    found = {name: part(given[name], name, floats) for name in PARTS if name in given}
-    of_bytes = {name: one.of_bytes for name, one in found.items()}
+    splits = {name: part(given[name], name, floats) for name in PARTS if name in given}
+    of_bytes = {name: one.of_bytes for name, one in splits.items()}
     if len({*of_bytes.values()}) > 1:
         kinds = ", ".join(f"{name} is of {'bytes' if given else 'other numbers'}" for name, given in of_bytes.items())
         raise UsageError(f"{kinds}: bytes are pixels and become [0, 1], so give all parts in one type")
-    if "validation" in found:
+    if "validation" in splits:
         if validation is not None:
             raise UsageError("validation is given and split off: leave out validation=, or the data's validation")
-        return found
-    train, count = found["train"], _count(validation, found["train"].size)
+        return splits
+    train, count = splits["train"], _count(validation, splits["train"].size)
     order = torch.randperm(train.size, generator=generator(seed, "validation"))
-    held_out, kept = order[:count].sort().values, order[count:].sort().values
-    return found | {"train": _subset(train, kept), "validation": _subset(train, held_out)}
+    held_out, remaining = order[:count].sort().values, order[count:].sort().values
+    return splits | {"train": _subset(train, remaining), "validation": _subset(train, held_out)}
 
 
 def part(given: Any, name: str, floats: torch.dtype) -> Part:

@@ -58,8 +58,8 @@ def unpack(content: bytes, file: RawFile) -> bytes:
         raise Damaged(f"has more than the expected {file.size:,} bytes")
     if len(raw) < file.size:
         raise Damaged(f"has {len(raw):,} bytes, expected {file.size:,}")
-    if file.sha256 and (found := hashlib.sha256(raw).hexdigest()) != file.sha256:
-        raise Damaged(f"has sha256 {found[:16]}..., expected {file.sha256[:16]}...: some of its bytes were altered")
+    if file.sha256 and (sha256 := hashlib.sha256(raw).hexdigest()) != file.sha256:
+        raise Damaged(f"has sha256 {sha256[:16]}..., expected {file.sha256[:16]}...: some of its bytes were altered")
     for place, count in enumerate(file.labels):
         labels = raw[place :: len(file.labels) + IMAGE_BYTES]
         if (worst := max(labels)) >= count:

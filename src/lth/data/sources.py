@@ -52,8 +52,8 @@ def default_data_root(option: Path | None) -> Path | None:
 def sources(name: str, data_root: Path | None) -> list[Source]:
     """The sources of a dataset in order; `data_root` is the option --data-root, if given."""
     info = dataset(name)
-    found = [*_own_folders(info, data_root), _cache(info), _system_folder(info), *_mirrors(info), _index(info)]
-    return [source for source in found if source is not None]
+    places = [*_own_folders(info, data_root), _cache(info), _system_folder(info), *_mirrors(info), _index(info)]
+    return [source for source in places if source is not None]
 
 
 def obtain(name: str, data_root: Path | None, say: Say) -> tuple[Path, dict[str, bytes]]:
@@ -107,8 +107,8 @@ def on_disk(name: str, data_root: Path | None) -> tuple[Path | None, str | None]
             source.read()
         except Absent:
             continue
-        except Damaged as found:
-            damage = f"{source.label}: {found}"
+        except Damaged as error:
+            damage = f"{source.label}: {error}"
             if source.if_damaged:
                 break  # `obtain` would stop here
         else:
@@ -131,11 +131,11 @@ def _own_folders(info: DatasetInfo, data_root: Path | None) -> list[Source]:
     advice = f"replace that file, or remove it to have {info.name} looked for elsewhere"
     if root.exists() and not root.is_dir():
         raise UsageError(f"{option} {root} is a file, expected a folder that holds {info.folder}/")
-    found = [_folder(f"{option} {root}", root / info.folder, info, advice)]
+    places = [_folder(f"{option} {root}", root / info.folder, info, advice)]
     if info.python:
         folder = root / info.python.folder
-        found.append(Source(f"{option} {root}", folder, partial(_read_python, folder, info, info.python), advice))
-    return found
+        places.append(Source(f"{option} {root}", folder, partial(_read_python, folder, info, info.python), advice))
+    return places
 
 
 def _cache(info: DatasetInfo) -> Source:

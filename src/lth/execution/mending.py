@@ -13,7 +13,7 @@ from lth.storage import atomic, integrity, layout, outcomes
 class Work:
     """One repair step: its description and its function. If `do` is None, it cannot be repaired."""
 
-    said: str
+    description: str
     do: Callable[[], object] | None
 
 

@@ -45,7 +45,7 @@ def repair(folder: Path, yes: bool, say: Callable[[str], None]) -> None:
         faults, alone = faults_of(folder, experiment), not integrity.on_disk(folder)
         works += works_of(folder, experiment, faults, copied=bool(works))
         for work in works:
-            say(work.said if work.do is None else f"{'' if yes else 'would '}{work.said}")
+            say(work.description if work.do is None else f"{'' if yes else 'would '}{work.description}")
             if yes and work.do:
                 work.do()
         if yes and not alone and (rebuilt := stale_tables(folder, experiment)):
@@ -75,14 +75,14 @@ def conclusion(folder: Path, works: Sequence[Work], again: int, yes: bool) -> st
 def faults_of(folder: Path, experiment: Experiment) -> dict[str, str]:
     """What is wrong with each damaged training or start, by name; every stored file is read."""
     digest_of = plan.digests(experiment)
-    found = {}
+    faults = {}
     for path in layout.starts(folder):
         if fault := checksums.tensors_fault(atomic.read(path)):
-            found[path.relative_to(folder).as_posix()] = fault
+            faults[path.relative_to(folder).as_posix()] = fault
     stored = integrity.on_disk(folder)
-    found |= {name: fault for name in stored if (fault := integrity.fault_of(folder, name, digest_of))}
-    whole = {name: outcomes.outcome(folder, name) or {} for name in stored if name not in found}
-    return found | {n: f for n, f in integrity.strangers(folder, whole).items() if n not in found}
+    faults |= {name: fault for name in stored if (fault := integrity.fault_of(folder, name, digest_of))}
+    whole = {name: outcomes.outcome(folder, name) or {} for name in stored if name not in faults}
+    return faults | {n: f for n, f in integrity.strangers(folder, whole).items() if n not in faults}
 
 
 def works_of(folder: Path, experiment: Experiment, faults: Mapping[str, str], copied: bool) -> Iterator[Work]:
@@ -136,12 +136,12 @@ def format_dependents(name: str, faults: Mapping[str, str], folder: Path, experi
 
 def environment_fault(folder: Path, experiment: Experiment, summaries: integrity.Summaries) -> str | None:
     try:
-        kept = runs.read_environment(folder, experiment)
+        environment = runs.read_environment(folder, experiment)
     except UsageError as error:
         return error.fault
-    if kept is None:
+    if environment is None:
         return "it is missing"
-    means = kept.get("means")
+    means = environment.get("means")
     if not isinstance(means, dict) or set(means) != set(integrity.MEANS) or integrity.other_means(summaries, means):
         return "it does not contain the resources of the trainings"
     return None
@@ -150,10 +150,10 @@ def environment_fault(folder: Path, experiment: Experiment, summaries: integrity
 def data_known(folder: Path, experiment: Experiment) -> dict[str, Any]:
     """The facts about the data in environment.json, if it can be read."""
     try:
-        kept = runs.read_environment(folder, experiment) or {}
+        environment = runs.read_environment(folder, experiment) or {}
     except UsageError:
         return {}
-    return {"data": kept["data"]} if "data" in kept else {}
+    return {"data": environment["data"]} if "data" in environment else {}
 
 
 def means_of(summaries: integrity.Summaries) -> dict[str, Any]:

@@ -53,9 +53,9 @@ def experiment_of(folder: Path) -> tuple[Experiment, list[Work]]:
 def _outvoted(folder: Path, experiment: Experiment) -> bool:
     """Return whether the manifest and environment.json agree that the run has another experiment."""
     with suppress(UsageError):
-        told = (manifest.read(folder) or {}).get("experiment")
+        recorded = (manifest.read(folder) or {}).get("experiment")
         environment = runs.stored_environment(folder) or {}
-        return told == environment.get("experiment") != experiment.digest(0)
+        return recorded == environment.get("experiment") != experiment.digest(0)
     return False
 
 
@@ -126,14 +126,14 @@ def faults(folder: Path) -> dict[str, str]:
         document = manifest.read(folder) or {}
     except UsageError:
         return {}
-    found = {}
+    faults = {}
     for name in document.get("files", {}):
         if (folder / name).is_file():
             if fault := manifest.mismatch(document, name, atomic.read(folder / name)):
-                found[name] = fault
+                faults[name] = fault
         elif not integrity.on_disk(folder) and not manifest.left_out(document, name):
-            found[name] = f"it is missing, and {layout.MANIFEST} does not list it as left out"
-    return found
+            faults[name] = f"it is missing, and {layout.MANIFEST} does not list it as left out"
+    return faults
 
 
 # -------------------------------------------------------------------------------------------------- tables of trainings

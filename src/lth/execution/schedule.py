@@ -161,10 +161,10 @@ def execute(
 def _arrived(ended: queue.SimpleQueue[Any], seconds: float) -> list[Any]:
     """All futures that have finished; waits up to the given time for the first."""
     try:
-        found = [ended.get(timeout=seconds)]
+        trainings = [ended.get(timeout=seconds)]
         while not ended.empty():
-            found.append(ended.get_nowait())
-        return found
+            trainings.append(ended.get_nowait())
+        return trainings
     except queue.Empty:
         return []
 

@@ -181,11 +181,11 @@ def given_ticket(experiment: Experiment, model: nn.Module) -> Ticket:
 
 def _check_values(ticket: Ticket, model: nn.Module) -> None:
     """Raise UsageError if a start has another dtype than the model's, or is not finite where the model's is."""
-    for name, own in tensors(model).items():
+    for name, value in tensors(model).items():
         start = ticket.start.get(name)
-        if start is None or start.dtype == own.dtype == torch.bool:
+        if start is None or start.dtype == value.dtype == torch.bool:
             continue
-        if start.dtype != own.dtype and not (start.dtype in REALS and own.dtype in REALS):
-            raise UsageError(f"{name} is of type {start.dtype}, where the model has {own.dtype}")
-        if not start.isfinite().all() and own.isfinite().all():  # a model may have a buffer of -inf
+        if start.dtype != value.dtype and not (start.dtype in REALS and value.dtype in REALS):
+            raise UsageError(f"{name} is of type {start.dtype}, where the model has {value.dtype}")
+        if not start.isfinite().all() and value.isfinite().all():  # a model may have a buffer of -inf
             raise UsageError(f"the start of {name} has values that are infinite or NaN")

@@ -45,8 +45,8 @@ def sweep(
         raise UsageError(f"--{overruled[0]} would make the runs of {overruled[0]}=[...] one: leave out one of them")
     below = Path(out) if out else Path("runs")
     given = {name: options[name] for name in ("trials", "levels", "branches", "scale") if name in options}
-    own = lambda member: config.member_name(preset, {key: member[key] for key in varied})
-    named = [member if "name" in varied else member | {"name": own(member)} for member in members]
+    name_of = lambda member: config.member_name(preset, {key: member[key] for key in varied})
+    named = [member if "name" in varied else member | {"name": name_of(member)} for member in members]
     folders = [below / resolve(experiment, settings, **given).folder_name for settings in named]
     if twice := [folder for folder, count in Counter(folders).items() if count > 1]:
         raise UsageError(f"two runs of the sweep would go into {twice[0]}: give values whose names differ")

@@ -73,10 +73,10 @@ def compiler() -> Finding:
     if path is None:
         return Finding("C++ compiler", False, "the native engine cannot be built without one", supply)
     try:
-        said = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=20)
+        process = subprocess.run([path, "--version"], capture_output=True, text=True, errors="replace", timeout=20)
     except (OSError, subprocess.TimeoutExpired):
         return Finding("C++ compiler", False, f"{path} does not run", supply)
-    return Finding("C++ compiler", True, f"{path}, {(said.stdout.splitlines() or ['of unknown version'])[0]}")
+    return Finding("C++ compiler", True, f"{path}, {(process.stdout.splitlines() or ['of unknown version'])[0]}")
 
 
 def headers() -> Finding:

@@ -30,9 +30,9 @@ def build(config: Model, shape: tuple[int, ...], classes: int) -> nn.Module:
     """
     if is_custom(config.name):
         return build_custom(config, shape, classes, seed=0)  # tensors outside of the state_dict are then reproducible
-    found = architecture(config.name)
-    _check_shape(config.name, found.smallest, shape)
-    make = partial(found.build, config, shape, classes)
+    entry = architecture(config.name)
+    _check_shape(config.name, entry.smallest, shape)
+    make = partial(entry.build, config, shape, classes)
     _check_size(config.name, make, shape)
     with global_draws(
         torch.device("cpu")

@@ -64,7 +64,7 @@ class _Method:
 
     def __init__(self, tree: ast.FunctionDef) -> None:
         self.tree = tree
-        self.own, *inputs = [part.arg for part in ast.walk(tree.args) if isinstance(part, ast.arg)]
+        self.self_name, *inputs = [part.arg for part in ast.walk(tree.args) if isinstance(part, ast.arg)]
         self.parents = {child: node for node in ast.walk(tree) for child in ast.iter_child_nodes(node)}
         self.given, before = {*inputs}, None
         while before != self.given:
@@ -94,7 +94,7 @@ class _Method:
                 places += [n for n in ast.walk(self.tree) if isinstance(n, ast.Name) and n.id in new and _is_load(n)]
 
     def _is_read(self, node: ast.AST, attribute: str) -> bool:
-        owned = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == self.own
+        owned = isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name) and node.value.id == self.self_name
         return owned and node.attr == attribute and _is_load(node)  # pyright: ignore[reportAttributeAccessIssue]
 
     def _use(self, node: ast.AST) -> str | ast.AST | None:
@@ -141,8 +141,8 @@ class _Method:
             return None
         if isinstance(call.func, ast.Name):
             return UNKNOWN  # a function of the user
-        own = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == self.own
-        return UNKNOWN if own or self._reads_input(call, value) else None
+        is_own_method = isinstance(call.func, ast.Attribute) and getattr(call.func.value, "id", "") == self.self_name
+        return UNKNOWN if is_own_method or self._reads_input(call, value) else None
 
 
 def _place_in_product(call: ast.Call, node: ast.AST, name: str) -> str:

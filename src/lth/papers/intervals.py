@@ -37,8 +37,8 @@ def over_trials(kind: Kind, a: np.ndarray, b: np.ndarray | None = None) -> Measu
     """
     first = a.tolist()
     if kind in ("times", "earlier") and b is not None:
-        found = _measured(quotient(first, b.tolist()))
-        return found if kind == "times" else _one_minus(found)
+        ratio = _measured(quotient(first, b.tolist()))
+        return ratio if kind == "times" else _one_minus(ratio)
     return _measured(difference(first, [0.0] * len(first) if b is None else b.tolist()))
 
 

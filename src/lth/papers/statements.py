@@ -67,8 +67,8 @@ def winning(run: Records) -> str:
     """The verdict on the run by itself, as sentences."""
     if not len(run.summary):
         return "Nothing is trained yet."
-    found = verdict.of(run)
-    return " ".join([sentences.headline(found), *sentences.remarks(found), *sentences.method(found)])
+    judged = verdict.of(run)
+    return " ".join([sentences.headline(judged), *sentences.remarks(judged), *sentences.method(judged)])
 
 
 def statements(run: Trials) -> Iterator[Statement]:

@@ -39,7 +39,7 @@ def noisy(
     """The trial's start plus noise of `sigma` standard deviations of the initialisation on surviving weights (Appendix
     F.7).
     """
-    return noise(start, mask, {name: sigma * own for name, own in sigmas.items()}, generator)
+    return noise(start, mask, {name: sigma * layer_sigma for name, layer_sigma in sigmas.items()}, generator)
 
 
 def noise(start: Weights, mask: Mask, sigmas: Mapping[str, float], generator: torch.Generator) -> dict[str, Tensor]:

@@ -134,10 +134,10 @@ def control(one: Control, verdict: Verdict) -> str:
     if contrast.n == 1:
         numbers = _numbers(_reversed(contrast, verdict.metric), verdict.metric, "the ticket")
         return f"{name}, at the same level: {numbers}. One trial does not tell them apart."
-    said = _contrast(_reversed(contrast, verdict.metric), verdict, f"{name} compared with the ticket of this level")
+    sentence = _contrast(_reversed(contrast, verdict.metric), verdict, f"{name} compared with the ticket of this level")
     if not refutes(one, verdict):
-        return said
-    return f"{said} {_as_good(contrast, verdict)}"
+        return sentence
+    return f"{sentence} {_as_good(contrast, verdict)}"
 
 
 def refutes(one: Control, verdict: Verdict) -> bool:

@@ -138,19 +138,19 @@ def _cell(stat: Stat | None, unit: float, form: str, between: str, mark: str = "
 
 def _caption(records: Records, rows: Sequence[Headline]) -> str:
     """The number of trials, and the winning level."""
-    found = verdict.of(records)
+    judged = verdict.of(records)
     marks = [f"{LATE} early stop not reached"] if any(row.unreached for row in rows) else []
-    marks += ["* winning level"] if found.winning is not None else []
-    said = [sentences.headline(found), *sentences.remarks(found)] if rows else []
+    marks += ["* winning level"] if judged.winning is not None else []
+    lines = [sentences.headline(judged), *sentences.remarks(judged)] if rows else []
     what = f"{records.experiment.name}: {format_trials([row.n for row in rows])}{format_scale(records.experiment)}"
     left_out = [f"left out: {text}" for text in format_diverged(records)]
     return "\n".join(
         [
             what,
-            f"{found.metric.name} on the test set at early stop",
+            f"{judged.metric.name} on the test set at early stop",
             *marks,
             *left_out,
             *format_at_chance(records),
-            *said,
+            *lines,
         ]
     )

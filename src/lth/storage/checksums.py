@@ -32,12 +32,12 @@ def sealed(content: bytes, head: int | None = None) -> bytes:
 def holds(content: bytes, head: int | None = None) -> bool | None:
     """Return whether the checksum in the first `head` bytes matches `content`, or None if there is no checksum."""
     front, rest = content[:head], memoryview(content)[head:] if head else b""
-    found = _SEAL.search(front)
-    if found is None:
+    match = _SEAL.search(front)
+    if match is None:
         return None
-    whole = hashlib.sha256(front[: found.start(1)] + BLANK.encode() + front[found.end(1) :])
+    whole = hashlib.sha256(front[: match.start(1)] + BLANK.encode() + front[match.end(1) :])
     whole.update(rest)
-    return whole.hexdigest().encode() == found[1]
+    return whole.hexdigest().encode() == match[1]
 
 
 def tensors_fault(content: bytes) -> str | None:

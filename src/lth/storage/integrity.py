@@ -50,13 +50,13 @@ def refuse(folder: Path, experiment: Experiment, environment: Mapping[str, Any] 
         return
     summaries = dict(stored(folder, experiment))
     faults = strangers(folder, summaries) | ({layout.TICKET: given} if given else {})
-    found = [f"{folder / name} is damaged: {fault}" for name, fault in faults.items()]
+    errors = [f"{folder / name} is damaged: {fault}" for name, fault in faults.items()]
     if other := other_means(summaries, means):
-        found.append(
+        errors.append(
             f"{folder / layout.ENVIRONMENT} is damaged: {other[0]} was trained with other resources than it contains"
         )
-    if found:
-        raise UsageError("\n".join([*found, layout.mended_by(folder)]))
+    if errors:
+        raise UsageError("\n".join([*errors, layout.mended_by(folder)]))
 
 
 def stored(folder: Path, experiment: Experiment) -> Iterator[tuple[str, dict[str, Any]]]:
@@ -74,18 +74,18 @@ def strangers(folder: Path, summaries: Summaries) -> dict[str, str]:
     are equal, both are.
     """
     links = list(links_of(folder, summaries, summaries.get))
-    found: dict[str, str] = {}
+    reasons: dict[str, str] = {}
     while apart := [link for link in links if not link.agrees]:
         ranks = {name: _rank(name, links) for link in apart for name in link[:2]}
         for name in sorted(name for name, rank in ranks.items() if rank == max(ranks.values())):
-            found[name] = f"it does not belong to {next(_other(name, apart))}: one of them is of another run"
-        links = [link for link in links if not {*link[:2]} & {*found}]
-    return found
+            reasons[name] = f"it does not belong to {next(_other(name, apart))}: one of them is of another run"
+        links = [link for link in links if not {*link[:2]} & {*reasons}]
+    return reasons
 
 
 def _rank(name: str, links: Iterable[Link]) -> tuple[int, int]:
-    own = [link.agrees for link in links if name in link[:2]]
-    return own.count(False), -own.count(True)
+    answers = [link.agrees for link in links if name in link[:2]]
+    return answers.count(False), -answers.count(True)
 
 
 def _other(name: str, links: Iterable[Link]) -> Iterator[str]:
@@ -100,13 +100,13 @@ def links_of(folder: Path, summaries: Summaries, find: Callable[[str], Mapping[s
     starts: dict[str, str | None] = {}
     for name, summary in summaries.items():
         for file, digest in outcomes.digests_in(summary, "made_from").items():
-            source, _, own = file.rpartition("/")
-            if own == layout.START:
+            source, _, file_name = file.rpartition("/")
+            if file_name == layout.START:
                 if file not in starts:
                     starts[file] = start_digest(folder / file)
                 source, there = file, starts[file]
-            elif found := find(source):
-                there = outcomes.digests_in(found).get(own)
+            elif source_summary := find(source):
+                there = outcomes.digests_in(source_summary).get(file_name)
             else:
                 continue
             if there is not None:

@@ -58,8 +58,8 @@ def starts(folder: Path) -> list[Path]:
 def training_folders(folder: Path) -> Iterator[tuple[str, Path]]:
     """All folders of a run that may hold a training, with the training's id, sorted by id."""
     patterns = ("trial-*/level-*", "trial-*/level-*/*")
-    found = {path.relative_to(folder).as_posix(): path for pattern in patterns for path in folder.glob(pattern)}
-    for name, path in sorted(found.items()):
+    folders = {path.relative_to(folder).as_posix(): path for pattern in patterns for path in folder.glob(pattern)}
+    for name, path in sorted(folders.items()):
         if re.fullmatch(r"trial-\d+/level-\d+(/[a-z][^/]*)?", name) and path.is_dir():
             yield name, path
 

@@ -37,14 +37,14 @@ def read(folder: Path, experiment: Experiment | None = None) -> Document | None:
     Raises UsageError if it is damaged or belongs to another experiment.
     """
     path = folder / layout.MANIFEST
-    found = documents.read_json(path, layout.mended_by(folder))
-    if found is None:
+    document = documents.read_json(path, layout.mended_by(folder))
+    if document is None:
         return None
-    if not _well_formed(found):
+    if not _well_formed(document):
         raise Damaged(path, "it does not list files and their checksums", layout.mended_by(folder))
-    if experiment and found.get("experiment", own := experiment.digest(0)) != own:
+    if experiment and document.get("experiment", digest := experiment.digest(0)) != digest:
         raise Damaged(path, f"it belongs to another run than {layout.EXPERIMENT}", layout.mended_by(folder))
-    return found
+    return document
 
 
 def _well_formed(document: Document) -> bool:
@@ -103,8 +103,8 @@ def fault_of(folder: Path, name: str, content: bytes) -> str | None:
 
 def mismatch(document: Document | None, name: str, content: bytes) -> str | None:
     """Like `fault_of`, for a manifest that was already read."""
-    told = (document or {}).get("files", {})
-    return OTHER if name in told and checksums.digest(content) not in told[name] else None
+    recorded = (document or {}).get("files", {})
+    return OTHER if name in recorded and checksums.digest(content) not in recorded[name] else None
 
 
 def tables(folder: Path) -> list[str]:
@@ -119,8 +119,8 @@ def tables(folder: Path) -> list[str]:
 
 def warn_of_unsealed(folder: Path, names: Collection[str]) -> None:
     """Warn on stderr, once, about tables without a checksum."""
-    told = (read(folder) or {}).get("files", {})
-    if lacking := [name for name in names if name not in told]:
+    recorded = (read(folder) or {}).get("files", {})
+    if lacking := [name for name in names if name not in recorded]:
         _warn(str(folder), ", ".join(lacking))
 
 
@@ -180,21 +180,23 @@ def _install(folder: Path, written: Mapping[str, Path]) -> None:
     """Write the new checksums, rename the new tables over the old ones, then remove the old checksums."""
     new = {name: [_digest(beside)] for name, beside in written.items()}
     with _changing(folder) as document:
-        told = document["files"]
-        changed = any(told.get(name) != new[name] for name in new)
+        recorded = document["files"]
+        changed = any(recorded.get(name) != new[name] for name in new)
         if changed:
-            _write(folder, document | {"files": told | {n: new[n] + _old(folder, n, told, new[n]) for n in new}})
+            _write(
+                folder, document | {"files": recorded | {n: new[n] + _old(folder, n, recorded, new[n]) for n in new}}
+            )
         for name, beside in written.items():
             atomic.rename(beside, folder / name)
         if changed:
-            _write(folder, document | {"files": told | new})
+            _write(folder, document | {"files": recorded | new})
 
 
-def _old(folder: Path, name: str, told: Mapping[str, Any], new: list[str]) -> list[str]:
+def _old(folder: Path, name: str, recorded: Mapping[str, Any], new: list[str]) -> list[str]:
     """The checksum of the table that is about to be replaced; empty if it does not exist or is damaged."""
     if not (folder / name).exists() or (there := _digest(folder / name)) in new:
         return []
-    return [there] if name not in told or there in told[name] else []
+    return [there] if name not in recorded or there in recorded[name] else []
 
 
 def _digest(path: Path) -> str:

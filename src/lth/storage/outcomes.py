@@ -94,15 +94,15 @@ def digests_of(files: Mapping[str, bytes]) -> dict[str, str]:
 
 def file_fault(content: bytes, summary: Mapping[str, Any], file: str) -> str | None:
     """Describe what is wrong with a training's file; None if it is intact or not listed in the summary."""
-    told = digests_in(summary)
-    other = file in told and checksums.digest(content) != told[file]
+    recorded = digests_in(summary)
+    other = file in recorded and checksums.digest(content) != recorded[file]
     return f"it does not match {SUMMARY} in the same folder" if other else None
 
 
 def digests_in(summary: Mapping[str, Any], kind: str = "files") -> dict[str, str]:
     """File -> checksum, for the files next to a summary or those that the training was `made_from`."""
-    told = summary.get(kind)
-    return told if isinstance(told, dict) else {}
+    recorded = summary.get(kind)
+    return recorded if isinstance(recorded, dict) else {}
 
 
 def has_trained(folder: Path, training_id: str) -> bool:

@@ -86,7 +86,7 @@ def read_experiment(folder: Path) -> Experiment:
 def read_environment(folder: Path, experiment: Experiment) -> dict[str, Any] | None:
     """The content of environment.json, or None if it does not exist. Raises UsageError if it is damaged."""
     environment = stored_environment(folder)
-    if environment and environment.get("experiment", own := experiment.digest(0)) != own:
+    if environment and environment.get("experiment", digest := experiment.digest(0)) != digest:
         raise Damaged(folder / ENVIRONMENT, "it belongs to another run", _again(folder))
     return environment
 

@@ -114,8 +114,10 @@ def load_tensors(content: bytes) -> dict[str, Tensor]:
         shapes = _metadata(content).get(SHAPES)
         shapes = shapes if isinstance(shapes, dict) else {}
         for name in thinned:
-            own = name.removeprefix(SURVIVORS)
-            tensors[own] = _whole(own, tensors.get(own), tensors.pop(name), shapes.get(own))
+            weight_name = name.removeprefix(SURVIVORS)
+            tensors[weight_name] = _whole(
+                weight_name, tensors.get(weight_name), tensors.pop(name), shapes.get(weight_name)
+            )
     return tensors
 
 

@@ -174,12 +174,12 @@ def _check(to: Path, weights: str | None, compact: bool) -> None:
 
 
 def _winning(folder: Path) -> int:
-    found = verdict.of(tables.load(folder))
-    if found.winning is None:
-        unreached = any(level.unreached for level in found.levels)
+    judged = verdict.of(tables.load(folder))
+    if judged.winning is None:
+        unreached = any(level.unreached for level in judged.levels)
         reason = ", as the early stop was not reached at some level" if unreached else ""
         raise UsageError(f"{folder} has no winning level{reason}: give --level")
-    return found.winning
+    return judged.winning
 
 
 def _format_available(folder: Path) -> str:

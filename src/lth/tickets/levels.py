@@ -106,18 +106,18 @@ class Trained:
 
     def add(self, state: dict[str, Tensor]) -> None:
         """Store the state of the next level. Its tensors must not change afterwards."""
-        in_memory = sum(map(_size, (kept for kept in self.states if not isinstance(kept, Path))))
+        in_memory = sum(map(_size, (state for state in self.states if not isinstance(state, Path))))
         self.states.append(state if in_memory + _size(state) <= IN_MEMORY else self._written(state))
 
     def read(self, level: int) -> dict[str, Tensor]:
         """A copy of a level's state. Raises LthError if its file no longer exists."""
-        kept = self.states[level]
-        if not isinstance(kept, Path):
-            return {name: tensor.clone() for name, tensor in kept.items()}
+        state = self.states[level]
+        if not isinstance(state, Path):
+            return {name: tensor.clone() for name, tensor in state.items()}
         try:
-            return load_tensors(kept.read_bytes())
+            return load_tensors(state.read_bytes())
         except (OSError, ValueError) as error:
-            raise LthError(f"the trained weights of level {level} cannot be read: {error}", path=kept) from None
+            raise LthError(f"the trained weights of level {level} cannot be read: {error}", path=state) from None
 
     def _written(self, state: dict[str, Tensor]) -> dict[str, Tensor] | Path:
         path = None

@@ -17,7 +17,9 @@ Start = Mapping[str, Tensor]
 LONGEST = 200  # maximum number of characters of the listed faults
 
 
-def format_misfit(beginning: str, faults: Sequence[str], given: Collection[str], own: Collection[str]) -> str:
+def format_misfit(
+    beginning: str, faults: Sequence[str], ticket_names: Collection[str], model_names: Collection[str]
+) -> str:
     """One line with as many faults as fit. `given` are the names in the ticket, `own` those in the model."""
     listed = [faults[0] if len(faults[0]) <= LONGEST else f"{faults[0][:LONGEST]}..."]
     for fault in faults[1:]:
@@ -25,14 +27,14 @@ def format_misfit(beginning: str, faults: Sequence[str], given: Collection[str],
             break
         listed.append(fault)
     more = f"; and {len(faults) - len(listed)} more" if len(faults) > len(listed) else ""
-    return f"{beginning} {'; '.join(listed)}{more}{_format_prefix(given, own)}"
+    return f"{beginning} {'; '.join(listed)}{more}{_format_prefix(ticket_names, model_names)}"
 
 
-def _format_prefix(given: Collection[str], own: Collection[str]) -> str:
+def _format_prefix(ticket_names: Collection[str], model_names: Collection[str]) -> str:
     """A hint which part of the model the names belong to, if a prefix makes them fit; else empty."""
-    if path := prefix(own, given):
+    if path := prefix(model_names, ticket_names):
         return f". Its names are those of the model's {path}: give model.{path}"
-    if (path := prefix(given, own)) and all(name.startswith(f"{path}.") for name in given):
+    if (path := prefix(ticket_names, model_names)) and all(name.startswith(f"{path}.") for name in ticket_names):
         return f". Its names begin with {path}, as those of a module that holds this one as {path}: give that one"
     return ""
 

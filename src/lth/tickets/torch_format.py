@@ -83,8 +83,11 @@ def mask_and_weights(model: nn.Module) -> tuple[Mask, dict[str, Tensor]]:
         if parameter.dim() > 1 and id(parameter) not in norms and name not in ties
     }
     names = [name for name in named if name in weights or name in counted(model)]
-    own = {name: name.removesuffix("_orig") if name.removesuffix("_orig") in pruned else name for name in names}
-    mask = {own[name]: pruned.get(own[name], torch.ones(named[name].shape, dtype=torch.bool)) for name in names}
+    plain_name = {name: name.removesuffix("_orig") if name.removesuffix("_orig") in pruned else name for name in names}
+    mask = {
+        plain_name[name]: pruned.get(plain_name[name], torch.ones(named[name].shape, dtype=torch.bool))
+        for name in names
+    }
     renamed = {f"{name}_orig": name for name in pruned}
     start = {renamed.get(n, n): t for n, t in state.items() if n.removesuffix("_mask") not in pruned}
     return mask, masks.apply(mask | pruned, start)

@@ -208,8 +208,8 @@ def restore(engine: Engine, progress: Checkpoint, last: int) -> None:
         raise Unusable(f"its iteration, {progress.iteration}, does not match its curve")
     if progress.best and _shapes(progress.best) != _shapes(engine.weights()):
         raise Unusable("its best weights belong to another network")
-    own, given = _shapes(engine.state()), _shapes(progress.state)
-    if wrong := [name for name in own if given.get(name, own[name]) != own[name]]:
+    shapes, stored_shapes = _shapes(engine.state()), _shapes(progress.state)
+    if wrong := [name for name in shapes if stored_shapes.get(name, shapes[name]) != shapes[name]]:
         raise Unusable(f"its {wrong[0]} has another shape or type")
     try:
         if progress.iteration:

@@ -101,9 +101,11 @@ def is_of_torch(loss: Measure) -> bool:
 
 def check_mean(loss: Measure | None) -> None:
     """Raise UsageError if a loss declares that it is not a mean over the batch."""
-    said = loss.keywords.get("reduction", "mean") if isinstance(loss, partial) else getattr(loss, "reduction", "mean")
-    if said != "mean":
-        raise UsageError(f"the loss has reduction = {said!r}: expected the mean over a batch; leave reduction out")
+    reduction = (
+        loss.keywords.get("reduction", "mean") if isinstance(loss, partial) else getattr(loss, "reduction", "mean")
+    )
+    if reduction != "mean":
+        raise UsageError(f"the loss has reduction = {reduction!r}: expected the mean over a batch; leave reduction out")
 
 
 def of_nothing(outputs: Tensor) -> Tensor:

@@ -89,7 +89,7 @@ def processes(job: Job) -> Iterator[Workers]:
         stop.value = 1
 
     try:
-        yield Workers(do, lambda: [told for place in places if (told := place.news())], ask_to_stop)
+        yield Workers(do, lambda: [report for place in places if (report := place.news())], ask_to_stop)
     finally:
         ask_to_stop()
         with ThreadPoolExecutor(len(places)) as closing:
@@ -182,12 +182,12 @@ def drain(news: Any) -> Callable[[], list[tuple[str, int]]]:
     """A function that returns everything in a queue."""
 
     def taken() -> list[tuple[str, int]]:
-        found = []
+        items = []
         while True:
             try:
-                found.append(news.get_nowait())
+                items.append(news.get_nowait())
             except queue.Empty:
-                return found
+                return items
 
     return taken
 
@@ -248,6 +248,6 @@ def _carry_out_in_process(training: Training) -> dict[str, Any]:
     def report(reached: int) -> None:
         iteration.value = reached
 
-    with terminated.at_work() as told:
-        hooks = Hooks(report=report, stopped=lambda: bool(stop.value) or told())
+    with terminated.at_work() as stop_requested:
+        hooks = Hooks(report=report, stopped=lambda: bool(stop.value) or stop_requested())
         return carry_out(training, _worker["setup"], hooks)

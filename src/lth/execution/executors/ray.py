@@ -266,14 +266,14 @@ class Driver:
 
         while not self.closed.wait(LOOK_SECONDS) and not self.gone.is_set():
             try:
-                told, checkpoints = ray.get(self.box.take.remote(self.stopping.is_set()))
+                news, checkpoints = ray.get(self.box.take.remote(self.stopping.is_set()))
             except lost():
                 continue  # the box restarts; if the cluster is lost, the tasks report it
             except Exception:
                 if ray.is_initialized():
                     raise
                 return  # Ray's client has given up
-            for name, iteration in told:
+            for name, iteration in news:
                 self.waiting.pop(name, None)
                 if iteration != BEGUN:
                     self.news.put((name, iteration))

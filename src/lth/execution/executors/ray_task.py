@@ -52,21 +52,21 @@ class Box:
     """An actor next to the driver with the tasks' messages and checkpoints, and whether they should stop."""
 
     def __init__(self) -> None:
-        self.told: list[tuple[str, int]] = []
+        self.news: list[tuple[str, int]] = []
         self.checkpoints: dict[str, bytes] = {}
         self.stop = False
 
     def tell(self, name: str, iteration: int) -> bool:
-        self.told.append((name, iteration))
+        self.news.append((name, iteration))
         return self.stop
 
     def keep(self, name: str, checkpoint: bytes) -> None:
         self.checkpoints[name] = checkpoint
 
     def take(self, stop: bool) -> tuple[list[tuple[str, int]], dict[str, bytes]]:
-        found = self.told, self.checkpoints
-        self.told, self.checkpoints, self.stop = [], {}, stop
-        return found
+        taken = self.news, self.checkpoints
+        self.news, self.checkpoints, self.stop = [], {}, stop
+        return taken
 
 
 class Line:
@@ -141,7 +141,7 @@ def versions() -> dict[str, str]:
 
 def choose_there(expected: dict[str, str], code: dict[str, bytes], *asked: Any) -> tuple[Resources, str]:
     if differing := [
-        f"{name} {found}, not {expected[name]}" for name, found in versions().items() if found != expected[name]
+        f"{name} {version}, not {expected[name]}" for name, version in versions().items() if version != expected[name]
     ]:
         raise UsageError(f"a node of the cluster has {', '.join(differing)}; install the same versions everywhere")
     accept(code)

@@ -131,7 +131,7 @@ class Driver:
             return job.result()
         finally:
             del self.jobs[task.training.id]
-            task.told.unlink(missing_ok=True)
+            task.report_file.unlink(missing_ok=True)
 
     def _done(self, job: Any) -> bool:
         with self.guard:
@@ -149,14 +149,14 @@ class Driver:
         if time.monotonic() < self.looked + TELL_SECONDS:
             return []
         self.looked = time.monotonic()
-        found = ((name, atomic.read_if_there(told(self.session, name))) for name in list(self.jobs))
-        return [(name, int(iteration)) for name, iteration in found if iteration]
+        reports = ((name, atomic.read_if_there(report_file(self.session, name))) for name in list(self.jobs))
+        return [(name, int(iteration)) for name, iteration in reports if iteration]
 
     def stop(self) -> None:
         """See `Workers.stop`. Jobs that have not started are cancelled, because they may be queued for hours."""
         (self.session / "stop").touch()
         for name, job in list(self.jobs.items()):
-            if not told(self.session, name).exists():
+            if not report_file(self.session, name).exists():
                 job.cancel(check=False)
 
     def stopped(self) -> bool:
@@ -169,7 +169,7 @@ class Driver:
             shutil.rmtree(self.session.parent, ignore_errors=True)
 
 
-def told(session: Path, training_id: str) -> Path:
+def report_file(session: Path, training_id: str) -> Path:
     """The file in which a job reports its iteration."""
     return session / f"{training_id.replace('/', '.')}.iteration"
 
@@ -190,8 +190,8 @@ class Task:
     training: Training
 
     @property
-    def told(self) -> Path:
-        return told(self.session, self.training.id)
+    def report_file(self) -> Path:
+        return report_file(self.session, self.training.id)
 
     def __call__(self) -> bool:
         """Carry the training out. Returns False if the driver asked to stop."""
@@ -200,7 +200,7 @@ class Task:
         def report(iteration: int) -> None:
             nonlocal due
             if time.monotonic() >= due:
-                atomic.write_file(self.told, str(iteration).encode())
+                atomic.write_file(self.report_file, str(iteration).encode())
                 due = time.monotonic() + TELL_SECONDS
 
         try:

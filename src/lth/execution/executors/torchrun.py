@@ -55,14 +55,14 @@ def follow() -> None:
         signal.signal(number, signal.SIG_IGN)  # process 0 receives them too and announces the end
     _join()
     setup: Setup | None = None
-    while (said := hear())[0] != "over":
-        if said[0] == "set up":
-            _, code, *shared = said
+    while (message := hear())[0] != "over":
+        if message[0] == "set up":
+            _, code, *shared = message
             accept(code)
             setup = setup_of(*shared)
-        elif said[0] == "train":
+        elif message[0] == "train":
             assert setup is not None
-            _, training, stored = said
+            _, training, stored = message
             follow_training(training, stored, setup)
 
 

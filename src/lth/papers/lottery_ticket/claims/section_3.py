@@ -28,12 +28,12 @@ def _down_to_two_percent(of: Setup, level: int, at: str) -> tuple[Claim, Claim]:
 
 def _dropout(of: Setup, gained: str, pruned: str, level: int, at: str, fast: int, fast_at: str) -> tuple[Claim, ...]:
     """The three claims about one network trained with dropout; `fast` is the level of earliest early stop."""
-    own, figures = DROPOUT[of], ("6", "5")
-    unpruned = gain(ticket(0, TEST, own), ticket(0, TEST, of), BOTH, "unpruned")
+    dropout, figures = DROPOUT[of], ("6", "5")
+    unpruned = gain(ticket(0, TEST, dropout), ticket(0, TEST, of), BOTH, "unpruned")
     return (
-        Claim("C3.8", "3", own, f"Dropout alone gains {gained} points of test accuracy", figures, (unpruned,)),
-        Claim("C3.9", "3", own, f"Pruning gains up to {pruned} points more", figures, (better(level, what=at),)),
-        Claim("C3.10", "3", own, "With dropout too, tickets learn faster", figures, (sooner(fast, what=fast_at),)),
+        Claim("C3.8", "3", dropout, f"Dropout alone gains {gained} points of test accuracy", figures, (unpruned,)),
+        Claim("C3.9", "3", dropout, f"Pruning gains up to {pruned} points more", figures, (better(level, what=at),)),
+        Claim("C3.10", "3", dropout, "With dropout too, tickets learn faster", figures, (sooner(fast, what=fast_at),)),
     )
 
 
