@@ -1,4 +1,4 @@
-// The Python face of dense convolutions and of pooling.
+// Python bindings of dense convolutions and pooling.
 #include "bindings.hpp"
 
 #include "pooling.hpp"
@@ -31,14 +31,14 @@ Shape thin_shape(int64_t images, int64_t height, int64_t width, int64_t inputs, 
     return {images, height, width, inputs, outputs, After(after)};
 }
 
-// As in_parts, of channels in whole panels: part(first, count).
+// Like in_parts, for channels in whole panels: part(first, count).
 template <class Part>
 void in_panels(int64_t parts, int64_t channels, const Part& part) {
     const int64_t panel = 16 * panel_of(channels);
     in_parts(parts, channels / panel, [&](int64_t, int64_t first, int64_t count) { part(first * panel, count * panel); });
 }
 
-// A batch is done in `parts` parts, and gradients of weights and biases are [part, ...].
+// A batch is processed in `parts` parts; gradients of weights and biases are [part, ...].
 template <class N>
 void bind_winograd(py::module_& m) {
     m.def("transform_forward", [](int64_t inputs, int64_t outputs, uintptr_t weight, uintptr_t transformed) {

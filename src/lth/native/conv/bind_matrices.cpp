@@ -1,4 +1,4 @@
-// The Python face of convolutions by a unit for products of matrices.
+// Python bindings of convolutions for the matrix unit.
 #include <algorithm>
 
 #include "bindings.hpp"
@@ -17,7 +17,7 @@ Shape matrix_shape(int64_t images, int64_t height, int64_t width, int64_t inputs
     return {images, height, width, inputs, outputs, After::nothing};
 }
 
-// Room that a thread of Python's keeps: to ask the system for megabytes at each convolution takes longer than to copy.
+// A buffer per Python thread: allocating megabytes for each convolution takes longer than copying.
 template <int which>
 bf16* room(int64_t size) {
     thread_local Aligned<bf16> kept;

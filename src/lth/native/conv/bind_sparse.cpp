@@ -1,4 +1,4 @@
-// The Python face of layers of which few weights survive.
+// Python bindings of layers with few surviving weights.
 #include "bindings.hpp"
 
 #include "sparse_conv.hpp"

@@ -1,5 +1,6 @@
-// The Python module of the bfloat16 kernels. Tensors come as addresses: lth/training has arranged their types, shapes and
-// layouts (lowering.py, for the built-in networks), and keeps them alive. Only what a kernel cannot do is refused here.
+// The Python module of the bfloat16 kernels. Tensors are passed as addresses: lth/training has checked their types,
+// shapes and layouts (lowering.py, for the built-in networks) and keeps them alive. Only inputs that a kernel cannot
+// process are refused here.
 #include "bindings.hpp"
 
 #include <vector>
@@ -21,8 +22,8 @@ bool runs() {
 #endif
 }
 
-// A bfloat16 dot product does two multiplications a lane. AMD's processors begin as many of them as of a float's fused
-// multiply-adds; Intel's a quarter (1.3 of 5.4 in a nanosecond on Emerald Rapids).
+// A bfloat16 dot product does two multiplications per lane. AMD processors issue as many of them as float
+// multiply-adds; Intel processors a quarter (1.3 instead of 5.4 per nanosecond on Emerald Rapids).
 bool floats_are_faster() {
 #if defined(__x86_64__) && (defined(__GNUC__) || defined(__clang__))
     return __builtin_cpu_is("intel");
@@ -49,7 +50,7 @@ void bind_updates(py::module_& m) {
 }
 
 #ifdef LTH_SANITIZED
-// Writes a number beyond the end of an array, by a kernel: a sanitizer that works ends the program here.
+// Write beyond the end of an array, by a kernel: a working sanitizer ends the program here.
 void overrun() {
     std::vector<float> value(16), gradient(17);
     update({Optimizer::sgd, 0.1f, 0, 0, 0, 0, 0, 1, 1}, 17, gradient.data(), false, nullptr, value.data(), nullptr, nullptr,

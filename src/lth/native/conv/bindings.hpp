@@ -1,4 +1,4 @@
-// What the Python faces of the kernels share: addresses, shapes, and work divided among threads.
+// Shared code of the Python bindings: addresses, shapes, and the division of work among threads.
 #pragma once
 
 #include <pybind11/pybind11.h>
@@ -12,7 +12,7 @@ namespace lth::conv {
 
 namespace py = pybind11;
 
-// Each adds its functions to the module.
+// Each function adds its bindings to the module.
 void bind_convolutions(py::module_& module);
 void bind_matrices(py::module_& module);
 void bind_sparse(py::module_& module);
@@ -28,13 +28,13 @@ inline Shape only(Shape s, int64_t images) {
     return s;
 }
 
-inline int64_t inputs_of(const Shape& s) { return s.height * s.width * s.inputs; }  // of an image
+inline int64_t inputs_of(const Shape& s) { return s.height * s.width * s.inputs; }  // height or width of an image
 inline int64_t outputs_of(const Shape& s) {
     return s.height * s.width * s.outputs / (s.after == After::pool_relu ? 4 : 1);
 }
 
-// part(p, first, count) for each of `parts` parts of `all`, on threads of their own: OpenMP's, which are torch's too, as
-// those of two pools would wait for each other's cores.
+// Call part(p, first, count) for each of `parts` parts of `all`, on OpenMP's threads. torch uses the same threads; two
+// pools would compete for the cores.
 template <class Part>
 void in_parts(int64_t parts, int64_t all, const Part& part) {
     std::exception_ptr thrown;

@@ -1,4 +1,4 @@
-// Loads and stores of the lanes that a mask has; the others are neither read nor written.
+// Loads and stores of the lanes in a mask; other lanes are neither read nor written.
 #pragma once
 
 #include "products.hpp"

@@ -14,19 +14,19 @@ namespace lth::conv {
 
 namespace {
 
-constexpr int64_t tile = tile_side * tile_depth;      // numbers in a tile of bfloat16
-constexpr int64_t sums = tile_side * tile_side;       // and in one of sums
-constexpr int64_t cache = 1 << 20;                    // bytes that are to stay in the second cache
-constexpr int row_bytes = tile_depth * sizeof(bf16);  // of a tile, of either kind: of sums, 16 floats
+constexpr int64_t tile = tile_side * tile_depth;      // elements of a bfloat16 tile
+constexpr int64_t sums = tile_side * tile_side;       // elements of a tile of sums
+constexpr int64_t cache = 1 << 20;                    // bytes of data that should stay in the second-level cache
+constexpr int row_bytes = tile_depth * sizeof(bf16);  // bytes of a tile row; for sums, 16 floats
 
-struct alignas(64) Tiles {  // what ldtilecfg reads
+struct alignas(64) Tiles {  // the format that ldtilecfg reads
     uint8_t palette = 1, start_row = 0, reserved[14] = {};
     uint16_t bytes[16] = {64, 64, 64, 64, 64, 64, 64, 64};
     uint8_t rows[16] = {16, 16, 16, 16, 16, 16, 16, 16};
 };
 const Tiles all_whole;
 
-// Of a kernel's three rows or columns those inside of an image `side` wide, about the pixel `at`.
+// The range of a kernel's three rows or columns that are inside an image of width `side`, around pixel `at`.
 struct Inside {
     int64_t first, end;
     Inside(int64_t at, int64_t side) : first(at == 0 ? 1 : 0), end(at == side - 1 ? 2 : 3) {}
@@ -34,7 +34,7 @@ struct Inside {
 
 inline void touch_tile(const void* p) { touch(p, tile_side * row_bytes); }
 
-// Tiles 0 to 3 += tiles 4, 5 (two of the left side, one after the other) x 6, 7 (two of the right side).
+// Tiles 0 to 3 += tiles 4, 5 (two consecutive tiles of the left operand) x 6, 7 (two of the right operand).
 LTH_MATRIX inline void multiply(const bf16* left, const bf16* right, const bf16* right_too) {
     for (const bf16* p : {left, left + tile, right, right_too}) touch_tile(p);
     _tile_loadd(4, left, row_bytes);
@@ -74,7 +74,7 @@ inline __m512i load_row(const bf16* p) { return _mm512_loadu_si512(p); }
 
 inline __m512i two(__m512 low, __m512 high) { return reinterpret_cast<__m512i>(_mm512_cvtne2ps_pbh(high, low)); }
 
-// Sixteen numbers of each of two rows, side by side.
+// Sixteen elements of each of two rows, interleaved.
 inline __m512i two_rows(const bf16* even, const bf16* odd) {
     const auto load = [](const bf16* p) {
         return _mm512_cvtepu16_epi32(_mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)));
@@ -82,14 +82,15 @@ inline __m512i two_rows(const bf16* even, const bf16* odd) {
     return _mm512_or_si512(load(even), _mm512_slli_epi32(load(odd), 16));
 }
 
-// Sixteen channels of a pair of images at a pixel; zeros where there is no image.
+// Sixteen channels of a pair of images at a pixel; zeros if an image does not exist.
 inline __m512i pair_at(int64_t n, int64_t image, int64_t stride, const bf16* x) {
     alignas(64) static const bf16 zeros[tile_side] = {};
     const bf16* const even = x + image * stride;
     return two_rows(image < n ? even : zeros, image + 1 < n ? even + stride : zeros);
 }
 
-// Kernels [output, 3, 3, input] of 16 outputs as the right side: [place][32 inputs][pair][output][which of the pair].
+// Kernels [output, 3, 3, input] of 16 outputs as the right operand: [place][32 inputs][pair][output][index in the
+// pair].
 void pack(int64_t inputs, int64_t, int64_t first, const bf16* weight, bf16* packed) {
     for (int64_t step = 0; step < 9 * inputs; step += tile_depth) {
         __m512 block[lanes];
@@ -103,7 +104,7 @@ void pack(int64_t inputs, int64_t, int64_t first, const bf16* weight, bf16* pack
     }
 }
 
-// The same for the way back, of kernels [input, 3, 3, output]: the gradient's channels are the inputs here.
+// The same for the backward pass, for kernels [input, 3, 3, output]: the gradient's channels are the inputs here.
 void pack_turned(int64_t inputs, int64_t outputs, int64_t first, const bf16* weight, bf16* packed) {
     for (int64_t place = 0; place < 9; ++place) {
         for (int64_t c = 0; c < inputs; c += 2) {
@@ -152,8 +153,8 @@ int64_t images_at_a_time(const Shape& s) {
     return std::max<int64_t>(1, cache / of_each / matrix_block) * matrix_block;
 }
 
-// A unit is a row of pixels of 32 outputs: of these the kernels are packed once for all rows, and stay in the cache as
-// the images do.
+// A unit is a row of pixels for 32 outputs. Their kernels are packed once for all rows; kernels and images stay in the
+// cache.
 int64_t convolve_units(const Shape& s) { return s.height * (s.outputs / matrix_block); }
 
 LTH_MATRIX void convolve(const Shape& s, int64_t first, int64_t count, const bf16* rows, const bf16* weight,
@@ -171,7 +172,7 @@ LTH_MATRIX void convolve(const Shape& s, int64_t first, int64_t count, const bf1
             for (int64_t i = 0; i < matrix_block; i += tile_side) {
                 (turned ? pack_turned : pack)(s.inputs, s.outputs, k + i, weight, packed + i * 9 * s.inputs);
             }
-            asm volatile("" ::: "memory");  // GCC does not know that loads of tiles read what was written here
+            asm volatile("" ::: "memory");  // GCC does not know that tile loads read the data written here
         }
         const __m512 low = bias ? widen(bias + k) : _mm512_setzero_ps();
         const __m512 high = bias ? widen(bias + k + tile_side) : _mm512_setzero_ps();
@@ -204,15 +205,15 @@ LTH_MATRIX void convolve(const Shape& s, int64_t first, int64_t count, const bf1
     _tile_release();
 }
 
-// A unit is the three places of a kernel's row, of 32 outputs and 32 inputs; images are gone through in strips of rows
-// that stay in the cache for the three.
+// A unit is the three places of a kernel row, for 32 outputs and 32 inputs; images are processed in strips of rows that
+// stay in the cache for all three.
 int64_t kernel_units(const Shape& s) { return 3 * (s.outputs / matrix_block) * (s.inputs / matrix_block); }
 
 LTH_MATRIX void kernel_gradients(const Shape& s, int64_t first, int64_t count, const bf16* x, const bf16* gradient,
                                  bf16* weight_gradient) {
     const int64_t images = whole_blocks(s.images), blocks = s.outputs / matrix_block;
     const int64_t row_size = s.width * images * 2 * matrix_block * int64_t(sizeof(bf16));
-    const int64_t strip = std::max<int64_t>(1, cache / std::max<int64_t>(1, row_size));  // of no images: of any rows
+    const int64_t strip = std::max<int64_t>(1, cache / std::max<int64_t>(1, row_size));  // for images that do not exist: any rows
     alignas(64) float found[3][4 * sums];
     _tile_loadconfig(&all_whole);
     for (int64_t unit = first; unit < first + count; ++unit) {
@@ -249,7 +250,7 @@ LTH_MATRIX void kernel_gradients(const Shape& s, int64_t first, int64_t count, c
 }
 
 bool matrix_unit() {
-    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM of Linux 5.16
+    constexpr long request_permission = 0x1023, tile_data = 18;  // ARCH_REQ_XCOMP_PERM, Linux 5.16
     static const bool granted = syscall(SYS_arch_prctl, request_permission, tile_data) == 0;
     return granted;
 }

@@ -1,4 +1,4 @@
-// 2x2 max pooling, then ReLU, of images whose channels are the outputs of a shape; and the way back.
+// 2x2 max pooling, then ReLU, of images whose channels are the outputs of a shape; and the backward pass.
 #pragma once
 
 #include "shape.hpp"

@@ -1,8 +1,8 @@
-// Matrix products of bfloat16 pairs or of floats, for the files that are compiled with AVX512_BF16; their own each.
+// Matrix products of bfloat16 pairs or floats, with internal linkage, for files compiled with AVX512_BF16.
 #pragma once
 
 #if defined(__GNUC__) && !defined(__clang__)
-#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 warns of its own header
+#pragma GCC diagnostic ignored "-Wuninitialized"  // GCC 12 warns about its own header
 #pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
 #endif
 
@@ -19,9 +19,9 @@ namespace lth::conv {
 
 namespace {
 
-constexpr int lanes = 16;  // floats in a vector
+constexpr int lanes = 16;  // floats per vector
 
-// Products are of numbers N: pairs of bfloat16 that one instruction multiplies and adds, or single floats.
+// Products have operands N: pairs of bfloat16 that one instruction multiplies and adds, or single floats.
 template <class N>
 constexpr int terms = std::is_same_v<N, bf16> ? 2 : 1;
 
@@ -35,9 +35,9 @@ inline void narrow(bf16* p, __m512 x) {
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(p), reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
 }
 
-// Lane j of x[i] becomes lane i of x[j].
+// Transpose: lane j of x[i] becomes lane i of x[j].
 inline void transpose(__m512 (&x)[lanes]) {
-    __m512d y[lanes];  // by fours: [which four rows][column of each group of four lanes]
+    __m512d y[lanes];  // in groups of four: [group of rows][column of each group of lanes]
     for (int q = 0; q < 4; ++q) {
         const __m512 *const a = x + 4 * q, ab = _mm512_unpacklo_ps(a[0], a[1]), cd = _mm512_unpacklo_ps(a[2], a[3]),
                      AB = _mm512_unpackhi_ps(a[0], a[1]), CD = _mm512_unpackhi_ps(a[2], a[3]);
@@ -83,7 +83,7 @@ inline __m512i rounded(__m512 x) {  // in the lower half of each lane
     return _mm512_cvtepu16_epi32(reinterpret_cast<__m256i>(_mm512_cvtneps_pbh(x)));
 }
 
-// Lane l has the two as bfloat16, `even` in its lower half.
+// Lane l contains both values as bfloat16, `even` in its lower half.
 inline __m512i pairs(__m512 even, __m512 odd) {
     return _mm512_or_si512(rounded(even), _mm512_slli_epi32(rounded(odd), 16));
 }
@@ -105,21 +105,21 @@ inline __m512 alive_gradient(const Shape& s, const bf16* gradient, const bf16* y
 
 inline void add_to(float* sum, __m512 x) { _mm512_storeu_ps(sum, _mm512_loadu_ps(sum) + x); }
 
-// Rows r of A and steps s of one term or a pair of them each: A(r, s) is at a[r * row + s * step].
+// Rows r of A and steps s of one term or a pair of terms: A(r, s) is at a[r * row + s * step].
 template <class N>
 struct Left {
     const N* a;
     int64_t row, step;
 };
 
-// B(s, column) is a term or a pair; the columns of a step lie side by side.
+// B(s, column) is a term or a pair; the columns of a step are contiguous.
 template <class N>
 struct Right {
     const N* b;
     int64_t step;
 };
 
-// A vector of terms or pairs, and their products added up.
+// A vector of terms or pairs, and the sum of its products.
 inline __m512 load(const float* p) { return _mm512_loadu_ps(p); }
 inline __m512bh load(const bf16* p) { return reinterpret_cast<__m512bh>(_mm512_loadu_si512(p)); }
 inline __m512 everywhere(const float* p) { return _mm512_set1_ps(*p); }
@@ -175,7 +175,7 @@ void multiply(int64_t rows, Left<N> left, Right<N> right, int64_t steps, float* 
     }
 }
 
-// Columns in panels of `panel` vectors, so that a panel's numbers are read in one stream.
+// Columns in panels of `panel` vectors, so that a panel is read sequentially.
 template <class N>
 void multiply(int panel, int64_t rows, Left<N> left, Right<N> right, int64_t steps, float* out, int64_t out_row, bool add) {
     if (panel == 4) multiply<4>(rows, left, right, steps, out, out_row, add);
@@ -200,7 +200,8 @@ inline void pair_rows(const bf16* in, int64_t rows, int64_t columns, bf16* out) 
     }
 }
 
-// [rows, columns] as the terms of products that sum over the rows; of the pairs, a row of zeros makes the last whole.
+// [rows, columns] as the terms of products that sum over the rows; an odd number of rows is padded with zeros for
+// pairs.
 inline const float* by_rows(float* in, int64_t, int64_t, Aligned<float>&) { return in; }
 inline const bf16* by_rows(bf16* in, int64_t rows, int64_t columns, Aligned<bf16>& room) {
     if (rows % 2) std::fill_n(in + rows * columns, columns, bf16(0));

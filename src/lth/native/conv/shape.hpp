@@ -1,4 +1,4 @@
-// What a 3x3 convolution in bfloat16 is given: its images, its channels, and what follows it.
+// The shape of a 3x3 convolution in bfloat16: its images, its channels, and the operations after it.
 //
 // Activations and their gradients are bfloat16, [image, row, column, channel]; all sums are float32.
 #pragma once
@@ -12,12 +12,12 @@ using bf16 = uint16_t;  // the upper half of a float
 enum class After { nothing, relu, pool_relu };
 
 struct Shape {
-    int64_t images, height, width;  // for Winograd and for pooling height and width are even
-    int64_t inputs, outputs;        // channels: multiples of 16, thin inputs aside
+    int64_t images, height, width;  // height and width must be even for Winograd and for pooling
+    int64_t inputs, outputs;        // channels: multiples of 16, except thin inputs
     After after;
 };
 
-// Channels are computed in panels of so many vectors of 16.
+// The number of vectors of 16 channels in a panel.
 inline int panel_of(int64_t channels) { return channels % 64 == 0 ? 4 : channels % 32 == 0 ? 2 : 1; }
 
 }  // namespace lth::conv

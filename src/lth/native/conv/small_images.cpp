@@ -8,7 +8,7 @@ namespace lth::conv {
 
 namespace {
 
-constexpr int64_t images_at_once = 120;  // whose sums stay in the cache
+constexpr int64_t images_at_once = 120;  // channels whose sums stay in the cache
 constexpr int64_t outputs_at_once = 96;
 
 struct Room {
@@ -18,7 +18,7 @@ struct Room {
 
 thread_local Room room;
 
-// Where a 3x3 kernel's place (i, j) of an output pixel lies, and whether that is inside.
+// Position of place (i, j) of a 3x3 kernel for an output pixel, and whether it is inside the image.
 struct Place {
     const Shape& s;
     int64_t row, column;
@@ -27,11 +27,12 @@ struct Place {
     int64_t pixel() const { return row * s.width + column; }
 };
 
-// From one pixel's [image][channel] to the next's, and from one image to the next: a cache line more than they take, so
-// that the rows of a product do not fall into one set of the cache.
+// Strides between pixels and images of [image][channel]: one cache line more than needed, so that the rows of a product
+// do not share a cache set.
 int64_t line(int64_t channels) { return channels + 32; }
 
-// Images first to first + count of [image][pixel][channel] to [pixel][image][channel], where `read` has the channels.
+// Convert images first to first + count from [image][pixel][channel] to [pixel][image][channel]; `read` returns the
+// channels.
 template <class Read>
 void by_pixel(int64_t pixels, int64_t channels, int64_t first, int64_t count, const Read& read, bf16* out) {
     for (int64_t n = 0; n < count; ++n) {
@@ -46,15 +47,15 @@ void by_pixel(int64_t pixels, int64_t channels, int64_t first, int64_t count, co
 
 inline __m256i read(const bf16* p) { return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(p)); }
 
-// The gradient where ReLU let something through.
+// The gradient if the ReLU was active.
 inline __m256i read_alive(const Shape& s, const bf16* gradient, const bf16* y) {
     if (s.after == After::nothing) return read(gradient);
-    // NaN is not equal to 0: it gets through
+    // NaN is not equal to 0, so it passes
     const __m256i sign = _mm256_set1_epi16(0x7fff);
     return _mm256_maskz_mov_epi16(_mm256_test_epi16_mask(read(y), sign), read(gradient));
 }
 
-// Products of rows [pixel][image] and kernels [place][step][column], over the places that `at` finds inside, to
+// Products of rows [pixel][image] and kernels [place][step][column], over the places that `at` finds inside, passed to
 // write(pixel, image, sums).
 template <class At, class Write>
 void over_places(const Shape& s, int64_t images, int64_t depth, int panel, const bf16* rows, const bf16* kernels,
@@ -155,7 +156,7 @@ void small_backward_kernels(const Shape& s, int64_t first, int64_t count, const 
         return _mm512_or_si512(widened(even), _mm512_slli_epi32(widened(odd), 16));
     };
     const auto as_floats = [&](__m256i bits) { return _mm512_castsi512_ps(_mm512_slli_epi32(widened(bits), 16)); };
-    // images: [panel][pixel][pair of images][input][2]; gradients, of some outputs: [pixel][pair of images][output][2]
+    // images: [panel][pixel][pair of images][input][2]; gradients of some outputs: [pixel][pair of images][output][2]
     bf16* const images = at_least(room.images, pixels * steps * 2 * s.inputs);
     bf16* const gradients = at_least(room.gradient, pixels * steps * 2 * outputs_at_once);
     float* const sums = at_least(room.sums, outputs_at_once * columns);
@@ -187,7 +188,7 @@ void small_backward_kernels(const Shape& s, int64_t first, int64_t count, const 
             for (int64_t place = 0; place < 9; ++place) {
                 const int64_t down = place / 3 - 1, right = place % 3 - 1;
                 const int64_t begin = std::max<int64_t>(0, -right), end = std::min(s.width, s.width - right);
-                bool add = false;  // pixels side by side are summed over at once
+                bool add = false;  // adjacent pixels that are summed together
                 for (int64_t row = std::max<int64_t>(0, -down); row < std::min(s.height, s.height - down) && begin < end; ++row) {
                     const int64_t to = row * s.width + begin, from = (row + down) * s.width + begin + right;
                     multiply<bf16>(panel, here, {gradients + to * steps * here * 2, 2, 2 * here},

@@ -8,14 +8,14 @@ namespace lth::conv {
 
 namespace {
 
-// Images stand side by side in the lanes of `vectors` vectors, and a tile of `height` rows of `width` pixels, as wide as
-// the image, is in registers: 16 of them or a few less, so that those of a product beside them are there too.
+// The lanes of `vectors` vectors are images, and a tile of `height` rows of `width` pixels, the width of the image, is
+// held in registers: at most 16 of them, so that the operands of a product fit too.
 template <int tile_width, int tile_height, int tile_vectors>
 struct Tile {
     static constexpr int width = tile_width, height = tile_height, vectors = tile_vectors;
     static constexpr int64_t strip = lanes * vectors, row = width * strip;
 
-    // Rows of an image as it is kept here: whole tiles, and a row of zeros above and below.
+    // The rows of an image in this layout: whole tiles, and a row of zeros above and below.
     static int64_t rows(int64_t image_height) { return (image_height + height - 1) / height * height + 2; }
 };
 
@@ -25,10 +25,10 @@ struct Room {
 
 thread_local Room room;
 
-// So many of 16 lanes from the first on; of fewer, none.
+// A mask of the remaining lanes of 16 from the first on; empty if none remain.
 inline __mmask16 first_lanes(int64_t count) { return count >= lanes ? 0xffff : count <= 0 ? 0 : (1u << count) - 1; }
 
-// Channels first to first + count of a strip of images, as [channel][row][column][image], zeros where nothing is.
+// Channels first to first + count of a strip of images as [channel][row][column][image], with zeros outside.
 template <class T>
 void turn(int64_t images, int64_t height, int64_t channels, int64_t first, int64_t count, const bf16* in, float* out) {
     const int64_t rows = T::rows(height), size = rows * T::row, pixels = height * T::width;
@@ -53,7 +53,7 @@ void turn(int64_t images, int64_t height, int64_t channels, int64_t first, int64
     }
 }
 
-// Of a tile's sums, [channel][pixel][image]: channels first to first + count of the first `inside` pixels, back.
+// Write the sums of a tile, [channel][pixel][image]: channels first to first + count of the first `inside` pixels.
 template <class T>
 void turn_back(int64_t images, int64_t pixels, int64_t channels, int64_t first, int64_t count, int64_t inside,
                const float* sums, bf16* out) {
@@ -91,7 +91,7 @@ inline void each(const Do& what) {
     }
 }
 
-// what(row, column, vector, address) for the pixels of a tile whose neighbour `right` - 1 to the right is inside.
+// Call what(row, column, vector, address) for the pixels of a tile whose neighbour at offset `right` - 1 is inside.
 template <class T, int right, class Do>
 inline void each_neighbour(const float* in, const Do& what) {
     each<T>([&](int r, int x, int v) {
@@ -100,7 +100,7 @@ inline void each_neighbour(const float* in, const Do& what) {
     });
 }
 
-// The weights of one row and place, entry to end, on a tile.
+// Apply the weights from entry to end, of one row and place, to a tile.
 template <class T, int right>
 inline void add_products(const SparseKernels& s, int64_t entry, int64_t end, int64_t size, const float* values,
                          const float* images, Pixels<T>& total) {
@@ -115,7 +115,7 @@ inline void add_products(const SparseKernels& s, int64_t entry, int64_t end, int
 template <class T>
 void convolve(const SparseKernels& s, int64_t images, int64_t height, const bf16* x, const float* values,
               const float* bias, bf16* y) {
-    constexpr int64_t together = 32;  // rows of the kernels, which are written side by side
+    constexpr int64_t together = 32;  // rows of kernels whose outputs are written together
     const int64_t size = T::rows(height) * T::row, pixels = height * T::width;
     float* const turned = at_least(room.images, s.columns * size);
     float* const sums = at_least(room.outputs, together * T::height * T::row);  // [row of kernels][pixel][image]
@@ -151,7 +151,7 @@ void convolve(const SparseKernels& s, int64_t images, int64_t height, const bf16
     }
 }
 
-// For the weights of one row and place: the products of a tile of the gradient and of the images, summed up.
+// For the weights of one row and place: the summed products of a tile of the gradient and of the images.
 template <class T, int right>
 inline void add_sums(const SparseKernels& s, int64_t entry, int64_t end, int64_t size, const float* images,
                      const Pixels<T>& gradient, float* value_gradients) {
@@ -159,7 +159,7 @@ inline void add_sums(const SparseKernels& s, int64_t entry, int64_t end, int64_t
         const int count = int(std::min<int64_t>(lanes, end - entry));
         __m512 product[lanes];
         for (int i = 0; i < count; ++i) {
-            __m512 part[4] = {};  // so that one sum need not wait for the one before
+            __m512 part[4] = {};  // so that sums do not wait for each other
             each_neighbour<T, right>(images + s.column[entry + i] * size, [&](int r, int x, int v, const float* in) {
                 __m512& sum = part[(r * T::width + x + v) % 4];
                 sum = _mm512_fmadd_ps(gradient[r][x][v], _mm512_load_ps(in), sum);
@@ -206,7 +206,7 @@ void convolve_values(const SparseKernels& s, int64_t first, int64_t count, int64
     }
 }
 
-// what(tile) for images of so many pixels a row; false where there is none.
+// Call what(tile) for images of this width; returns false if there is no kernel.
 template <class Do>
 bool with_tile(int64_t width, const Do& what) {
     switch (width) {

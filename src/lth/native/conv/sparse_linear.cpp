@@ -9,7 +9,7 @@ namespace lth::conv {
 namespace {
 
 constexpr int vectors = 4;
-constexpr int64_t strip = lanes * vectors;  // examples side by side
+constexpr int64_t strip = lanes * vectors;  // examples per strip
 
 inline float widened(bf16 x) {
     const uint32_t bits = uint32_t(x) << 16;
@@ -18,7 +18,7 @@ inline float widened(bf16 x) {
     return value;
 }
 
-// [examples][width] from column `first` on, to [column][strip], zeros beyond the examples.
+// Convert [examples][width] from column `first` on to [column][strip], with zeros beyond the examples.
 void turn(const bf16* in, int64_t examples, int64_t width, int64_t first, int64_t columns, bf16* out) {
     constexpr int64_t tile = 32;
     if (examples < strip) std::fill_n(out, columns * strip, bf16(0));
@@ -30,7 +30,7 @@ void turn(const bf16* in, int64_t examples, int64_t width, int64_t first, int64_
     }
 }
 
-// [column][strip] floats to bfloat16 [examples][width] from column `first` on.
+// Convert [column][strip] floats to bfloat16 [examples][width] from column `first` on.
 void turn_back(const float* in, int64_t examples, int64_t width, int64_t first, int64_t columns, bf16* out) {
     constexpr int64_t tile = 16;
     alignas(64) bf16 narrow[tile][strip];

@@ -23,16 +23,16 @@ thread_local Workspace workspace;
 template <class N>
 thread_local Operands<N> operands;
 
-// The 3x3 surroundings of each pixel of some rows of an image, as [pixel][3 * 3 * channels] at every `depth`; `out` has
-// room for a vector more, and what lies between is undefined.
+// The 3x3 neighbourhood of each pixel in some rows of an image, as [pixel][3 * 3 * channels] at every `depth`; `out`
+// has room for one more vector, and the gaps are undefined.
 void surroundings(const Shape& s, const bf16* image, int64_t first_row, int64_t rows, int64_t depth, bf16* out) {
     const int64_t line = s.width * s.inputs;
     for (int64_t row = first_row; row < first_row + rows; ++row) {
         for (int64_t column = 0; column < s.width; ++column, out += depth) {
             const bool left = column > 0, right = column + 1 < s.width;
-            const auto ends = __mmask16((1u << ((2 + right) * s.inputs)) - 1);  // within the image, of three pixels
+            const auto ends = __mmask16((1u << ((2 + right) * s.inputs)) - 1);  // of the three pixels, those inside the image
             const auto there = __mmask16(left ? ends : ends & ~((1u << s.inputs) - 1));
-            for (int64_t i = 0; i < 3; ++i) {  // in order: each writes zeros beyond its end
+            for (int64_t i = 0; i < 3; ++i) {  // in order, because each writes zeros beyond its end
                 const bool inside = row + i - 1 >= 0 && row + i - 1 < s.height;
                 const bf16* from = image + (row + i - 1) * line + (column - 1) * s.inputs;  // masked lanes are not read
                 _mm256_storeu_si256(reinterpret_cast<__m256i*>(out + 3 * i * s.inputs),
@@ -42,7 +42,7 @@ void surroundings(const Shape& s, const bf16* image, int64_t first_row, int64_t 
     }
 }
 
-// The surroundings as numbers of products: what was read itself, or a copy.
+// The neighbourhoods as operands of products: the data themselves, or a copy.
 bf16* as_numbers(bf16* around, int64_t, Aligned<bf16>&) { return around; }
 float* as_numbers(bf16* around, int64_t count, Aligned<float>& room) {
     float* const out = at_least(room, count);
@@ -52,7 +52,7 @@ float* as_numbers(bf16* around, int64_t count, Aligned<float>& room) {
 
 template <class N>
 struct Thin {
-    int64_t depth, rows, pixels;  // of a pixel's surroundings, padded to whole pairs of vectors; of a block
+    int64_t depth, rows, pixels;  // of a pixel's neighbourhood, padded to pairs of vectors; of a block
 
     explicit Thin(const Shape& s) : depth((9 * s.inputs + 31) / 32 * 32), rows(std::max<int64_t>(1, block<N> / s.width)) {
         rows = std::min(rows, s.height);
@@ -72,7 +72,7 @@ void thin_forward(const Shape& s, const bf16* x, const float* weight, const floa
     float* const m = at_least(workspace.products, size.pixels * columns);
     std::fill_n(kernels, size.depth * s.outputs, N(0));
     for (int64_t k = 0; k < s.outputs; ++k) {
-        for (int64_t i = 0; i < 9 * s.inputs; ++i) {  // i: (row, column, channel); the weights stand by channel first
+        for (int64_t i = 0; i < 9 * s.inputs; ++i) {  // i: (row, column, channel); in the weights the channel comes first
             const float w = weight[(k * s.inputs + i % s.inputs) * 9 + i / s.inputs];
             const int64_t step = (k / columns * used + i / terms<N>) * columns + k % columns;
             put_one(kernels + step * terms<N> + i % terms<N>, w);

@@ -1,6 +1,7 @@
-// 3x3 convolutions of few input channels, at most 4, and images of any size: a network's first layer.
+// 3x3 convolutions with at most 4 input channels and images of any size: the first layer of a network.
 //
-// Plain products, no pooling, and no gradient of x: the first layer needs none. N as in winograd.hpp.
+// Direct products, without pooling and without a gradient of x, which the first layer does not need. N as in
+// winograd.hpp.
 #pragma once
 
 #include "shape.hpp"

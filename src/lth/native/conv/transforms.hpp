@@ -1,7 +1,7 @@
-// Winograd's transforms: for winograd.cpp alone, as it is compiled with AVX512_BF16.
+// Winograd's transforms, for winograd.cpp only, which is compiled with AVX512_BF16.
 //
-// The matrices for tiles of side x side outputs: the tile is A' ((G w G') * (B' d B)) A for a kernel w and a patch
-// d of patch x patch inputs, all products by position. From Toom and Cook's scheme at the points given.
+// The matrices for tiles of side x side outputs: a tile is A' ((G w G') * (B' d B)) A for a kernel w and a patch d of
+// patch x patch inputs, where * multiplies by position. From the Toom-Cook scheme at the given points.
 #pragma once
 
 #include <utility>
@@ -28,7 +28,7 @@ struct Two {  // 0, 1, -1, infinity
     };
 };
 
-struct Four {  // 0, p, -p, q, -q, infinity: with p q = 1 the least error of those tried
+struct Four {  // 0, p, -p, q, -q, infinity: p q = 1 has the smallest error of those tried
     static constexpr int side = 4, patch = 6;
     static constexpr double p = 2.0 / 3, q = 3.0 / 2, pp = p * p, qq = q * q;
     static constexpr double of_p = 1 / (2 * pp * (pp - qq)), of_q = 1 / (2 * qq * (qq - pp));
@@ -71,7 +71,8 @@ struct Turned {
     static constexpr float at(int i, int k) { return M::at[k][i]; }
 };
 
-// Row i of M times a column of vectors, `step` apart; M is known to the compiler, so that zeros and ones cost nothing.
+// Row i of M times a column of vectors at distance `step`; M is a compile-time constant, so zeros and ones cost
+// nothing.
 template <class M, int i, int k = 0, bool begun = false>
 inline __m512 row_times(const __m512* column, int step, __m512 sum = __m512()) {
     if constexpr (k == M::columns) {

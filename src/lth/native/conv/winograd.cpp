@@ -9,8 +9,8 @@ namespace lth::conv {
 
 namespace {
 
-// From one position of a block's T to the next: a cache line more than they take, so that the sixteen do not fall into
-// one set of the cache.
+// Stride between positions of a block of T: one cache line more than needed, so that the sixteen do not share a cache
+// set.
 template <class N, class T>
 constexpr int64_t plane(int64_t channels) { return block<N> * channels + int64_t(64 / sizeof(T)); }
 
@@ -40,7 +40,7 @@ void patches(const Shape& s, const bf16* x, int64_t first, int64_t count, const 
     }
 }
 
-// Bias, pooling and ReLU of `columns` channels from `first_channel` on, of the tiles first to first + count.
+// Bias, pooling and ReLU of `columns` channels from `first_channel` on, for the tiles first to first + count.
 void finish(const Shape& s, const float* m, int64_t stride, int64_t columns, int64_t first_channel, const float* bias,
             int64_t first, int64_t count, bf16* y, uint8_t* chosen) {
     const __m512 zero = _mm512_setzero_ps();
@@ -66,7 +66,7 @@ void finish(const Shape& s, const float* m, int64_t stride, int64_t columns, int
     }
 }
 
-// The gradient of a tile's pixels before pooling and ReLU; adds up the bias's.
+// The gradient of a tile's pixels before pooling and ReLU; also sums the bias gradient.
 template <int side>
 inline void before(const Shape& s, const bf16* gradient, const bf16* y, const uint8_t* chosen, const Pixels& at,
                    int64_t channel, float* bias_gradient, __m512 (&g)[side][side]) {
@@ -112,7 +112,7 @@ void spread(const Shape& s, const bf16* gradient, const bf16* y, const uint8_t* 
     }
 }
 
-// Adds B m B' of each tile to its patch of the images, which have a border of one pixel.
+// Add B m B' of each tile to its patch of the images, which have a border of one pixel.
 template <class F>
 void scatter(const Shape& s, const float* m, int64_t stride, int64_t columns, int64_t first_channel, int64_t first,
              int64_t count, int64_t first_image, float* images) {
@@ -149,7 +149,7 @@ inline void kernel_patches(const float* w, int64_t stride, __m512 (&u)[F::patch]
     both_sides<Plain<typename F::Kernel>>(kernel, u);
 }
 
-// Kernels as the right side of products that sum over `depth` channels: [panel][position][step][column][term].
+// Kernels as the right operand of products that sum over `depth` channels: [panel][position][step][column][term].
 template <class F, class N>
 void pack_kernels(const float* w, int64_t depth, int64_t depth_stride, int64_t columns, int64_t column_stride, N* out) {
     constexpr int n = F::patch;
@@ -207,11 +207,12 @@ thread_local Operands<N> operands;
 
 const bf16* zero_row(int64_t channels) { return at_least(workspace.zeros, channels); }
 
-// Forward the smaller tiles, whose error is a third; back the larger ones, where the image is made of them.
+// The forward pass uses the smaller tiles, whose error is a third; the backward pass the larger ones, if they divide
+// the image.
 using Forward = Two;
 
 bool by_four(int64_t height, int64_t width) { return height % 4 == 0 && width % 4 == 0; }
-// Adds the products of a block's gradients with the kernels to the gradients of the images from `image` on.
+// Add the products of a block's gradients and the kernels to the gradients of the images from `image` on.
 template <class F, class N>
 void add_to_images(const Shape& s, const N* transformed, const N* d, int64_t first, int64_t count, int64_t image,
                    float* images) {
@@ -229,13 +230,13 @@ void add_to_images(const Shape& s, const N* transformed, const N* d, int64_t fir
     }
 }
 
-// Adds the products of a block's patches with its gradients to u[position][input][output], or begins it.
+// Add the products of a block's patches and its gradients to u[position][input][output], or initialise it.
 template <class F, class N>
 void add_to_kernels(const Shape& s, N* v, N* d, int64_t count, bool add, float* u) {
     constexpr int positions = F::patch * F::patch;
     const int panel = panel_of(s.outputs);
     const int64_t columns = panel * lanes, v_plane = plane<N, N>(s.inputs), d_plane = plane<N, N>(s.outputs);
-    for (int p = 0; p < positions; ++p) {  // a block is even: there is room for a row of zeros
+    for (int p = 0; p < positions; ++p) {  // a block has an even number of tiles, so there is room for a row of zeros
         const N* const vp = by_rows(v + p * v_plane, count, s.inputs, operands<N>.patch_rows);
         const N* const dp = by_rows(d + p * d_plane, count, s.outputs, operands<N>.gradient_rows);
         for (int64_t k = 0; k < s.outputs; k += columns) {
@@ -250,7 +251,7 @@ void backward_by(const Shape& s, const bf16* x, const N* transformed, const bf16
                  const bf16* y_gradient, bf16* x_gradient, float* weight_gradient, float* bias_gradient) {
     constexpr int positions = F::patch * F::patch;
     const int64_t per_image = tiles_per_image(s, F::side), pixels_with_border = (s.height + 2) * (s.width + 2);
-    const int64_t group = std::max<int64_t>(1, block<N> / per_image);  // images whose gradients are made together
+    const int64_t group = std::max<int64_t>(1, block<N> / per_image);  // images whose gradients are computed together
     N* const v = at_least(operands<N>.patch, positions * plane<N, N>(s.inputs));
     N* const d = at_least(operands<N>.gradient, positions * plane<N, N>(s.outputs));
     float* const u = at_least(workspace.kernels, positions * s.inputs * s.outputs);

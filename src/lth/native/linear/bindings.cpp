@@ -1,4 +1,4 @@
-// The Python face of the engine: checks what it is given, owns references to it, and lets go of the GIL.
+// Python bindings of the engine: check arguments, hold references to them, and release the GIL.
 #include <pybind11/numpy.h>
 #include <pybind11/pybind11.h>
 #include <pybind11/stl.h>
@@ -108,7 +108,7 @@ public:
             found(state, name, bias ? layer.outputs : layer.weight_count());
         });
         const int64_t iteration = counted(state, "iteration");
-        // version 0.1 knew but one
+        // version 0.1 had only this one
         const int64_t updates = state.contains("updates") ? counted(state, "updates") : iteration;
         each([&](const std::string& name, Layer& layer, lth::Aligned<float>& values, bool bias) {
             const Array<float> saved = found(state, name, bias ? layer.outputs : layer.weight_count());
@@ -145,7 +145,7 @@ private:
                 refuse("layer " + std::to_string(l) + ": mask and weight must be [out, in] and bias [out]");
             }
         }
-        // A file's booleans are whatever its bytes are, and C++ knows no bool that is neither 0 nor 1.
+        // The booleans of a file may have any byte value, but a C++ bool must be 0 or 1.
         for (const auto& mask : masks) {
             const auto* const bytes = static_cast<const unsigned char*>(static_cast<const py::array&>(mask).data());
             if (std::any_of(bytes, bytes + mask.size(), [](unsigned char byte) { return byte > 1; })) {
@@ -183,7 +183,7 @@ private:
         return out;
     }
 
-    // Iterations are counted up: far from where they would overflow.
+    // Keep iterations far from integer overflow.
     static int64_t counted(const std::string& name, int64_t count) {
         if (count < 0 || count > most_iterations) {
             refuse("\"" + name + "\" is " + std::to_string(count) + ", expected 0 to " + std::to_string(most_iterations));
@@ -229,7 +229,7 @@ private:
 };
 
 #ifdef LTH_SANITIZED
-// Writes beyond the end of an array, by a kernel: a sanitizer that works ends the program here.
+// Write beyond the end of an array, by a kernel: a working sanitizer ends the program here.
 void overrun() {
     const lth::Kernels& kernels = *lth::usable_kernels().front();
     lth::Aligned<float> bias(2), out(kernels.lanes);

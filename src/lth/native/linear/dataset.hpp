@@ -1,4 +1,4 @@
-// Examples as Python gives them to networks.
+// Examples that Python passes to networks.
 #pragma once
 
 #include <pybind11/numpy.h>
@@ -23,7 +23,7 @@ using Array = py::array_t<T, py::array::c_style | py::array::forcecast>;
 
 inline std::string shape_of(const py::array& a) { return py::str(a.attr("shape")); }
 
-// Images stay where they are (pages of a memory-mapped file too); labels are copied: four bytes each.
+// Images are not copied (they may be pages of a memory-mapped file); labels are copied: four bytes each.
 class Dataset {
 public:
     Dataset(py::array images, const Array<int64_t>& labels) : images_(std::move(images)) {

@@ -1,4 +1,4 @@
-// Dense layers: matrix products in register tiles. Above lth::dense_above they beat the sparse kernels.
+// Dense layers: matrix products in register tiles. Above lth::dense_above they are faster than the sparse kernels.
 #pragma once
 
 #include "optimizer.hpp"
@@ -16,7 +16,8 @@ LTH_INLINE void for_each_panel(Panels matrix, Work work) {
     }
 }
 
-// Columns of a panel in which some example is not 0. Of MNIST's pixels more than a third are black in a whole batch.
+// The columns of a panel in which some example is not 0. More than a third of MNIST's pixels are black in a whole
+// batch.
 struct Lit {
     int32_t count = 0;
     int32_t column[Panels::panel];
@@ -91,7 +92,7 @@ void dense_backpropagate(Panels matrix, const float* values, const float* gradie
     });
 }
 
-// Gradients of row_tile rows by C vectors of columns: exactly the batch's examples, no lanes wasted.
+// Gradients of row_tile rows by C vectors of columns, for exactly the examples of the batch.
 template <int C>
 LTH_INLINE void gradient_tile(const Batch& batch, const float* natural, int32_t width, ptrdiff_t row, Vec* gradient) {
     Vec sum[row_tile][C] = {};
@@ -139,7 +140,7 @@ void sink_columns(Panels matrix, const uint32_t* mask, const Batch& batch, const
     }
 }
 
-// The gradient of each weight goes to the sink.
+// The gradient of each weight is passed to the sink.
 template <class Sink>
 void dense_gradients(Panels matrix, const uint32_t* mask, Batch batch, Sink sink) {
     for_each_panel(matrix, [&](int32_t start, int32_t width) {

@@ -1,4 +1,4 @@
-// Which kernels this processor can run.
+// The kernels that this processor can run.
 #pragma once
 
 #include <string>
@@ -9,6 +9,6 @@
 namespace lth {
 
 std::vector<const Kernels*> usable_kernels();                 // best first
-const Kernels& kernels_named(const std::string& name);        // "" is the best; throws std::invalid_argument
+const Kernels& kernels_named(const std::string& name);        // "" selects the best; throws std::invalid_argument
 
 }  // namespace lth

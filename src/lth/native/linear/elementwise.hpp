@@ -1,4 +1,4 @@
-// What happens between the matrix products: biases, ReLU, dropout, softmax cross-entropy.
+// Operations between the matrix products: biases, ReLU, dropout, softmax cross-entropy.
 #pragma once
 
 #include <cmath>
@@ -15,7 +15,7 @@ void fill(const float* bias, int32_t units, float* out) {
         for (int v = 0; v < V; ++v) store(out + (ptrdiff_t(u) * V + v) * W, all(bias[u]));
 }
 
-// A bijection of 32-bit integers that mixes well ("lowbias32").
+// A bijection of 32-bit integers with good mixing ("lowbias32").
 LTH_INLINE Uint mix(Uint x) {
     x ^= x >> 16;
     x *= 0x7feb352dU;
@@ -28,7 +28,7 @@ LTH_INLINE Int survives(Uint element, const Dropout& dropout) {
     return Int(mix(mix(element ^ dropout.key0) + dropout.key1) >= dropout.threshold + Uint{});
 }
 
-// x < 0 ? 0 : x, not x > 0 ? x : 0, so that a NaN stays and is seen in the loss.
+// x < 0 ? 0 : x, not x > 0 ? x : 0, so that NaN is visible in the loss.
 LTH_INLINE Vec relu(Vec x) { return x < 0.0f ? Vec{} : x; }
 
 void activate(float* out, int32_t units, int32_t first_example, Dropout dropout) {
@@ -45,7 +45,7 @@ void activate(float* out, int32_t units, int32_t first_example, Dropout dropout)
     }
 }
 
-// An activation is positive exactly where its unit was active and kept: the scale is at least 1.
+// An activation is positive exactly if its unit was active and kept, because the scale is at least 1.
 void deactivate(const float* activation, float* gradient, int32_t units, float scale) {
     for (ptrdiff_t i = 0; i < ptrdiff_t(units) * lanes; i += W) {
         store(gradient + i, load(activation + i) <= 0.0f ? Vec{} : load(gradient + i) * scale);
@@ -54,7 +54,7 @@ void deactivate(const float* activation, float* gradient, int32_t units, float s
 
 // e to the x for x <= 0, within 2 units in the last place; 0 below the smallest normal float.
 LTH_INLINE Vec exponential(Vec x) {
-    const Vec shift = all(12582912.0f);  // 1.5 * 2^23: what is added to it is rounded to an integer
+    const Vec shift = all(12582912.0f);  // 1.5 * 2^23: adding it rounds to an integer
     const Vec shifted = x * 1.44269504f + shift;
     const Vec n = shifted - shift;
     const Vec r = (x - n * 0.693359375f) + n * 2.12194440e-4f;  // ln 2 in two parts
@@ -68,7 +68,7 @@ LTH_INLINE Vec exponential(Vec x) {
     return x < -87.3f ? Vec{} : p * power;
 }
 
-// The gradients of a vector of examples, but for the label's own -scale; returns the largest logits and their sums.
+// The gradients of a vector of examples without the label's own -scale; returns the largest logits and their sums.
 LTH_INLINE void normalise(float* logits, int32_t classes, Vec scale, float* largest, float* total) {
     Vec most = load(logits), sum = {};
     for (int32_t c = 1; c < classes; ++c) {

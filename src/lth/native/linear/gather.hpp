@@ -1,4 +1,4 @@
-// From bytes in memory, one example after the other, to floats in the layouts of the kernels.
+// Convert bytes, one example after the other, to floats in the layouts of the kernels.
 #pragma once
 
 #include <cstring>
@@ -10,7 +10,7 @@ namespace {
 
 using lth::Panels;
 
-constexpr int G = 16;  // features and examples that are transposed at a time
+constexpr int G = 16;  // features and examples that are transposed together
 
 LTH_INLINE Bytes load_bytes(const uint8_t* p, int32_t count) {
     Bytes bytes = {};
@@ -77,7 +77,7 @@ void gather_floats(const void* const* rows, int32_t count, int32_t features, con
     }
 }
 
-// The place of a column of the first example in a matrix of `rows` examples in panels, and the way to the next one.
+// The position of a column of the first example in a matrix of `rows` examples in panels, and the stride to the next.
 struct Place {
     ptrdiff_t first;
     int32_t step;

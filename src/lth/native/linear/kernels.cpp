@@ -1,5 +1,5 @@
-// The kernels of one instruction set. setup.py compiles this file once for each, with LTH_KERNELS the function's name
-// and the compiler's flags for those instructions; where the architecture has none of them, the table is null.
+// The kernels of one instruction set. setup.py compiles this file once for each, with LTH_KERNELS as the function's
+// name and the compiler flags for those instructions. If the architecture lacks them, the table is null.
 #include "kernels.hpp"
 
 #define LTH_AVAILABLE_kernels_plain 1

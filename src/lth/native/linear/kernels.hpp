@@ -1,8 +1,8 @@
-// The arithmetic of training, as a table of functions: one table for each instruction set, chosen at run time.
+// The arithmetic of training as a table of functions: one table per instruction set, chosen at run time.
 //
-// Activations and their gradients lie transposed, in strips: `lanes` examples side by side, a row of lanes for each
-// unit. One weight then meets a whole strip with one broadcast, whatever the weights around it. Lanes beyond the
-// batch hold finite numbers going forward and zeros coming back, so no kernel needs to know the batch's size.
+// Activations and their gradients are transposed, in strips: `lanes` adjacent examples, with one row of lanes per unit.
+// One weight is then multiplied with a whole strip by one broadcast, whatever the weights around it. Lanes beyond the
+// batch contain finite numbers in the forward and zeros in the backward pass, so kernels need not know the batch size.
 #pragma once
 
 #include <cstddef>
@@ -12,9 +12,9 @@
 
 namespace lth {
 
-// A run of surviving weights: all those of one row (an output unit) within one block of columns (inputs).
-// Column j of the run is base + columns[...]: 16 bits are enough within a block.
-// The next run begins at the next multiple of four; what lies between is never read.
+// A segment of surviving weights: all those of one row (an output unit) within one block of columns (inputs). Column j
+// of the segment is base + columns[...]: 16 bits are enough within a block. The next segment begins at the next
+// multiple of four; the gap is never read.
 struct Segment {
     static constexpr int32_t longest = 256;
     int32_t row, base, count;
@@ -23,20 +23,20 @@ struct Segment {
 struct SparseRows {
     const Segment* segments;
     int64_t segment_count;
-    const uint16_t* columns;  // of all segments, one after the other, as the weights themselves
+    const uint16_t* columns;  // of all segments, in order, like the weights
 };
 
-// A dense matrix in panels of `panel` columns (the last one narrower): panel after panel, rows within, columns within.
+// A dense matrix in panels of `panel` columns (the last one may be narrower), ordered by panel, row, column.
 struct Panels {
     static constexpr int panel = 64;
     int32_t rows, columns;  // padded: rows to row_tile, columns to 16
 };
 
 struct Parameters {
-    float *value, *first, *second;  // the moments that the optimizer keeps, else null
+    float *value, *first, *second;  // the moments of the optimizer, else null
 };
 
-// What one update needs beside the gradient. Adam's bias corrections are folded into rate and inverse_root.
+// The inputs of an update besides the gradient. Adam's bias corrections are folded into rate and inverse_root.
 struct Step {
     Optimizer optimizer;
     float rate, decay, shrink;         // decoupled weight decay multiplies weights by shrink
@@ -48,14 +48,14 @@ struct Step {
 struct Batch {
     int32_t examples, strips;
     const float *input, *gradient;              // transposed, in strips
-    ptrdiff_t input_stride, gradient_stride;    // floats from strip to strip
+    ptrdiff_t input_stride, gradient_stride;    // floats between strips
     const float* natural;                       // inputs by example, in panels; for dense layers only
-    const void* const* soon;                    // what the next batch will read, a pointer a cache line:
-    int64_t soon_count;                         // sparse_update asks for it in passing
+    const void* const* soon;                    // the data of the next batch, one pointer per cache line,
+    int64_t soon_count;                         // which sparse_update prefetches
 };
 
-// Unit u of example b survives dropout iff hash(hash(b * units + u ^ key0) + key1) >= threshold (network.cpp has
-// the whole definition).
+// Unit u of example b survives dropout iff hash(hash(b * units + u ^ key0) + key1) >= threshold (network.cpp has the
+// full definition).
 struct Dropout {
     uint32_t key0, key1, threshold;
     float scale;  // 1 / (1 - p); 1 without dropout
@@ -65,15 +65,15 @@ struct Kernels {
     const char* name;
     int32_t lanes, row_tile;
 
-    // The features that are alive, of up to `lanes` examples, transposed; bytes are scaled to [0, 1].
+    // The live features of up to `lanes` examples, transposed; bytes are scaled to [0, 1].
     void (*gather_bytes)(const void* const* examples, int32_t count, int32_t features, const uint8_t* alive,
                          float* strip);
     void (*gather_floats)(const void* const* examples, int32_t count, int32_t features, const uint8_t* alive,
                           float* strip);
-    // All features, by example, in panels of `count` rows.
+    // All features by example, in panels of `count` rows.
     void (*natural_bytes)(const void* const* examples, int32_t count, int32_t features, float* natural);
     void (*natural_floats)(const void* const* examples, int32_t count, int32_t features, float* natural);
-    // The units of a strip, by example: examples first to first + count of `rows`.
+    // The units of a strip by example: examples first to first + count of `rows`.
     void (*natural_strip)(const float* strip, int32_t units, int32_t first, int32_t count, int32_t rows,
                           float* natural);
 
@@ -84,8 +84,8 @@ struct Kernels {
     void (*dense_update)(Panels, const uint32_t* mask, Batch, Step, Parameters);
     void (*bias_update)(int32_t units, Batch, Step, Parameters);
 
-    // The same in two halves, for what has to see the whole gradient before a weight moves: gradients by place, 0 where
-    // no weight survives, then a step along `scale` times the gradients of `places` places, whole vectors of them.
+    // The same in two steps, for optimizers that need the whole gradient before a weight changes: gradients by place, 0
+    // where pruned, then a step along `scale` times the gradients of `places` places, in whole vectors.
     void (*sparse_gradient)(SparseRows, Batch, float* gradient);
     void (*dense_gradient)(Panels, const uint32_t* mask, Batch, float* gradient);
     void (*bias_gradient)(int32_t units, Batch, float* gradient);
@@ -98,7 +98,7 @@ struct Kernels {
     void (*softmax)(float* logits, int32_t classes, const int32_t* labels, int32_t count, float scale, float* losses);
 };
 
-// Null where the compiler or the architecture has no such instructions.
+// Null if the compiler or the architecture lacks these instructions.
 const Kernels* kernels_avx512();
 const Kernels* kernels_avx2();
 const Kernels* kernels_plain();

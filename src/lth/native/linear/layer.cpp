@@ -16,7 +16,7 @@ double density_of(const std::vector<Weight>& weights, int32_t rows, int32_t colu
     return double(weights.size()) / (double(rows) * columns);
 }
 
-// In several sums, so that an addition need not wait for the one before it.
+// Several sums, so that additions do not wait for each other.
 double sum_of_squares(const float* values, int64_t count) {
     constexpr int64_t sums = 8;
     double sum[sums] = {};
@@ -88,7 +88,7 @@ void Layer::update(const Batch& batch, const Step& step) {
 }
 
 double Layer::keep_gradient(const Batch& batch) {
-    weight_gradient_.resize(weights.value.size());  // what is added is 0, and stays so where there is no weight
+    weight_gradient_.resize(weights.value.size());  // adds 0, which stays 0 where there is no weight
     bias_gradient_.resize(biases.value.size());
     if (dense_) {
         kernels_.dense_gradient(dense_layout_.panels, dense_layout_.mask.data(), batch, weight_gradient_.data());

@@ -1,4 +1,4 @@
-// A Linear layer: its surviving weights, their optimizer state, and which kernels work on them.
+// A Linear layer: its surviving weights, their optimizer state, and the kernels that process them.
 #pragma once
 
 #include <utility>
@@ -9,11 +9,11 @@
 
 namespace lth {
 
-// Layers denser than this are computed dense: fixed, so that equal masks give equal bits. On AVX-512 both cost the
-// same at 0.8; a dense layer's evaluation is the cheaper one a little earlier.
+// Layers above this density are computed dense. It is fixed, so that equal masks give equal bits. On AVX-512 both cost
+// the same at 0.8; the evaluation of a dense layer becomes cheaper a little earlier.
 constexpr double dense_above = 0.75;
 
-// A value and the optimizer's moments, for a number of places.
+// A value and the optimizer's moments for a number of places.
 struct Trained {
     Aligned<float> value, first, second;
 
@@ -26,13 +26,13 @@ public:
     Layer(const Kernels& kernels, int32_t inputs, int32_t outputs, const bool* mask, bool is_first,
           Optimizer optimizer);
 
-    // All on one strip; `out` must hold the biases, `in_gradient` is overwritten.
+    // All for one strip; `out` must contain the biases, `in_gradient` is overwritten.
     void accumulate(const float* in, float* out) const;
     void backpropagate(const float* gradient, float* in_gradient);
-    // Over all strips; moves the weights, so it comes after backpropagate.
+    // Over all strips; changes the weights, so it comes after backpropagate.
     void update(const Batch& batch, const Step& step);
-    // The same in two halves: keep the gradient, of whose numbers the squares add up to what is returned; then move
-    // along `scale` times the gradient.
+    // The same in two steps: store the gradient and return its sum of squares; then step along `scale` times the
+    // gradient.
     double keep_gradient(const Batch& batch);
     void step(const Step& step, float scale);
     void refresh();  // after any change of the weights
@@ -53,11 +53,11 @@ private:
     std::vector<Weight> survivors_;
     bool dense_;
     DenseLayout dense_layout_;
-    SparseLayout rows_, columns_;  // by output; by input, for the way back
+    SparseLayout rows_, columns_;  // by output; by input, for the backward pass
     std::vector<int64_t> place_;
     std::vector<int32_t> of_column_;  // place by output of each weight in the order by input
     Aligned<float> by_column_;        // the weights in that order
-    Aligned<float> weight_gradient_, bias_gradient_;  // empty until one is kept
+    Aligned<float> weight_gradient_, bias_gradient_;  // empty until a gradient is stored
 
 public:
     Trained weights, biases;

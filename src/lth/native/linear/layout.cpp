@@ -19,8 +19,8 @@ struct Block {
     int32_t first, id;
 };
 
-// A block's strips should stay in the first-level cache (112 rows of 64 floats are 28 of its 32 KiB), but a run of a
-// row's weights should be long enough to be worth its start. All blocks are about equal.
+// A block's strips should stay in the first-level cache (112 rows of 64 floats are 28 of its 32 KiB), but the segments
+// should be long enough to amortise their start. All blocks have about equal sizes.
 int64_t columns_per_block(int64_t alive, double density) {
     constexpr double in_cache = 112, worth_starting = 14;
     const auto wanted = int64_t(std::max(in_cache, worth_starting / std::max(density, 1e-6)));
@@ -68,7 +68,7 @@ std::vector<Run> runs_of(const std::vector<Weight>& weights, const std::vector<B
 
 SparseLayout sparse_layout(const std::vector<Weight>& weights, int32_t columns, double density) {
     std::vector<Run> runs = runs_of(weights, blocks_of(weights, columns, density));
-    // Within a block by length, so that the processor foresees where the kernels' inner loop ends.
+    // Sorted by length within a block, so that the processor predicts the ends of the kernels' inner loops.
     std::stable_sort(runs.begin(), runs.end(), [](const Run& a, const Run& b) {
         return a.block.id != b.block.id ? a.block.id < b.block.id : a.count > b.count;
     });

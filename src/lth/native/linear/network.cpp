@@ -13,7 +13,7 @@ namespace lth {
 namespace {
 
 // Moments of weights without gradient decay towards zero, and arithmetic on numbers below 1e-38 is up to a hundred
-// times slower on some processors. They change no weight: for the calling thread, they are zero meanwhile.
+// times slower on some processors. They do not change any weight, so the calling thread treats them as zero.
 class FlushTiny {
 #if defined(__SSE2__)
 public:
@@ -131,7 +131,7 @@ void Network::gather(const Images& images, const int64_t* indices, int64_t count
                                                                     in.natural.data());
 }
 
-// Notes where the next batch lies: random places in memory, slow to come by unless asked for early.
+// Record the addresses of the next batch: random places in memory, which are slow unless they are prefetched.
 void Network::announce(const Images& images, const int64_t* indices, int64_t count) {
     constexpr int64_t line = 64;
     soon_.clear();
@@ -151,7 +151,7 @@ void Network::forward(int32_t strip, bool training) {
     }
 }
 
-// The mean loss; the gradients of the logits take the logits' place, then their own.
+// The mean loss; the gradients of the logits replace the logits.
 float Network::losses_of_batch(int64_t examples) {
     Flow& out = flows_.back();
     for (int32_t s = 0; s < strips(examples); ++s) {
@@ -186,9 +186,9 @@ void Network::backpropagate(size_t layer, int64_t examples) {
     }
 }
 
-// A norm that is not a number makes the weights so, to be seen in the loss.
+// If the norm is not a number, the weights become NaN, which is visible in the loss.
 void Network::clipped_step(double squares, const Step& step) {
-    const double scale = settings.clip / (std::sqrt(squares) + 1e-6);  // as torch.nn.utils.clip_grad_norm_
+    const double scale = settings.clip / (std::sqrt(squares) + 1e-6);  // like torch.nn.utils.clip_grad_norm_
     for (const auto& layer : layers) layer->step(step, scale >= 1 ? 1.0f : float(scale));
 }
 
@@ -212,7 +212,7 @@ void Network::lay_natural(size_t flow, int64_t examples) {
     }
 }
 
-// Bias corrections in double, as torch's; t counts from 1.
+// Bias corrections in double, like torch's; t counts from 1.
 Step Network::step(double rate) const {
     const Settings& s = settings;
     const auto t = double(updates + 1);
@@ -230,11 +230,10 @@ Step Network::step(double rate) const {
     return step;
 }
 
-// Whether unit u of example b survives dropout behind layer l in iteration i depends on nothing but these numbers
-// and the network's key, all arithmetic modulo 2^64 or 2^32:
-//     k = splitmix64 finaliser(key + 0x9E3779B97F4A7C15 * (64 i + l + 1))
-//     h = lowbias32(lowbias32((b * units + u) ^ low half of k) + high half of k)
-//     kept iff h >= floor(p * 2^32); kept units are scaled by 1 / (1 - p).
+// Whether unit u of example b survives dropout after layer l in iteration i depends only on these numbers and the
+// network's key, with all arithmetic modulo 2^64 or 2^32: k = splitmix64 finaliser(key + 0x9E3779B97F4A7C15 * (64 i + l
+// + 1)); h = lowbias32(lowbias32((b * units + u) ^ low half of k) + high half of k); kept iff h >= floor(p * 2^32);
+// kept units are scaled by 1 / (1 - p).
 Dropout Network::dropout(size_t layer, bool training) const {
     if (!training || settings.dropout == 0) return {0, 0, 0, 1.0f};
     const uint64_t k = mix(settings.dropout_key + 0x9e3779b97f4a7c15U * (uint64_t(iteration) * 64 + layer + 1));

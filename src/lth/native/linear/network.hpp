@@ -1,4 +1,4 @@
-// A chain of Linear and ReLU layers under masks, trained with softmax cross-entropy on one thread.
+// A chain of masked Linear and ReLU layers, trained with softmax cross-entropy on one thread.
 #pragma once
 
 #include <memory>
@@ -9,8 +9,8 @@
 
 namespace lth {
 
-// Examples in someone else's memory, one after the other, shared by all networks. Pixels are bytes (scaled by 1/255
-// when gathered) or floats.
+// Examples in memory owned by the caller, contiguous, shared by all networks. Pixels are bytes (scaled by 1/255 when
+// gathered) or floats.
 struct Images {
     const void* pixels;
     bool bytes;
@@ -27,7 +27,7 @@ struct Images {
 struct Settings {
     Optimizer optimizer = Optimizer::adam;
     double momentum = 0, beta1 = 0.9, beta2 = 0.999, epsilon = 1e-8, weight_decay = 0, dropout = 0;
-    double clip = 0;  // largest norm of the whole gradient; 0 leaves it as it is
+    double clip = 0;  // maximum norm of the whole gradient; 0 disables clipping
     uint64_t dropout_key = 0;
 };
 
@@ -36,7 +36,7 @@ struct Score {
     int64_t correct;  // the first of equal logits counts
 };
 
-// To be used by one thread at a time; any number of networks may share the images.
+// For one thread at a time; any number of networks may share the images.
 class Network {
 public:
     Network(const Kernels& kernels, const std::vector<int32_t>& sizes, const std::vector<const bool*>& masks,
@@ -48,13 +48,13 @@ public:
     Score evaluate(const Images& images, const int64_t* indices, int64_t count);
 
     std::vector<std::unique_ptr<Layer>> layers;
-    int64_t iteration = 0;  // of the training, whichever network did the updates before
+    int64_t iteration = 0;  // of the training, including updates by earlier networks
     int64_t updates = 0;    // done by this optimizer
     const Settings settings;
     const Kernels& kernels;
 
 private:
-    // What flows between layers: inputs (0), hidden activations, logits; in strips, with room to pad rows.
+    // The data between layers: inputs (0), hidden activations, logits; in strips, with room to pad rows.
     struct Flow {
         int32_t units;
         ptrdiff_t stride;

@@ -1,5 +1,5 @@
-// What becomes of a vector of gradients that is still in a register: a step of the optimizer, or a copy in memory.
-// The formulas are torch's.
+// Consumers of a vector of gradients that is still in a register: an optimizer step, or a copy to memory. The formulas
+// are torch's.
 #pragma once
 
 #include "kernels.hpp"
@@ -13,8 +13,8 @@ using lth::Optimizer;
 using lth::Parameters;
 using lth::Step;
 
-// Weights and moments of a layer may lie beyond the second-level cache, a tile at a time is too little for the
-// processor to foresee: ask for the next tile while this one is computed.
+// Weights and moments of a layer may exceed the second-level cache, and the hardware does not predict accesses by tile:
+// prefetch the next tile while this one is computed.
 LTH_INLINE void prefetch(const float* p, int32_t floats) {
     for (int32_t i = 0; p && i < floats; i += 16) __builtin_prefetch(p + i, 1);
 }
@@ -48,8 +48,8 @@ LTH_INLINE void update(const Step& step, const Parameters& p, ptrdiff_t at, Vec 
     store(p.value + at, value);
 }
 
-// Sinks of gradients; `prefetch` asks for what a sink will read of the places from `at` on. They are passed by value:
-// the compiler then knows that no store changes them, and keeps their numbers in registers.
+// Sinks of gradients; `prefetch` prefetches what a sink will read from the places from `at` on. They are passed by
+// value, so that the compiler knows that no store changes them and keeps their members in registers.
 
 template <Optimizer optimizer>
 struct Update {
@@ -71,7 +71,7 @@ struct Keep {
     LTH_INLINE void prefetch(ptrdiff_t at, int32_t floats) const { ::prefetch(gradient + at, floats); }
 };
 
-// Calls work with a sink that moves the weights, its optimizer a compile-time constant.
+// Calls work with a sink that changes the weights; its optimizer is a compile-time constant.
 template <class Work>
 LTH_INLINE void with_update(const Step& step, const Parameters& parameters, Work work) {
     switch (step.optimizer) {

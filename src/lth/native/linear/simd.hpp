@@ -1,8 +1,8 @@
-// The widest vector of floats of the instruction set that this file is compiled for, and the few operations on it
-// that GCC's and Clang's vector extensions do not have.
+// The widest float vector of the instruction set for which this file is compiled, and the operations on it that GCC's
+// and Clang's vector extensions lack.
 //
-// Everything that the kernels include has internal linkage: the same source is compiled once per instruction set into
-// one library, and a shared inline function could be taken by the linker from an object that this processor cannot run.
+// Everything included by the kernels has internal linkage: the same source is compiled once per instruction set into
+// one library, and the linker could take a shared inline function from an object that this processor cannot run.
 #pragma once
 
 #include <cstdint>
@@ -21,7 +21,7 @@
 namespace {
 
 #if defined(__AVX512F__)
-constexpr int W = 16;         // floats in a vector
+constexpr int W = 16;         // floats per vector
 constexpr int row_tile = 6;   // a tile of 6 x 4 accumulators leaves 8 of 32 registers for operands
 constexpr int column_tile = 4;
 #elif defined(__AVX2__)
@@ -38,8 +38,8 @@ constexpr int row_tile = 2;
 constexpr int column_tile = 2;
 #endif
 
-constexpr int V = 4;          // vectors in a strip of examples
-constexpr int lanes = V * W;  // examples in a strip
+constexpr int V = 4;          // vectors per strip of examples
+constexpr int lanes = V * W;  // examples per strip
 
 typedef float Vec __attribute__((vector_size(4 * W), may_alias));
 typedef int32_t Int __attribute__((vector_size(4 * W), may_alias));
@@ -48,13 +48,13 @@ typedef uint8_t Bytes __attribute__((vector_size(16), may_alias));
 
 LTH_INLINE Vec load(const float* p) { return *reinterpret_cast<const Vec*>(p); }
 LTH_INLINE void store(float* p, Vec x) { *reinterpret_cast<Vec*>(p) = x; }
-LTH_INLINE Vec all(float x) { return x - Vec{}; }  // 0 + x would be an addition: it turns -0 into 0
+LTH_INLINE Vec all(float x) { return x - Vec{}; }  // 0 + x would turn -0 into 0
 
-// Four numbers, each in all lanes: one load and four shuffles take less of the load ports than four loads.
+// Four numbers, each in all lanes: one load and four shuffles use fewer load ports than four loads.
 LTH_INLINE void spread(const float* p, Vec (&x)[4]) {
 #if defined(__AVX512F__)
     const __m512 four = _mm512_maskz_broadcast_f32x4(__mmask16(-1), _mm_loadu_ps(p));
-    constexpr __mmask16 every = 0xffff;  // GCC warns of its own header where no mask is given
+    constexpr __mmask16 every = 0xffff;  // GCC warns about its own header if no mask is given
     x[0] = Vec(_mm512_maskz_permute_ps(every, four, 0x00)), x[1] = Vec(_mm512_maskz_permute_ps(every, four, 0x55));
     x[2] = Vec(_mm512_maskz_permute_ps(every, four, 0xaa)), x[3] = Vec(_mm512_maskz_permute_ps(every, four, 0xff));
 #else
@@ -100,7 +100,7 @@ LTH_INLINE int32_t any_of(Int x) {
 #endif
 }
 
-// x where the lane's bit is set, else 0 (also where x is NaN).
+// x where the lane's bit is set, else 0 (even if x is NaN).
 LTH_INLINE Vec keep(uint32_t bits, Vec x) {
 #if defined(__AVX512F__)
     return Vec(_mm512_maskz_mov_ps(__mmask16(bits), __m512(x)));
@@ -110,7 +110,7 @@ LTH_INLINE Vec keep(uint32_t bits, Vec x) {
 #endif
 }
 
-// Adds lane pairs S apart of a and b: lanes without bit S come from a, the others from b.
+// Add lane pairs of distance S of a and b: lanes without bit S come from a, the others from b.
 template <int S, int... L>
 LTH_INLINE Vec fold(Vec a, Vec b, std::integer_sequence<int, L...>) {
     return LTH_SHUFFLE(Int, a, b, ((L & S) ? L + W : L)...) +
@@ -118,7 +118,7 @@ LTH_INLINE Vec fold(Vec a, Vec b, std::integer_sequence<int, L...>) {
 }
 
 // Lane 4 k + j of the result of sum_of_quads is the sum of the lanes of vector j of quad k: four vectors become one
-// (quad_sums), W / 4 of these become the sums of all their lanes.
+// (quad_sums), and W / 4 of these become the sums of all their lanes.
 LTH_INLINE Vec quad_sums(Vec a, Vec b, Vec c, Vec d) {
     return fold<2>(fold<1>(a, b, Lanes{}), fold<1>(c, d, Lanes{}), Lanes{});
 }
@@ -131,12 +131,12 @@ LTH_INLINE Vec sum_of_quads(const Vec* quad) {
     }
 }
 
-// Sixteen bytes as floats byte / 255, rounded as a division: 1/255 in two parts makes one fused rounding out of it
-// (exact for all 256 values, by test); without fused multiply-add, the division itself.
+// Sixteen bytes as floats byte / 255, rounded like a division: 1/255 in two parts gives a single fused rounding (exact
+// for all 256 values, which is tested); without fused multiply-add, the division itself.
 LTH_INLINE void store_scaled(float* out, Bytes bytes) {
     constexpr float high = 1.0f / 255.0f, low = float(1.0 / 255.0 - double(high));
 #if defined(__AVX512F__)
-    constexpr __mmask16 every = 0xffff;  // GCC warns of its own header where no mask is given
+    constexpr __mmask16 every = 0xffff;  // GCC warns about its own header if no mask is given
     const __m512 x = _mm512_maskz_cvtepi32_ps(every, _mm512_maskz_cvtepu8_epi32(every, __m128i(bytes)));
     store(out, Vec(_mm512_fmadd_ps(x, _mm512_set1_ps(high), _mm512_mul_ps(x, _mm512_set1_ps(low)))));
 #elif defined(__AVX2__)

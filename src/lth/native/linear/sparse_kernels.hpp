@@ -1,4 +1,4 @@
-// Sparse layers: time follows the number of surviving weights.
+// Sparse layers: time proportional to the number of surviving weights.
 #pragma once
 
 #include "optimizer.hpp"
@@ -25,7 +25,7 @@ LTH_INLINE void add_product(Strip& sum, Vec weight, const float* x) {
     for (int v = 0; v < V; ++v) sum.part[v] += weight * load(x + v * W);
 }
 
-// Two sums, so that a product waits for the last but one before it, not for the last.
+// Two sums, so that a product waits for the second last one before it, not for the last.
 LTH_INLINE void add_quad(Strip& even, Strip& odd, const float* values, const uint16_t* columns, const float* block) {
     Vec weight[4];
     spread(values, weight);
@@ -65,7 +65,7 @@ LTH_INLINE Vec dot(const Strip& a, const float* b) {
     return sum;
 }
 
-// The gradient of a weight is the dot product of two strips: those of N <= 4 weights of a row, up to quad_sums.
+// The gradient of a weight is the dot product of two strips: here of N <= 4 weights of a row, up to quad_sums.
 template <int N>
 LTH_INLINE Vec gradient_quad(const Strip& gradient, const uint16_t* columns, const float* block) {
     Vec product[4] = {};
@@ -103,8 +103,8 @@ LTH_INLINE void gradients_of(Segment segment, const uint16_t* columns, const Bat
     }
 }
 
-// The gradient of each weight goes to the sink. Quads wait until there are many vectors of them, whichever rows they
-// belong to.
+// The gradient of each weight is passed to the sink. Quads are collected, across rows, until there are many vectors of
+// them.
 template <class Sink>
 void sparse_gradients(SparseRows matrix, Batch batch, Sink sink) {
     constexpr int per_vector = W / 4, enough = 16;

@@ -1,7 +1,7 @@
-// Arrays that begin on a cache line, as the kernels' loads and stores demand.
+// Arrays aligned to cache lines, as the kernels' loads and stores require.
 #pragma once
 
-#include <stdlib.h>  // posix_memalign: aligned new is missing on the oldest macOS that Python still targets
+#include <stdlib.h>  // posix_memalign, because the oldest macOS that Python supports lacks aligned new
 
 #include <cstddef>
 #include <new>

@@ -1,4 +1,4 @@
-// Optimizers by the names that recipes give them: lth/training/optimizers.py has the same.
+// Optimizers by their names in recipes; lth/training/optimizers.py has the same names.
 #pragma once
 
 #include <stdexcept>

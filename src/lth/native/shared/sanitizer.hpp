@@ -1,4 +1,4 @@
-// What AddressSanitizer does not see by itself: compilers do not instrument masked loads and stores, nor tiles.
+// Checks for memory accesses that AddressSanitizer does not instrument: masked loads and stores, and tiles.
 #pragma once
 
 #include <cstddef>
@@ -9,7 +9,7 @@
 
 namespace lth {
 
-// Ends the program with a report if one of these bytes must not be touched. Without a sanitizer, nothing.
+// End the program with a report if one of these bytes must not be accessed. Does nothing without a sanitizer.
 #if defined(__SANITIZE_ADDRESS__)
 inline void touch(const void* begin, size_t bytes) {
     void* const wrong = bytes ? __asan_region_is_poisoned(const_cast<void*>(begin), bytes) : nullptr;
