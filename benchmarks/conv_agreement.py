@@ -1,10 +1,10 @@
-"""Do float32 and bfloat16 learn alike? Trainings of a convolutional network from equal starts, over equal batches.
+"""Compare learning in float32 and bfloat16: trainings of a convolutional network from equal starts and batches.
 
     python benchmarks/conv_agreement.py [--model conv2] [--iterations 1500] [--seeds 3] [--density 1.0] [--csv FILE]
 
-A seed is a start, a mask (where the density is below 1) and an order of batches; each is trained once in float32 and
-once in bfloat16, one thread. Printed are, at each evaluation, the validation loss and accuracy of both, the difference
-between the precisions (its mean over seeds) and the spread of float32 between seeds (lowest to highest).
+A seed determines a start, a mask (if the density is below 1) and an order of batches; each is trained once in float32
+and once in bfloat16, on one thread. At each evaluation the validation loss and accuracy of both are printed, the
+difference between the precisions (mean over seeds), and the range of float32 over seeds.
 """
 
 from __future__ import annotations

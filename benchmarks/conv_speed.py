@@ -1,15 +1,15 @@
-"""Time of a training iteration of the convolutional networks on a CPU: plain float32 against what `lth run` does.
+"""Time of a training iteration of the convolutional networks on a CPU: plain PyTorch compared with `lth run`.
 
     python benchmarks/conv_speed.py [conv2 conv4 ...] [--rounds 5] [--iterations 4] [--density 1.0] [--sparse]
 
-Four ways, in short alternating rounds: float32 as torch has it (channels first, one trial on all cores), bfloat16 by
-autocast with channels_last, and the bfloat16 of this package, twice. Of the second and third, as many one-thread trials
-as there are cores run side by side, in processes of their own, and the time is that of an iteration divided by their
-number; of the fourth, one trial runs on all cores, as by `lth run --threads`. Images are random; the recipes are the
-presets'. Lowest and median over rounds are printed as a Markdown table; beside them the processor time of one iteration
-of one trial, which tells how much of a time was waiting for a busy machine.
+Four variants in short alternating rounds: torch's float32 (channels first, one trial on all cores), bfloat16 by
+autocast with channels_last, and the bfloat16 of this package, twice. For the second and third, one single-threaded
+trial per core runs in a process of its own, and the time is that of an iteration divided by their number; for the
+fourth, one trial runs on all cores, like `lth run --threads`. Images are random; the recipes are the presets'. The
+minimum and median over rounds are printed as a Markdown table, with the processor time of one iteration of one trial,
+which shows how much of the time was spent waiting on a busy machine.
 
---sparse: in place of that, layers of Conv-2 and VGG-19 by density, dense and from their surviving weights alone.
+--sparse: instead, layers of Conv-2 and VGG-19 by density, dense and from their surviving weights only.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from lth.training.torch_engine import TorchEngine
 NAMES = ("conv2", "conv4", "conv6", "conv6-256", "resnet18", "vgg19")
 WAYS = ("float32", "autocast", "ours", "alone")
 EXAMPLES = 1500
-LAYERS: dict[str, tuple[Callable[[], nn.Linear | nn.Conv2d], tuple[int, ...]]] = {  # at the presets' batches
+LAYERS: dict[str, tuple[Callable[[], nn.Linear | nn.Conv2d], tuple[int, ...]]] = {  # with the presets' batches
     "Conv-2, fc1": (lambda: nn.Linear(16384, 256), (60, 16384)),
     **{
         f"VGG-19, {n} channels of {side}x{side}": (
@@ -88,7 +88,7 @@ def autocast(name: str, recipe: Recipe, images: torch.Tensor, labels: torch.Tens
 
 
 def worker(number: int, count: int, given: argparse.Namespace, meet, results) -> None:
-    """One of `count` trials: does every round of every way together with the others."""
+    """One of `count` trials: take part in every round of every variant together with the others."""
     drawn = torch.Generator().manual_seed(number)
     images = torch.randint(0, 256, (EXAMPLES, 3, 32, 32), dtype=torch.uint8, generator=drawn)
     labels = torch.randint(0, 10, (EXAMPLES,), generator=drawn)
@@ -100,7 +100,7 @@ def worker(number: int, count: int, given: argparse.Namespace, meet, results) ->
             "ours": engine(name, "bfloat16", given.density, images, labels),
         }
         runs["alone"] = runs["ours"]
-        for round_ in range(given.rounds + 1):  # the first warms up
+        for round_ in range(given.rounds + 1):  # warm-up
             for way in WAYS:
                 alone = way in ("float32", "alone")
                 torch.set_num_threads(count if alone else 1)
@@ -150,9 +150,9 @@ def compare(given: argparse.Namespace) -> None:
 def iteration(
     layer: nn.Linear | nn.Conv2d, mask: torch.Tensor, shape: tuple[int, ...], alone: bool
 ) -> Callable[[], None]:
-    """Forward, backward and update of a layer as `lth run` computes it: dense, or from its survivors `alone`."""
+    """Forward, backward and update of a layer as `lth run` computes it: dense, or from surviving weights (`alone`)."""
     sparse.BELOW = sparse.KERNELS_BELOW = sparse.MATRIX_BELOW = 2.0 if alone else 0.0
-    lowered = lower(nn.Sequential(layer, nn.Linear(1, 1)), "cpu", {"0.weight": mask})  # the last one stays as it is
+    lowered = lower(nn.Sequential(layer, nn.Linear(1, 1)), "cpu", {"0.weight": mask})  # the last density stays as it is
     weight, recipe = lowered.parameters["0.weight"], Recipe(lr=1e-3, iterations=1)
     weight.data.copy_(lowered.arranged("0.weight", layer.weight.data * mask))
     narrow = weight.dtype == torch.bfloat16

@@ -1,10 +1,10 @@
-"""Is anything lost? Kills a run at random moments, stops it, fills its disk, and compares all files with a whole run.
+"""Kill a run at random moments, stop it, fill its disk, and compare all files with those of an undisturbed run.
 
     python benchmarks/crash_safety.py [--kills 50] [--engine native|torch] [--seed 1] [--only kills,stops,...]
 
-Every file of the disturbed run is compared with the undisturbed one to the byte, apart from times (`seconds`, and the
-seal of the summary that holds it) and the machine (environment.json). Prints a line a check, and fails if one fails.
-The data are made here; about a quarter of an hour on two cores.
+Every file of the disturbed run is compared byte by byte with the undisturbed one, except times (`seconds`, and the
+checksum of the summary that contains it) and the machine (environment.json). Prints one line per check, and fails if
+one fails. Data are generated; it takes about a quarter of an hour on two cores.
 """
 
 from __future__ import annotations
@@ -29,8 +29,7 @@ from typing import Any
 
 import numpy as np
 
-# lth as it is, but writing checkpoints many times a second, so that kills meet them too. It is a file, which workers'
-# processes import too.
+# lth with many checkpoints per second, so that kills hit them too; a file, because workers' processes import it
 EAGER = """
 from lth import cli
 from lth.storage import outcomes
@@ -56,7 +55,7 @@ TIMES = {"seconds", "seal"}
 
 @dataclass(frozen=True)
 class Place:
-    """Where the checks work, and with what."""
+    """The folder and options of the checks."""
 
     folder: Path
     engine: str
@@ -76,7 +75,7 @@ class Place:
 
 
 def lay_out(folder: Path, engine: str) -> None:
-    """The program, data, and an experiment of 15 trainings of a few seconds each."""
+    """Write the program, data, and an experiment of 15 trainings of a few seconds each."""
     (folder / "eager.py").write_text(EAGER)
     draw = np.random.default_rng(1)
     labels = draw.integers(0, 4, 2500)
@@ -101,19 +100,19 @@ name = "reinit"
 
 
 def contents(run: Path) -> dict[str, Any]:
-    """Every file of a finished run, apart from times and the machine."""
+    """Every file of a finished run, except times and facts about the machine."""
     found: dict[str, Any] = {}
     for path in sorted(path for path in run.rglob("*") if path.is_file()):
         name = str(path.relative_to(run))
-        if name in (".lock", "environment.json", "manifest.json"):  # which has the checksum of summary.csv
+        if name in (".lock", "environment.json", "manifest.json"):  # it contains the checksum of summary.csv
             continue
         content: Any = path.read_bytes()
         if path.name == "summary.json":
             content = {k: v for k, v in json.loads(content).items() if k not in TIMES}
-        elif path.name == "summary.csv":  # whose last column is `seconds`
+        elif path.name == "summary.csv":  # its last column is `seconds`
             content = [line.rpartition(b",")[0] for line in content.splitlines()]
         elif name == "report.html":
-            content = None  # it shows `seconds`; that it is there is enough
+            content = None  # it shows `seconds`; only its existence is compared
         found[name] = content
     return found
 
@@ -126,7 +125,7 @@ def differences(run: Path, whole: dict[str, Any]) -> list[str]:
 
 
 def written(run: Path) -> dict[Path, int]:
-    """When each file below was last written."""
+    """The modification time of each file in the folder."""
     found = {}
     for folder, _, names in os.walk(run):
         for path in (Path(folder, name) for name in names):
@@ -164,14 +163,14 @@ def checkpoints(run: Path) -> int:
 
 
 def kills(place: Place, whole: dict[str, Any], count: int) -> str:
-    """SIGKILL to the main process at random moments, most of them while trainings run."""
+    """SIGKILL to the main process at random moments, most of them during trainings."""
     run = place.folder / "killed"
     begun = inside = again = 0
     longest = 0.0
     while begun < count:
         before = written(run)
         process = start(place.words(run))
-        if place.draw.random() < 0.85:  # else at any moment, also while it starts
+        if place.draw.random() < 0.85:  # otherwise at any moment, including the start
             wait_for(lambda: process.poll() is not None or written(run) != before, 120)  # noqa: B023
         with suppress(subprocess.TimeoutExpired):
             process.wait(place.draw.uniform(0, 2.5))
@@ -223,7 +222,7 @@ def stops(place: Place, whole: dict[str, Any], count: int) -> str:
         os.killpg(process.pid, sent) if sent == signal.SIGINT else process.send_signal(sent)
         asked = time.monotonic()
         _, errors = process.communicate(timeout=60)
-        if process.returncode == 0:  # it was done
+        if process.returncode == 0:  # it had finished
             continue
         waited.append(time.monotonic() - asked)
         assert process.returncode == 130, (sent, process.returncode, errors)
@@ -238,7 +237,7 @@ def stops(place: Place, whole: dict[str, Any], count: int) -> str:
 
 
 def full_disk(place: Place, whole: dict[str, Any]) -> str:
-    """RLIMIT_FSIZE, raised step by step: at each a different file is the first that does not fit."""
+    """RLIMIT_FSIZE, raised step by step: each time another file is the first that does not fit."""
     run = place.folder / "full"
     lines = set()
     for size in (100, 500, 1000, 2000, 5000, 10_000, 20_000, 40_000, 80_000, 200_000):
@@ -256,7 +255,7 @@ def full_disk(place: Place, whole: dict[str, Any]) -> str:
 
 
 def small_disk(place: Place, whole: dict[str, Any]) -> str:
-    """A file system that is too small from the start, and one that others fill while the run goes on, three times."""
+    """A file system that is too small from the start, and one that others fill during the run, three times."""
     disk = place.folder / "disk"
     disk.mkdir()
     made = subprocess.run(
@@ -288,7 +287,7 @@ def small_disk(place: Place, whole: dict[str, Any]) -> str:
 
 
 def fill(path: Path) -> None:
-    """Write until nothing more fits."""
+    """Write until the disk is full."""
     with suppress(OSError), path.open("wb", buffering=0) as file:
         while True:
             file.write(bytes(4096))
@@ -314,7 +313,7 @@ def read_only(place: Place, whole: dict[str, Any]) -> str:
 
 
 def two_at_once(place: Place, whole: dict[str, Any]) -> str:
-    """A second process on the same folder is refused; one whose owner was killed is free at once."""
+    """A second process on the same folder is refused; the lock of a killed process is free at once."""
     run = place.folder / "two"
     first = start(place.words(run))
     assert wait_for(lambda: checkpoints(run) > 0, 120)
@@ -328,7 +327,7 @@ def two_at_once(place: Place, whole: dict[str, Any]) -> str:
 
 
 def clock_set_back(place: Place, whole: dict[str, Any]) -> str:
-    """A run that was stopped in the middle, all of whose files are then of next year."""
+    """A stopped run all of whose files have dates in the next year."""
     run = place.folder / "clock"
     process = start(place.words(run))
     assert wait_for(lambda: checkpoints(run) > 0 and len(list(run.rglob("summary.json"))) > 3, 120)

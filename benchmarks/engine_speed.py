@@ -1,8 +1,8 @@
-"""The README's speed table: `lth bench` several times, as a table in Markdown.
+"""The speed table of docs/speed.md: `lth bench` several times, as a Markdown table.
 
     python benchmarks/engine_speed.py [RUNS] [FILE]
 
-Each cell is the median over the runs; ratios also show their least and greatest.
+Each cell is the median over the runs; ratios also show their minimum and maximum.
 """
 
 from __future__ import annotations
@@ -15,12 +15,12 @@ from lth.machine.bench import bench
 
 
 def spread(values: list[float], digits: int = 3) -> str:
-    """median (least to greatest)"""
+    """median (minimum to maximum)"""
     return f"{statistics.median(values):.{digits}f} ({min(values):.{digits}f} to {max(values):.{digits}f})"
 
 
 def cells(rows: list[dict]) -> list[str]:
-    """One density in all runs."""
+    """The row of one density over all runs."""
     column = lambda name: [row[name] for row in rows]
     return [
         f"{rows[0]['density']:g}",
@@ -32,7 +32,7 @@ def cells(rows: list[dict]) -> list[str]:
 
 
 def table(results: list[dict]) -> str:
-    """The runs as Markdown: machine, a row a density, scaling."""
+    """The runs as Markdown: machine, one row per density, scaling."""
     machine, versions = results[0]["machine"], results[0]["versions"]
     rows = [cells(list(rows)) for rows in zip(*(result["rows"] for result in results), strict=True)]
     head = ["density", "torch, ms", "native, ms", "native / torch", "share of peak"]

@@ -1,14 +1,14 @@
-"""Is anything lost where a write fails? Fails, and kills at, each call of a small run that writes, one run for each.
+"""Fail, and kill a small run at, each system call that writes, and check that nothing is lost.
 
     python benchmarks/faults.py [--only fail|kill] [--every 1]
 
-Counted are the calls that make a folder or a file, write to it, sync, rename or remove it. The n-th of them fails with
-"no space left on device" (it has to end in an error of lth's), or the process is killed there, for each n. What is then
-stored has to load, with nothing called damaged, and the same command has to go on to the same bits: every file is
-compared with an undisturbed run's to the byte, apart from times. Prints a line a way, and fails if one fails. Data are
-made here; each run is a fork of this process, on one thread.
+Counted are the calls that create a folder or a file, write to it, sync, rename or remove it. For each n, the n-th call
+fails with "no space left on device" (lth must report an error), or the process is killed there. The stored files must
+then load without damage, and the same command must resume to the same bits: every file is compared with an undisturbed
+run's byte by byte, except times. Prints one line per mode, and fails if a check fails. Data are generated; each run is
+a fork of this process, on one thread.
 
-2026-12-01, two cores of an Intel Xeon with AMX: 221 calls, 221 of 221 for each way; about half an hour a way.
+2026-12-01, two cores of an Intel Xeon with AMX: 221 calls, 221 of 221 passed in each mode; about half an hour per mode.
 """
 
 from __future__ import annotations
@@ -42,7 +42,7 @@ CALLS = ("mkdir", "fsync", "replace", "rename", "unlink", "rmdir")
 
 
 class Faults:
-    """Counts the calls that write, and fails the one of number `at`."""
+    """Count the calls that write, and fail the one with number `at`."""
 
     def __init__(self, at: int, kill: bool) -> None:
         self.at, self.kill, self.count = at, kill, 0
@@ -78,7 +78,7 @@ class Faults:
 
 
 class Written:
-    """A file whose writes are counted; half of what a failing one was given is written."""
+    """A file whose writes are counted; a failing write writes half of its data."""
 
     def __init__(self, handle: Any, faults: Faults) -> None:
         self.handle, self.faults = handle, faults
@@ -117,12 +117,16 @@ def experiment(folder: Path) -> dict[str, Any]:
 
 def run(small: dict[str, Any], out: Path) -> None:
     torch.set_num_threads(1)
-    loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_COST, loop.SLICE_SECONDS = 0, 0, 0  # so that faults meet checkpoints too
+    loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_COST, loop.SLICE_SECONDS = (
+        0,
+        0,
+        0,
+    )  # many checkpoints, so that faults hit them too
     lth.run(small, out=out, engine="torch", workers=1, pictures=False, console=Console(quiet=True))
 
 
 def forked(work: Callable[[], object]) -> int:
-    """The exit code of a process that does `work`: 0, or 1 where it ends in an error of lth's."""
+    """The exit code of a process that does `work`: 0, or 1 if it ends with an LthError."""
     child = os.fork()
     if child:
         return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -150,7 +154,7 @@ def counted(small: dict[str, Any], out: Path, to: Path) -> None:
 
 
 def looked_at(out: Path) -> None:
-    """What is there loads, and nothing of it is called damaged."""
+    """Load everything that is stored, and check that nothing is reported as damaged."""
     if not (out / layout.EXPERIMENT).exists():
         return
     tables.load(out)
@@ -161,10 +165,10 @@ def looked_at(out: Path) -> None:
 
 
 def faults(small: dict[str, Any], place: Path, at: int, kill: bool, whole: dict[str, Any]) -> str | None:
-    """What went wrong with a run that failed at its `at`-th call and went on; None where nothing did."""
+    """What went wrong with a run that failed at its `at`-th call and was resumed; None if nothing did."""
     out = place / f"{'kill' if kill else 'fail'}-{at}"
     ended = forked(lambda: disturbed(small, out, at, kill))
-    if ended not in (KILLED if kill else REFUSED, 0):  # 0: what is only tidied up may fail
+    if ended not in (KILLED if kill else REFUSED, 0):  # 0: a call that only cleans up may fail
         return f"it ended with {ended}"
     if code := forked(lambda: looked_at(out)):
         return f"what is stored did not load: {code}"

@@ -1,13 +1,13 @@
-"""Does any file make lth fail otherwise than in clear words? Runs the cases of tests/test_fuzz.py with new random ones.
+"""Run the cases of tests/test_fuzz.py with new random files, which must load or be refused with a clear message.
 
     python benchmarks/fuzz.py [--minutes 60] [--only ticket,checkpoint,run,toml,...] [--cases 300] [--seed N]
 
-Each round draws new cases for each kind of file: experiments, overrides, datasets (IDX, CIFAR, pickles, npz, folders of
-images), tickets, checkpoints and folders of runs, which begin from tests/data/corpus. A find is a traceback, a hang,
-more memory than is stated, or a changed file; its falsifying example is printed, and the program fails at the end.
+Each round draws new cases for each kind of file: experiments, overrides, datasets (IDX, CIFAR, pickles, npz, image
+folders), tickets, checkpoints and run folders, starting from tests/data/corpus. A find is a traceback, a hang,
+excessive memory, or a changed file; its falsifying example is printed, and the program fails at the end.
 
-2026-12-01, an hour on a core of two (Intel Xeon with AMX), --seed 1: 18,000 cases, 1,800 of each kind. One find: the
-message on a pickle repeated the name that it asks for, thousands of characters; mended, with a test.
+2026-12-01, one hour on one of two cores (Intel Xeon with AMX), --seed 1: 18,000 cases, 1,800 of each kind. One find:
+the message about a pickle repeated a name of thousands of characters; fixed, with a test.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def main() -> int:
 
 
 def attack(kind: str, cases: int, seed: int) -> str:
-    """Try so many cases of a kind; empty if all end well, else what pytest says."""
+    """Run cases of one kind. Returns an empty string if all pass, else pytest's output."""
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", f"--hypothesis-seed={seed}"]
     command += ["-W", "ignore::hypothesis.errors.HypothesisWarning", f"tests/test_fuzz.py::{TESTS[kind]}"]
     done = subprocess.run(command, cwd=ROOT, env={**os.environ, "LTH_FUZZ": str(cases)}, capture_output=True, text=True)

@@ -1,9 +1,9 @@
-"""Long runs: does memory grow with the number of trainings, do files stay open, how long does a large report take?
+"""Check long runs: growth of memory with the number of trainings, open files, and the time of a large report.
 
     python benchmarks/long_run.py [memory] [report]
 
-memory  500 small trainings with each engine, two side by side; the main process is looked at from outside, every tenth.
-report  `lth report` on a folder of 3,025 trainings of 501 evaluations each: with its tables, and where they are lost.
+memory  500 small trainings with each engine, two in parallel; the main process is sampled from outside, every tenth
+one. report  `lth report` on a folder of 3,025 trainings of 501 evaluations each, with and without its tables.
 """
 
 from __future__ import annotations
@@ -68,7 +68,7 @@ def memory(folder: Path) -> None:
 
 
 def samples(process: subprocess.Popen[bytes], run: Path, step: int = 50) -> Iterator[tuple[int, float, int]]:
-    """Trainings done, resident memory and open files of a process, whenever `step` more are done."""
+    """Finished trainings, resident memory and open files of a process, sampled every `step` trainings."""
     due = step
     while process.poll() is None:
         time.sleep(0.2)
@@ -105,13 +105,13 @@ def report(folder: Path) -> None:
 
 
 def work() -> float:
-    """Processor time of all children so far: what a machine that does nothing else would need."""
+    """Processor time of all children so far: the time on an otherwise idle machine."""
     spent = resource.getrusage(resource.RUSAGE_CHILDREN)
     return spent.ru_utime + spent.ru_stime
 
 
 def lay_out(run: Path, path: Path) -> int:
-    """The folder of a finished run, with all files that a report reads; the number of trainings."""
+    """Write the folder of a finished run with all files that a report reads. Returns the number of trainings."""
     whole = resolve(path)
     runs.open_run(run, whole)
     digest_of, draw = plan.digests(whole), np.random.default_rng(1)

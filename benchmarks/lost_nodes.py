@@ -1,11 +1,11 @@
-"""What a lost node costs a run: a Ray cluster of several nodes on this machine, one of which is killed meanwhile.
+"""Measure the cost of a lost node: a Ray cluster of several nodes on this machine, one of which is killed.
 
     python benchmarks/lost_nodes.py [--nodes N] [--trials T] [--iterations I]
 
-Each node is Ray's own processes with one CPU (default: 3 nodes). The run is tiny trainings on random images (default:
-12 trials of 4 levels, 2,000 updates each, with the torch engine). It is done twice: undisturbed, and with a node killed
-when a third of its trainings are stored. A line for each says how long it took, how many trainings were done again, and
-how long the gap between two stored trainings was at most. The last line says whether both stored the same bits.
+Each node consists of Ray's own processes with one CPU (default: 3 nodes). The run is tiny trainings on random images
+(default: 12 trials of 4 levels, 2,000 updates each, with the torch engine). It is done twice: undisturbed, and with a
+node killed when a third of its trainings are stored. One line for each gives its duration, the number of repeated
+trainings, and the longest gap between two stored trainings. The last line says whether both stored the same bits.
 """
 
 from __future__ import annotations
@@ -36,8 +36,8 @@ LOOK_SECONDS = 0.05
 @dataclass(frozen=True)
 class Measured:
     seconds: float
-    lost: int  # trainings that were done again
-    gap: float  # seconds between two stored trainings, at most
+    lost: int  # repeated trainings
+    gap: float  # longest gap between two stored trainings, in seconds
 
 
 def experiment_in(folder: Path, trials: int, iterations: int) -> Path:

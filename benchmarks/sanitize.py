@@ -1,14 +1,14 @@
-"""Do the kernels stay within their arrays? Builds them with sanitizers and runs their tests; `make sanitize`.
+"""Build the kernels with sanitizers and run their tests; `make sanitize`.
 
     python benchmarks/sanitize.py [--keep] [pytest's arguments]
 
-GCC's AddressSanitizer and UndefinedBehaviorSanitizer, built into build/sanitized. First each extension is told to write
-beyond the end of an array, _core by a kernel's ordinary stores and _conv by masked ones, which compilers do not
-instrument (src/lth/native/shared/sanitizer.hpp): both have to be caught. `--keep` takes the build that is there.
-It needs Linux, GCC and a package index.
+Uses GCC's AddressSanitizer and UndefinedBehaviorSanitizer, built into build/sanitized. First each extension must write
+beyond the end of an array, _core by ordinary stores and _conv by masked ones, which compilers do not instrument
+(src/lth/native/shared/sanitizer.hpp): both must be caught. `--keep` uses the existing build. It needs Linux, GCC and a
+package index.
 
-2026-12-01, two cores of an Intel Xeon with AMX, GCC 12: both planted errors caught, no finding in the tests; the build
-takes four and a half minutes.
+2026-12-01, two cores of an Intel Xeon with AMX, GCC 12: both planted errors were caught, no finding in the tests; the
+build takes four and a half minutes.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
 BUILD = ROOT / "build" / "sanitized"
-TESTS = (  # all that drives the kernels
+TESTS = (  # all tests that use the kernels
     *("test_native.py", "test_kernels.py", "test_matrices.py", "test_begin.py", "test_optimizers.py"),
     *(
         "test_forged.py::test_the_core_takes_no_state_that_is_none",
@@ -66,7 +66,7 @@ def build() -> None:
 
 
 def environment() -> dict[str, str]:
-    """The sanitized package first, and the sanitizer's library before all others, as it replaces malloc."""
+    """Put the sanitized package first, and preload the sanitizer's library, because it replaces malloc."""
     found = [
         subprocess.run(["gcc", f"-print-file-name={name}"], capture_output=True, text=True, check=True).stdout.strip()
         for name in ("libasan.so", "libstdc++.so")
@@ -81,7 +81,7 @@ def environment() -> dict[str, str]:
 
 
 def check_overrun(module: str) -> None:
-    """End the program unless a planted error of a module is reported, as one of this module's."""
+    """End the program unless a planted error of a module is reported, with the name of this module."""
     command = [sys.executable, "-c", OVERRUN.format(module)]
     done = subprocess.run(command, cwd=ROOT, env=environment(), capture_output=True, text=True)
     report = done.stderr

@@ -1,17 +1,17 @@
-"""What the driver of a big run costs: the real plan, store, schedule, display and tables; the trainings are not done.
+"""Measure the cost of the driver in a big run: the real plan, store, schedule, display and tables, without trainings.
 
     python benchmarks/scheduling.py [TRAININGS ...] [--workers N] [--seconds S] [--folder DIR]
 
-Each number of trainings (default: 1,000, 10,000 and 100,000) is run in a process of its own, on simulated workers
-(default: 1,000): each waits for a random time (on average S seconds, default 2) in place of training, then stores four
-small files, as an executor without a shared file system does in the driver. Then the same run is begun once more, to
-see what finding out that all is done costs. Times are processor time of the driver, whatever else the machine does.
+Each number of trainings (default: 1,000, 10,000 and 100,000) runs in a process of its own, on simulated workers
+(default: 1,000): each waits for a random time (on average S seconds, default 2) instead of training, then stores four
+small files, as an executor without a shared file system does in the driver. Then the same run is started again, to
+measure how long it takes to find that everything is done. Times are processor time of the driver.
 
-- schedule: choosing, submitting, the display, asking the store, looking for damage; on the driver's main thread
+- schedule: choosing, submitting, the display, checking for finished and damaged trainings; on the driver's main thread
 - store: writing the trainings' folders, safely (fsync), on the threads that wait for the workers
-- tables: summary.csv and curves.csv, again and again while the run lasts and at its end
-- again: a second `lth run`, all being done
-- memory: the greatest that the process ever had, less what it had before the run
+- tables: summary.csv and curves.csv, repeatedly during the run and at its end
+- again: a second `lth run`, when everything is done
+- memory: peak memory of the process minus that before the run
 """
 
 from __future__ import annotations
@@ -42,18 +42,18 @@ from lth.storage import checksums, documents, integrity, layout, outcomes, runs
 from lth.storage.retention import Retention
 
 ENVIRONMENT = {"means": {"engine": "native", "precision": "float32"}}
-TENSORS = bytes(1000)  # in place of a ticket and of trained weights
-PER_TRIAL = 1 + 24 * 4  # levels 0 to 24; from level 1 on, 3 branches hang off each
+TENSORS = bytes(1000)  # instead of a ticket and of trained weights
+PER_TRIAL = 1 + 24 * 4  # levels 0 to 24; from level 1 on, each has 3 branches
 
 
 def experiment_of(count: int) -> Experiment:
-    """So many trainings at most, in the shape of the paper's LeNet experiment."""
+    """An experiment with at most this many trainings, in the shape of the paper's LeNet experiment."""
     trials = max(1, count // PER_TRIAL)
     return resolve("lenet", trials=trials, levels=24, branches="reinit:2,random-mask:1")
 
 
 class Meter:
-    """Processor time of the threads that worked, by what they did."""
+    """Processor time of threads, by the kind of their work."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -107,7 +107,7 @@ def summary_of(training: Training) -> dict[str, Any]:
 
 
 def drive(experiment: Experiment, folder: Path, workers: int, seconds: float) -> dict[str, float]:
-    """What `lth run` does with a plan, between loading the data and drawing figures."""
+    """The part of `lth run` between loading the data and drawing figures."""
     meter = Meter()
     write = tables.write
 
@@ -139,12 +139,12 @@ def drive(experiment: Experiment, folder: Path, workers: int, seconds: float) ->
 
 
 def peak() -> float:
-    """MiB."""
+    """Peak memory in MiB."""
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
 
 
 def measure(count: int, workers: int, seconds: float, parent: Path | None) -> dict[str, float]:
-    """In a process of its own."""
+    """Measure in a process of its own."""
     experiment, before = experiment_of(count), peak()
     with tempfile.TemporaryDirectory(dir=parent) as folder:
         first = drive(experiment, Path(folder), workers, seconds)
