@@ -217,6 +217,10 @@ def test_a_pipe_and_an_endless_file_are_no_code(ran: Path) -> None:
     os.mkfifo("pipe.py")
     Path("zero.py").symlink_to("/dev/zero")
     Path("large.py").write_bytes(b"#" * (userfile.MOST_BYTES + 1))
-    for name, fault in (("pipe", "expected a file"), ("zero", "expected a file"), ("large", "more than the 1,048,576")):
+    for name, fault in (
+        ("pipe", "expected a file"),
+        ("zero", "expected a file"),
+        ("large", "larger than the maximum of 1,048,576"),
+    ):
         with pytest.raises(UsageError, match=rf"{name}.py cannot be read: it .*{fault}"):
             userfile.signature(f"{name}.py:f")

@@ -390,9 +390,9 @@ def test_callbacks_are_pickled_and_copied() -> None:
 @pytest.mark.parametrize(
     ("place", "said"),
     [
-        ("nte", "module = 'nte' is no module of Outer, whose own are: net; did you mean 'net'?"),
-        ("net.0.weight", "module = 'net.0.weight' is no module of Outer, whose own are: net; did you mean 'net.0'?"),
-        (3, "module = 3 is no module of Outer, whose own are: net"),
+        ("nte", "module = 'nte' is not a module of Outer, which has: net; did you mean 'net'?"),
+        ("net.0.weight", "module = 'net.0.weight' is not a module of Outer, which has: net; did you mean 'net.0'?"),
+        (3, "module = 3 is not a module of Outer, which has: net"),
     ],
 )
 def test_a_module_that_is_not_there_is_named(place: Any, said: str) -> None:

@@ -113,8 +113,8 @@ def test_a_ticket_is_shown_exported_and_trained_again(
     ended = cli("export", finished, "--level", 1, "--to", "w.pt", "--compact")
     assert ended.code == 0 and "times as fast" in ended.out and "of the compact network" in ended.out
     refused(cli("export", finished, "--level", 7, "--to", "w.pt"), "it has trials 1 and levels 0 to 1")
-    refused(cli("ticket", "w.pt"), "w.pt is no ticket file, or damaged")
-    refused(cli("run", "--ticket", "w.pt"), "w.pt is no ticket file, or damaged")
+    refused(cli("ticket", "w.pt"), "w.pt is not a ticket file, or it is damaged")
+    refused(cli("run", "--ticket", "w.pt"), "w.pt is not a ticket file, or it is damaged")
 
 
 # ------------------------------------------------------------------------------------------------------------- lth run
@@ -356,7 +356,7 @@ def test_interrupted_it_says_how_to_go_on(tiny_toml: Path, cli: Cli, monkeypatch
 
     monkeypatch.setattr("lth.execution.running.execute", interrupt)
     ended = cli("run", tiny_toml, "about=my run", "--out", "my folder", "--data-root", tiny_toml.parent, *QUICK)
-    refused(ended, "stopped; what is done is kept in my folder. To go on: lth run", code=130)
+    refused(ended, "stopped; finished work is kept in my folder. To continue: lth run", code=130)
     monkeypatch.undo()
     monkeypatch.chdir(tiny_toml.parent / "work")
     again = shlex.split(ended.err.partition("To go on: lth ")[2])
@@ -397,7 +397,7 @@ def test_a_dry_run_measures_on_a_few_examples(tiny: dict[str, Any]) -> None:
 def test_what_a_shorter_training_never_comes_to_is_said(tiny_toml: Path, cli: Cli) -> None:
     longer = to_toml(resolve(tiny_toml, ["recipe.iterations=2000", "recipe.drops=[1,1000]"]))
     tiny_toml.write_text(longer.replace("iterations = 2000", "iterations = 4"))
-    line = "recipe.drops at 1,000 do nothing: trainings end at 4; --scale shortens everything alike\n"
+    line = "recipe.drops at 1,000 have no effect: trainings end at 4; --scale shortens all by one factor\n"
     for how in ((), ("--dry-run",)):
         assert line in cli("run", tiny_toml, *how, *QUICK).out
     assert "recipe.drops" not in cli("run", tiny_toml, "recipe.drops=[1]", "--dry-run", *QUICK).out

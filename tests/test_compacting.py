@@ -622,7 +622,8 @@ def test_masks_of_torchs_own_pruning_are_to_be_made_final_first() -> None:
 
     model = derived(lambda layer: prune.random_unstructured(layer, "weight", amount=0.5))
     with pytest.raises(
-        UsageError, match=r'2 keeps its mask .* call torch.nn.utils.prune.remove\(module, "weight"\) first'
+        UsageError,
+        match=r'2 is pruned by torch.nn.utils.prune.* call torch.nn.utils.prune.remove\(module, "weight"\) first',
     ):
         lth.compact(model, torch.randn(5, 6))
     model(torch.randn(5, 6)).sum().backward()

@@ -224,7 +224,7 @@ def test_a_setting_is_read_as_toml_else_as_text(text: str, expected: tuple[str, 
 
 @pytest.mark.parametrize("text", ["", "=", "=3", "recipe.lr", "lenet", " = 3"])
 def test_what_is_no_setting_is_said_so(text: str) -> None:
-    with pytest.raises(UsageError, match="is no setting: write key=value"):
+    with pytest.raises(UsageError, match="is not a setting: write key=value"):
         parse_override(text)
 
 
@@ -321,7 +321,7 @@ REFUSED = {
     "__class__=3": "unknown key '__class__' (see `lth show lenet`)",
     "model.name=lenett": "unknown model 'lenett'; did you mean 'lenet'? (see `lth list models`)",
     "data.name=mnits": "unknown dataset 'mnits'; did you mean 'mnist'? (see `lth list datasets`; one of your own",
-    "data.name=pictures": "has a slash: ./pictures)",
+    "data.name=pictures": "needs a slash: ./pictures)",
     "data.name=": "unknown dataset ''",
     "prune.score=magnitud": "unknown score 'magnitud'; did you mean 'magnitude'?",
     "recipe.optimizer=Adm": "expected adam, adamw, sgd, momentum, nesterov; did you mean 'adam'?",
@@ -387,7 +387,7 @@ REFUSED = {
     "data.std=[0]": "data.std[0] = 0: expected greater than or equal to 0.000001",
     "recipe.test_every=150": "recipe.test_every: 150 is not a multiple of recipe.eval_every = 100",
     "recipe.momentum=0.9": 'it is for recipe.optimizer = "momentum" or "nesterov", but the optimizer is "adam"',
-    "prune.densities=[0.5, 0.5]": "densities must fall from level to level: [0.5, 0.5]",
+    "prune.densities=[0.5, 0.5]": "densities must decrease from level to level: [0.5, 0.5]",
     "branch=[{name='reinit'}, {name='reinit'}]": "branches are named once each; twice: reinit",
     "branch=[{name='reinit', count=99999}]": "trials, levels and branches make 200,001 trainings; at most 100,000",
     "trials=1000000000": "at most 100,000",
@@ -578,11 +578,11 @@ FILES = {
     bytes(range(256)): "cannot be read: 'utf-8' codec can't decode",
     b"\xff\xfe": "cannot be read",
     b"name": "is no valid TOML",
-    b"name='x'\nname='y'": "is no valid TOML: Cannot overwrite a value",
-    b"a=" + b"[" * 90_000: "is no valid TOML: tables and lists are nested too deeply",
-    b"a=" + b"{a=" * 5000: "is no valid TOML: tables and lists are nested too deeply",
-    b"[a" + b".a" * 5000 + b"]": "is no valid TOML: a key of 5,001 parts is more than 8",
-    b"a=" + b"9" * 5000: "is no valid TOML: Exceeds the limit",
+    b"name='x'\nname='y'": "is not valid TOML: Cannot overwrite a value",
+    b"a=" + b"[" * 90_000: "is not valid TOML: tables and lists are nested too deeply",
+    b"a=" + b"{a=" * 5000: "is not valid TOML: tables and lists are nested too deeply",
+    b"[a" + b".a" * 5000 + b"]": "is not valid TOML: a key of 5,001 parts is more than 8",
+    b"a=" + b"9" * 5000: "is not valid TOML: Exceeds the limit",
 }
 
 

@@ -71,7 +71,7 @@ def test_a_parameter_counts_by_its_use_before_its_name() -> None:
     assert {*models.counted(model)} == factors | {"kept"}
     reasons = models.not_counted(model)
     assert {*reasons} == {"place", "gain", "weight", "joined", "gate_bias", "shift"}
-    assert all("in no product of matrices" in reasons[name] for name in ("place", "gain", "weight", "joined"))
+    assert all("does not use it in a matrix product" in reasons[name] for name in ("place", "gain", "weight", "joined"))
 
 
 def test_a_method_of_a_base_class_that_is_replaced_is_not_read() -> None:

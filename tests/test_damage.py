@@ -112,7 +112,7 @@ def test_repair_sets_aside_a_spoilt_table_that_version_0_1_wrote_beside_a_ticket
     path = run / LAST / "starts.csv"
     flip(path)
     repair(run, yes=True, say=said.append)
-    assert f"set aside {path}: it is not the file that summary.json tells of" in said
+    assert f"set aside {path}: it does not match summary.json" in said
     assert said[-2:] == [f"make {run / 'measures/anatomy.csv'} again from the tickets", "done"]
     assert (run / "damaged" / LAST / "starts.csv").exists() and not list((run / LAST).glob("*s.csv"))
     assert anatomy.read(run) == anatomy.read(FIRST)
@@ -255,12 +255,10 @@ def test_a_changed_number_in_a_table_alone_is_noticed(name: str, alone: Path, ca
     assert at
     changed = before.replace(before.splitlines()[1], before.splitlines()[1][: at.start()] + "9")
     (alone / name).write_text(changed)
-    with pytest.raises(
-        UsageError, match=f"{alone / name} is damaged: it is not the file that manifest.json tells of; "
-    ):
+    with pytest.raises(UsageError, match=f"{alone / name} is damaged: it does not match manifest.json; "):
         measures.read("anatomy", alone) if "/" in name else tables.load(alone)
     said = lines_of_repair(alone, yes=True)
-    assert said[0].startswith(f"{alone / name} is damaged: it is not the file that manifest.json tells of; its folder ")
+    assert said[0].startswith(f"{alone / name} is damaged: it does not match manifest.json; its folder ")
     assert said[-1] == f"{alone}: nothing can be made again here" and (alone / name).read_text() == changed
 
 
@@ -279,7 +277,7 @@ def test_tables_of_another_run_under_this_experiment_are_noticed(
 ) -> None:
     for name in ("summary.csv", "curves.csv", *(["manifest.json"] if with_manifest else [])):
         shutil.copy(made[2] / name, alone / name)
-    with pytest.raises(UsageError, match=r"manifest.json is damaged: it belongs|it is not the file that manifest"):
+    with pytest.raises(UsageError, match=r"manifest.json is damaged: it belongs|it does not match manifest"):
         tables.load(alone)
     assert lines_of_repair(alone, yes=True)[-1] == f"{alone}: nothing can be made again here"
 
@@ -297,7 +295,7 @@ def test_repair_makes_a_spoilt_anatomy_again_from_the_tickets(run: Path) -> None
     assert path
     whole = path.read_bytes()
     flip(path)
-    with pytest.raises(UsageError, match=f"{path} is damaged: it is not the file that manifest.json tells of"):
+    with pytest.raises(UsageError, match=f"{path} is damaged: it does not match manifest.json"):
         measures.compute("anatomy", run)
     lines_of_repair(run, yes=True)
     assert path.read_bytes() == whole and lines_of_repair(run) == [f"{run}: nothing is damaged"]
@@ -390,7 +388,7 @@ def test_an_environment_made_again_holds_the_next_examples(run: Path, made: tupl
     (run / "environment.json").unlink()
     said: list[str] = []
     repair(run, yes=True, say=said.append)
-    assert "by which examples they were made is lost" in said[0]
+    assert "the record of the examples is lost" in said[0]
     train(made[0], run)
     assert json.loads((run / "environment.json").read_bytes())["data"] == whole
 

@@ -124,7 +124,7 @@ def test_two_overrides_tell_a_line_each() -> None:
 TYPED = {
     ("resnet18", "recipe.optimizer=adam", "recipe.momentum=0.9"): "it is for recipe.optimizer",
     ("conv2", "recipe.eval_every=300", "recipe.test_every=1000"): "1000 is not a multiple of recipe.eval_every = 300",
-    ("conv4", "prune.scope=global", "prune.conv_rate=0.1"): "all layers compete at one rate: give rate alone",
+    ("conv4", "prune.scope=global", "prune.conv_rate=0.1"): "all layers share one rate: give only rate",
     ("conv4", "prune.scope=global", "prune.output_factor=0.5"): "output_factor = 0.5 would do nothing",
     ("resnet18", "recipe.iterations=700", "recipe.drops=[900]"): "recipe.drops: 900 would do nothing",
     ("lenet", "prune.rates=[0.5]", "prune.densities=[0.5]", "levels=1"): "two ways to say the same",

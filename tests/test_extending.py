@@ -49,7 +49,7 @@ def test_a_score_with_gradients_from_a_file(tiny: dict[str, Any], my: Path) -> N
     assert ticket(run.folder, 1).density == ticket(by_magnitude.folder, 1).density
     assert masks.overlap(ticket(run.folder, 1).mask, ticket(by_magnitude.folder, 1).mask) < 0.9
     my.write_text(my.read_text() + "\n")
-    with pytest.raises(lth.UsageError, match=r"my\.py is no longer the file"):
+    with pytest.raises(lth.UsageError, match=r"my\.py has changed since"):
         lth.run(Path("run/experiment.toml"), levels=2, out="run", pictures=False)
 
 

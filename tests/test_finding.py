@@ -409,7 +409,7 @@ def test_a_module_that_keeps_an_activation_is_tried_on_a_last_batch_of_one() -> 
     model = Keeps()
     model(points(8)[0])  # no leaf of a graph: it cannot be copied
     before = models.tensors(model)
-    with pytest.raises(UsageError, match=r"holds one, of which batch norm has no variance"):
+    with pytest.raises(UsageError, match=r"has one, for which batch norm has no variance"):
         lth.find_tickets(model, {"train": points(61), "validation": points(9)}, RECIPE, levels=0)
     assert all(torch.equal(before[name], tensor) for name, tensor in models.tensors(model).items())
     model.inner[1] = nn.LayerNorm(30)

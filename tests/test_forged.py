@@ -98,7 +98,7 @@ def test_tensors_that_no_ticket_has() -> None:
             from_bytes(forged(weight=weight))
     with pytest.raises(ValueError, match="a tensor's name has control characters"):
         from_bytes(forged(name="a\x1b[31m.weight"))
-    with pytest.raises(UsageError, match="complex128, of which safetensors files hold none"):
+    with pytest.raises(UsageError, match="complex128, which safetensors files do not have"):
         forged(weight=torch.ones(2, 3, dtype=torch.complex128))
 
 
@@ -130,7 +130,9 @@ def test_a_start_that_nothing_can_be_trained_from(what: str, tiny: dict[str, Any
 
 
 def test_a_header_beyond_all_measure() -> None:
-    with pytest.raises(ValueError, match=r"its header has 9,223,372,036,854,775,8\d\d bytes, more than the 16,777,216"):
+    with pytest.raises(
+        ValueError, match=r"its header has 9,223,372,036,854,775,8\d\d bytes, more than the maximum of 16,777,216"
+    ):
         from_bytes((2**63 - 1).to_bytes(8, "little") + b"{}")
 
 
@@ -296,7 +298,7 @@ HEAVY = {
     "quotes": (lambda: 'x="' + '"' * SIZE, "is no valid TOML"),
     "bare": (lambda: "a" * SIZE, "is no valid TOML"),
     "spaced": (lambda: "a " * (SIZE // 2), "is no valid TOML"),
-    "too large": (lambda: "#" * (MOST_BYTES + 1), "it has more than the 2,097,152 bytes that are read of such a file"),
+    "too large": (lambda: "#" * (MOST_BYTES + 1), "it is larger than the maximum of 2,097,152 bytes for such a file"),
 }
 
 

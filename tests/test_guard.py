@@ -46,6 +46,6 @@ def test_sigterm_to_all_processes_at_once_loses_nothing(tiny: dict[str, Any], tm
     sent = time.time()
     os.killpg(process.pid, signal.SIGTERM)
     _, said = process.communicate(timeout=60)
-    assert process.returncode == 130 and "stopped; what is done is kept" in said and "Traceback" not in said
+    assert process.returncode == 130 and "stopped; finished work is kept" in said and "Traceback" not in said
     for path, iteration in zip(checkpoints, before, strict=True):
         assert path.stat().st_mtime > sent - 0.1 and read_metadata(path.read_bytes())["iteration"] > iteration

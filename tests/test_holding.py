@@ -354,7 +354,7 @@ def test_what_does_not_fit_is_refused_at_once() -> None:
     model = network()
     mask = random_mask(model)
     changes: dict[str, dict[str, Tensor]] = {
-        "4.weigth is no parameter of the model; did you mean '4.weight'?": {"4.weigth": torch.ones(8, 64).bool()},
+        "4.weigth is not a parameter of the model; did you mean '4.weight'?": {"4.weigth": torch.ones(8, 64).bool()},
         r"4.weight is torch.float32, expected torch.bool: write mask.bool\(\)": {"4.weight": torch.ones(8, 64)},
         r"4.weight is \(8, 63\), but the model's is \(8, 64\)": {"4.weight": torch.ones(8, 63).bool()},
     }

@@ -204,7 +204,7 @@ def test_an_optimizer_or_learning_rate_carried_over_is_refused() -> None:
 
         return train
 
-    with pytest.raises(UsageError, match="comes to level 1 with its state of level 0: make the optimizer and"):
+    with pytest.raises(UsageError, match="carries its state from level 0 to level 1: make the optimizer and"):
         lth.imp(model, one_step(adam), levels=2)
     with pytest.raises(UsageError, match=r"level 1 begins with learning rate 0.01, but level 0 with 0.1"):
         lth.imp(model, one_step(sgd, schedule.step), levels=2)
@@ -275,7 +275,7 @@ def test_what_cannot_be_done_is_said_before_any_training() -> None:
         ("1.weight is never pruned", chain(), {"rates": {"1.weight": 0.1}}),
         ("rate = 1: expected a number from 0 to below 1", chain(), {"rate": 1}),
         ("rate = -0.1: expected", chain(), {"rates": {"4*": -0.1}}),
-        ("level 1 would remove nothing: 200 weights remain of 2 layers; give levels=0", chain(), {"rate": 0.001}),
+        ("level 1 would remove nothing: 200 weights remain in 2 layers; give levels=0", chain(), {"rate": 0.001}),
         ("level 1 would remove nothing: 0 weights", chain(), {"rate": 0}),
         ("level 11 would remove nothing: 2 weights remain", nn.Linear(5, 5), {"levels": 30}),
         ("levels = -1: expected a whole number from 0", chain(), {"levels": -1}),
@@ -410,7 +410,7 @@ def test_an_optimizer_that_is_made_with_a_state_may_be_made_at_each_level() -> N
     assert [row["status"] for row in tickets.rows] == ["done"] * 3
     model = chain()
     carried = torch.optim.Adagrad(model.parameters(), 0.01)
-    with pytest.raises(UsageError, match="comes to level 1 with its state of level 0"):
+    with pytest.raises(UsageError, match="carries its state from level 0 to level 1"):
         lth.imp(model, lambda model: steps(model, carried), levels=2)
 
 

@@ -62,7 +62,7 @@ def test_a_pipe_in_place_of_a_file_is_refused_at_once(run: Path, tiny: dict[str,
     (run / "curves.csv").unlink()
     os.mkfifo(run / "curves.csv")
     for command in COMMANDS.values():
-        with pytest.raises(UsageError, match=r"curves.csv is no file, but a pipe or device; put"):
+        with pytest.raises(UsageError, match=r"curves.csv is a pipe or device; put"):
             command(run, tiny)
 
 

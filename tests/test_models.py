@@ -331,8 +331,8 @@ def test_global_and_layerwise_take_from_the_convolutions_alone(name: str) -> Non
         ("lenet", {"conv_rate": 0.1}, r"prune\.conv_rate = 0\.1, but the network has no convolution"),
         ("lenet", {"groups": ["conv"]}, r"prune\.groups names conv, but the network's are fc, output"),
         ("vgg19", {"groups": ["conv", "shortcut"]}, "names shortcut, but the network's are conv, output"),
-        ("conv2", {"scope": "global", "conv_rate": 0.1}, "all layers compete at one rate"),
-        ("conv2", {"scope": "global", "output_factor": 0.5}, "all layers compete at one rate"),
+        ("conv2", {"scope": "global", "conv_rate": 0.1}, "all layers share one rate"),
+        ("conv2", {"scope": "global", "output_factor": 0.5}, "all layers share one rate"),
     ],
 )
 def test_rates_that_would_do_nothing_are_refused(name: str, prune: dict[str, Any], message: str) -> None:

@@ -127,7 +127,7 @@ def test_a_file_that_changed_is_another_network(mine: dict[str, Any]) -> None:
     Path("my.py").write_text(NETWORK.replace("tanh", "relu"))
     with pytest.raises(UsageError, match="it holds another experiment:\nmodel"):
         lth.run(mine, out="run", engine="torch", workers=1)
-    with pytest.raises(UsageError, match=r"model.name: my.py is no longer the file"):
+    with pytest.raises(UsageError, match=r"model.name: my.py has changed since"):
         lth.run("run/experiment.toml", out="run", engine="torch", workers=1)
     Path("my.py").unlink()
     with pytest.raises(UsageError, match=r"model.name: my.py cannot be read: No such file"):
@@ -152,7 +152,7 @@ def test_a_file_that_changes_while_a_run_goes_on_changes_nothing(
         assert all(torch.equal(a[name], b[name]) for name in a)
     recorded = config.resolve(Path("run/experiment.toml")).model
     userfile._contents.clear()
-    with pytest.raises(UsageError, match=r"model.name: my.py is no longer the file that this experiment was made with"):
+    with pytest.raises(UsageError, match=r"model.name: my.py has changed since this experiment was made"):
         models.build(recorded, (1, 6, 6), 4)
 
 
@@ -271,7 +271,7 @@ WRONG = {
     "def build(): return 1 / 0": "net.py:build failed: ZeroDivisionError: division by zero (net.py, line 2)",
     "def build(): return nn.utils.parametrizations.weight_norm(nn.Linear(4, 3))": "weight is computed by a parametri",
     "class M(nn.Linear):\n  def get_extra_state(self): return {}\n  def set_extra_state(self, state): ...\n"
-    "def build(): return M(4, 3)": "net.py:build: _extra_state is no tensor, which is all that a run stores",
+    "def build(): return M(4, 3)": "net.py:build: _extra_state is not a tensor, and a run stores only tensors",
     "def build(:": "net.py failed: SyntaxError",
     "import nothing_like_it": "net.py failed: ModuleNotFoundError: No module named 'nothing_like_it' (net.py, line 2)",
 }

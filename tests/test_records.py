@@ -301,7 +301,7 @@ def test_tables_that_are_not_what_the_trainings_make_are_made_again(
     (run / name).write_text(right.replace(old, new, 1))
     found = tables.load(run)
     assert (run / name).read_text() == right
-    assert f"{run / name} was not what the trainings' own files make" in caplog.text
+    assert f"{run / name} did not match the trainings' files" in caplog.text
     pd.testing.assert_frame_equal(found.summary, tables.collect(run).summary)
 
 
@@ -309,7 +309,7 @@ def test_tables_of_other_trainings_are_refused(run: Path) -> None:
     tables.write(run)
     text = (run / "summary.csv").read_text()
     (run / "summary.csv").write_text(text.replace("\n1,0,ticket", "\n7,0,ticket", 1))
-    with pytest.raises(UsageError, match=r"summary.csv is damaged: its rows are of other trainings"):
+    with pytest.raises(UsageError, match=r"summary.csv is damaged: its rows belong to other trainings"):
         tables.load(run)
 
 

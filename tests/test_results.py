@@ -87,7 +87,7 @@ def test_a_changed_number_in_committed_results_is_noticed(tmp_path: Path) -> Non
     for command in ("verify", "report"):
         ended = CliRunner().invoke(app, [command, str(folder)])
         assert isinstance(ended.exception, UsageError)
-        assert f"{folder / 'summary.csv'} is damaged: it is not the file that manifest.json" in str(ended.exception)
+        assert f"{folder / 'summary.csv'} is damaged: it does not match manifest.json" in str(ended.exception)
     assert f"{folder / 'summary.csv'} is damaged" in CliRunner().invoke(app, ["repair", str(folder), "--yes"]).stdout
 
 

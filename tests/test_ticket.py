@@ -133,9 +133,9 @@ def broken(content: bytes, kind: str) -> bytes:
 REFUSED = {
     "a bit flipped": "its bytes have changed since it was written",
     "other tensors": "its bytes have changed since it was written",
-    "cut short": "no ticket file, or damaged",
-    "header cut": "no ticket file, or damaged",
-    "not a tensor file": "no ticket file, or damaged",
+    "cut short": "not a ticket file, or it is damaged",
+    "header cut": "not a ticket file, or it is damaged",
+    "not a tensor file": "not a ticket file, or it is damaged",
     "somebody else's": "it lacks mask/...",
     "no masks": "it lacks mask/...",
     "no start": "it lacks start/fc1.weight",
@@ -304,7 +304,7 @@ def test_a_ticket_file_that_changed_is_not_taken_for_the_same(run: Path, file: P
     copy.write_bytes((run / "trial-1/level-01/ticket.safetensors").read_bytes())
     with pytest.raises(UsageError, match="ticket_sha256: "):
         lth.run(ticket=copy, out=tmp_path / "first", engine="torch", workers=1)
-    with pytest.raises(UsageError, match=r"ticket: .*t.safetensors is no longer the file that this experiment"):
+    with pytest.raises(UsageError, match=r"ticket: .*t.safetensors has changed since this experiment"):
         lth.run(tmp_path / "first/experiment.toml", out=tmp_path / "second")
     copy.unlink()
     with pytest.raises(UsageError, match=r"ticket: .*t.safetensors cannot be read: No such file"):
@@ -318,9 +318,7 @@ def test_the_runs_copy_of_its_ticket_is_never_trusted(run: Path, file: Path, tmp
     assert copy.read_bytes() == file.read_bytes()
     copy.write_bytes((run / "trial-1/level-01/ticket.safetensors").read_bytes())
     shutil.rmtree(found.folder / "trial-1")
-    refusal = (
-        r"run2/ticket.safetensors is damaged: it is not the ticket file that experiment.toml tells of(.|\n)*lth rep"
-    )
+    refusal = r"run2/ticket.safetensors is damaged: it is not the ticket file named in experiment.toml(.|\n)*lth rep"
     with pytest.raises(UsageError, match=refusal):
         lth.run(ticket=file, out=found.folder, engine="torch", workers=1)
     said: list[str] = []

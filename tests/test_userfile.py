@@ -170,7 +170,7 @@ def test_the_file_on_record_is_loaded_or_none() -> None:
     Path("mine.py").write_text("def rule(mask): return 'second'\n")
     assert entry().load()(None) == "first"  # a process keeps what it has run
     userfile._contents.clear()
-    assert "mine.py is no longer the file that this experiment was made with" in refusal(entry().load)
+    assert "mine.py has changed since this experiment was made" in refusal(entry().load)
 
 
 def test_nothing_is_imported_to_plan_it() -> None:
@@ -192,7 +192,7 @@ def test_checksums_of_files_are_recorded_and_held() -> None:
     assert recorded(found) == found == resolve(tomllib.loads(to_toml(found)))
     Path("my.py").write_text(SOURCE + "\n")
     assert refusal(recorded, found) == (
-        "prune.score: my.py is no longer the file that this experiment was made with, or it names none; "
+        "prune.score: my.py has changed since this experiment was made, or is not named by it; "
         "bring that one back, or leave out files for a new experiment"
     )
     Path("my.py").unlink()

@@ -447,7 +447,7 @@ def test_a_training_that_ends_before_its_early_stop_has_none() -> None:
     missing = "longer trainings of ticket: 6,000 iterations may end before early stop"
     assert found["C2.2"].missing == found["C2.3"].missing == missing
     assert found["C2.1"].verdict == "agrees"
-    assert "no level at which a curve" not in " ".join(cards.card(run).notes)
+    assert "No curve has a level" not in " ".join(cards.card(run).notes)
     shortest = experiment(Setup("lenet")).recipe.model_dump() | {"iterations": 500}
     notes = cards.card(make(Setup("lenet"), papers_values(Setup("lenet")), recipe=shortest)).notes
     assert "No curve has a level that can be compared." in notes
@@ -525,7 +525,7 @@ def test_a_scaled_run_with_a_schedule_is_not_compared() -> None:
     scaled = config.resolve(run.experiment.model_dump(), scale=0.1)
     card = cards.card(Records(run.folder, scaled, run.summary, run.curves))
     assert {score.verdict for score in card.scores} == {"not enough data"} and not card.curves
-    assert "as the learning rate changes on the way, nothing can be compared" in " ".join(card.notes)
+    assert "because the learning rate changes during training, nothing can be compared" in " ".join(card.notes)
     assert "at scale 0.1" in " ".join(card.notes)
 
 

@@ -123,7 +123,7 @@ def test_a_level_at_chance_is_pointed_out(tiny: dict[str, Any], tmp_path: Path) 
     tiny["model"]["init_sigma"] = 1e-12  # nothing is ever learned: the answer is always the same
     text = io.StringIO()
     lth.run(tiny, out=tmp_path / "run", engine="torch", workers=1, console=Console(file=text, width=200))
-    assert "all tickets of levels 0, 1, 2; nothing is learned there" in " ".join(text.getvalue().split())
+    assert "all tickets of levels 0, 1, 2; these networks learned nothing" in " ".join(text.getvalue().split())
     found = tables.load(tmp_path / "run")
     assert statistics.at_chance(found) == [0, 1, 2]
     assert any(line.startswith("At chance (about ") for line in words.state(found))

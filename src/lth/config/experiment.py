@@ -92,7 +92,7 @@ class Experiment(Value):
         rising = all(b > a for a, b in itertools.pairwise(prune.rates))
         if info.data.get("strategy") == "oneshot" and not rising:
             raise ValueError(
-                f"for oneshot, prune.rates are of the whole network and must rise: {shown(list(prune.rates))}"
+                f"for oneshot, prune.rates refer to the whole network and must increase: {shown(list(prune.rates))}"
             )
         return prune
 

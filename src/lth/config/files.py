@@ -56,5 +56,5 @@ def read_bounded(path: Path, most: int) -> bytes:
             raise ValueError(f"it is {KINDS.get(stat.S_IFMT(mode), 'no regular file')}, expected a file")
         content = file.read(most + 1)
     if len(content) > most:
-        raise TooLarge(f"it has more than the {most:,} bytes that are read of such a file")
+        raise TooLarge(f"it is larger than the maximum of {most:,} bytes for such a file")
     return content

@@ -76,7 +76,7 @@ class Prune(Value):
         if densities and info.data.get("rates"):
             raise ValueError("rates and densities exclude each other: give one of them")
         if any(b >= a for a, b in itertools.pairwise(densities)):
-            raise ValueError(f"densities must fall from level to level: {shown(list(densities))}")
+            raise ValueError(f"densities must decrease from level to level: {shown(list(densities))}")
         return densities
 
     @field_validator("score")

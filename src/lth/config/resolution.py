@@ -165,8 +165,8 @@ def _checksum(key: str, path: str | None, record: str, before: str | None) -> st
     now = userfile.checksum(key, path) if path else None
     if before not in (None, now):
         raise UsageError(
-            f"{key}: {path} is no longer the file that this experiment was made with, or it names none; "
-            f"bring that one back, or leave out {record} for a new experiment"
+            f"{key}: {path} has changed since this experiment was made, or is not named by it; "
+            f"restore it, or leave out {record} for a new experiment"
         )
     return now
 

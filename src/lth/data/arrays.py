@@ -30,7 +30,7 @@ def tensor(values: Any, name: str, floats: torch.dtype) -> Tensor:
         raise _no_numbers(values, name) from None
     if made.layout != torch.strided or made.is_nested:
         raise UsageError(
-            f"{name} is a sparse or nested tensor, of which batches cannot be taken: {name[-1]}.to_dense()"
+            f"{name} is a sparse or nested tensor, which cannot be divided into batches: {name[-1]}.to_dense()"
         )
     if not made.dim():
         raise UsageError(f"{name} is a single number: expected one for each example")

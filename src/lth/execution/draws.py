@@ -15,8 +15,7 @@ from lth.models import build, counted, first_weights, new_weights
 
 Shape = tuple[int, ...]
 ADVICE = (
-    "Draw them from torch's global generator in each call; if they are given, as by a checkpoint, say "
-    "model.pretrained=true"
+    "Draw them from torch's global generator in each call; if they come from a checkpoint, set model.pretrained=true"
 )
 
 

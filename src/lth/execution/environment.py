@@ -63,6 +63,6 @@ def check_same_data(
     known = before.get("sha256") if isinstance(before, Mapping) else None
     if known not in (None, facts["sha256"]):
         raise UsageError(
-            f"data.name: {experiment.data.name} does not hold the examples that {folder} was begun with; "
-            "bring those back, or give another --out"
+            f"data.name: {experiment.data.name} no longer has the examples with which {folder} was begun; "
+            "restore them, or give another --out"
         )

@@ -139,8 +139,8 @@ def keep(training: Training, folder: Path, files: Mapping[str, bytes]) -> dict[s
     summary = outcomes.outcome(folder, training.id) or {}
     if outcomes.file_fault(files[layout.TRAINED], summary, layout.TRAINED):
         raise LthError(
-            f"{folder / training.id}: trained again it has other bits: another torch, or another processor, than "
-            "before; go on where the run was begun, or start over with another --out"
+            f"{folder / training.id}: the repeated training has other bits, because torch or the processor "
+            "differs; continue where the run was begun, or start over with another --out"
         )
     atomic.write_file(folder / training.id / layout.TRAINED, files[layout.TRAINED])
     layout.checkpoint_path(folder, training.id).unlink(missing_ok=True)

@@ -100,7 +100,7 @@ def _overlapping(model: nn.Module) -> Iterator[str]:
     for (_, end, first), (begin, _, second) in itertools.pairwise(sorted(places)):
         if begin < end:
             yield (
-                f"{first} and {second} are two parameters in the same memory, and would be pruned twice: make them one "
+                f"{first} and {second} are two parameters that share memory, and would be pruned twice: make them one "
                 "parameter (module.weight = other.weight), or two (clone)"
             )
             return

@@ -57,7 +57,7 @@ def _on_length(run: Trials, drawn: Sequence[Agreement]) -> Iterator[str]:
         yield length + (
             "what is read at a fixed iteration cannot be compared, only what happens at early stop"
             f"{', where that comes before their end' if run.fit.shorter else ''}; and masks come from networks "
-            "trained so long."
+            "that were trained for that long."
         )
     if len(run.table) and not drawn:
         yield "No curve has a level that can be compared."

@@ -149,6 +149,6 @@ def failures_named(path: Path) -> Iterator[None]:
     except OSError as error:
         mend = "make room" if error.errno in FULL else "mend that"
         raise LthError(
-            f"{path} could not be written: {error.strerror}. What is stored is whole; "
+            f"{path} could not be written: {error.strerror}. Everything stored is complete; "
             f"{mend} and run the same command again to go on"
         ) from None

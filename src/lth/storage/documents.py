@@ -19,7 +19,7 @@ def read_json(path: Path, instead: str = "copy it again, or give another --out")
     try:
         content = read(path, MOST_BYTES + 1)
         if len(content) > MOST_BYTES:
-            raise ValueError(f"it has more than the {MOST_BYTES:,} bytes that are read of such a file")
+            raise ValueError(f"it is larger than the maximum of {MOST_BYTES:,} bytes for such a file")
         value = json.loads(content.decode())
     except FileNotFoundError:
         return None

@@ -19,9 +19,7 @@ def refuse_links(folder: Path) -> None:
     Reads directory entries only.
     """
     for entry in _strange(str(folder)):
-        what = (
-            "a link, which may lead out of the run's folder" if entry.is_symlink() else "no file, but a pipe or device"
-        )
+        what = "a link, which may lead out of the run's folder" if entry.is_symlink() else "a pipe or device"
         raise UsageError(f"{entry.path} is {what}; put the file or folder itself there, or remove it")
 
 

@@ -32,7 +32,7 @@ def joined(folder: Path, experiment: Experiment) -> Experiment:
         if path.exists():
             return merge(read_experiment(folder), experiment)
         if folder.exists() and any(not f.name.startswith(".") for f in folder.iterdir()):
-            raise UsageError(f"it holds files but no {EXPERIMENT}: it is no run")
+            raise UsageError(f"it holds files but no {EXPERIMENT}: it is not a run")
     except UsageError as error:
         raise UsageError(f"{folder}: {error}\ngive another --out") from None
     except OSError as error:

@@ -72,7 +72,7 @@ def _joined(model: nn.Module, mask: Mask, start: Start) -> Iterator[str]:
             if not same or not _equal(start[first].masked_fill(lost, 0), start[name].masked_fill(lost, 0)):
                 yield (
                     f"{first} and {name} are one parameter in it, but the ticket has weights or a mask for each; "
-                    "give each of them a parameter of its own"
+                    "make them separate parameters"
                 )
 
 
@@ -86,7 +86,7 @@ def _parted(model: nn.Module, mask: Mask, start: Start) -> Iterator[str]:
     for name in (name for name, parameter in named.items() if id(parameter) not in masked):
         if other := tied_in(mask, start, name):
             yield (
-                f"{other} and {name} were one parameter where it was cut, but are two in it, and the ticket has no "
+                f"{other} and {name} were one parameter in the ticket's model, but are two in this one, and the ticket has no "
                 f"mask for {name}; tie them first, such as model.{name} = model.{other}"
             )
 

@@ -168,7 +168,7 @@ def _faults(ticket: Ticket) -> Iterator[str]:
 def from_bytes(content: bytes) -> Ticket:
     """The inverse of `to_bytes`. Raises ValueError with the reason if the bytes are invalid."""
     if (head := checksums.head_of(content)) > MOST_HEADER + 8:
-        raise ValueError(f"its header has {head:,} bytes, more than the {MOST_HEADER:,} that are read of a ticket")
+        raise ValueError(f"its header has {head:,} bytes, more than the maximum of {MOST_HEADER:,} for a ticket")
     tensors = load_tensors(content)
     start = {k.removeprefix("start/"): v for k, v in tensors.items() if k.startswith("start/")}
     packed = {k.removeprefix("mask/"): v for k, v in tensors.items() if k.startswith("mask/")}

@@ -46,7 +46,7 @@ def check_last(recipe: Recipe, examples: int, model: nn.Module, one: Tensor) -> 
         sizes = range(recipe.batch + 1, examples)
         other = next((size for size in sizes if not leaves_one(examples, size)), examples)
         raise UsageError(
-            f"recipe.batch = {recipe.batch}: the last batch of an epoch of {examples:,} examples holds one, of which "
+            f"recipe.batch = {recipe.batch}: the last batch of an epoch of {examples:,} examples has one, for which "
             f"batch norm has no variance; give another, such as {other}"
         ) from None
 

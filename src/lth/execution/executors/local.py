@@ -156,8 +156,8 @@ def carry_out_in(place: Place, training: Training) -> dict[str, Any]:
             return summary  # the process died after it had stored the training
         if repeat < REPEATS:
             place.job.say(
-                f"{training.id} was lost with its process, and is done again ({repeat + 1} of {REPEATS}); "
-                "processes are killed where memory runs out"
+                f"{training.id} was lost with its process and is repeated ({repeat + 1} of {REPEATS}); "
+                "the system kills processes if memory runs out"
             )
     raise LthError(
         f"{training.id}: its process died {REPEATS + 1} times, possibly for lack of memory",

@@ -67,8 +67,8 @@ def _refuse_pruning_hooks(model: nn.Module) -> None:
         for hook in module._forward_pre_hooks.values():
             if isinstance(hook, BasePruningMethod):
                 raise UsageError(
-                    f"{name or type(model).__name__} keeps its mask beside its weights, as torch.nn.utils.prune does: "
-                    f'to make them one, call torch.nn.utils.prune.remove(module, "{hook._tensor_name}") first'
+                    f"{name or type(model).__name__} is pruned by torch.nn.utils.prune: "
+                    f'to make the pruning permanent, call torch.nn.utils.prune.remove(module, "{hook._tensor_name}") first'
                 )
 
 
