@@ -155,7 +155,7 @@ def refuse_lost_rows(folder: Path, asked: Experiment) -> None:
     if lost:
         raise UsageError(
             f"the tables of {folder} have rows of {tables.format_trainings(lost)} that it does not hold, and a run "
-            "would write over them; give another --out, or move them away"
+            "would overwrite them; give another --out, or move them away"
         )
 
 

@@ -115,7 +115,7 @@ class Tickets:
         """The rows for `winning_index`."""
         if not all("score" in row for row in self.rows if row["status"] != "diverged"):
             raise UsageError(
-                "the winning ticket is not known, because train(model) returned no score. Let it return a number, higher is "
+                "the winning ticket is unknown: train(model) returned no score. Let it return a number, higher is "
                 "better (such as the validation accuracy), or a dict with score and early_stop_iteration"
             )
         dense, *pruned = self.rows

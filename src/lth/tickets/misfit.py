@@ -86,7 +86,7 @@ def _parted(model: nn.Module, mask: Mask, start: Start) -> Iterator[str]:
     for name in (name for name, parameter in named.items() if id(parameter) not in masked):
         if other := tied_in(mask, start, name):
             yield (
-                f"{other} and {name} were one parameter in the ticket's model, but are two in this one, and the ticket has no "
+                f"{other} and {name} were one parameter in the ticket's model but are two here, and the ticket has no "
                 f"mask for {name}; tie them first, such as model.{name} = model.{other}"
             )
 

@@ -68,7 +68,7 @@ def _refuse_pruning_hooks(model: nn.Module) -> None:
             if isinstance(hook, BasePruningMethod):
                 raise UsageError(
                     f"{name or type(model).__name__} is pruned by torch.nn.utils.prune: "
-                    f'to make the pruning permanent, call torch.nn.utils.prune.remove(module, "{hook._tensor_name}") first'
+                    f'to make it permanent, call torch.nn.utils.prune.remove(module, "{hook._tensor_name}") first'
                 )
 
 
