@@ -90,7 +90,7 @@ def check_closed(address: str, insecure: bool) -> None:
             raise no_cluster(address, "nothing there answers like a Ray cluster")
         case True if not insecure:
             raise UsageError(
-                f"the Ray cluster at {address} requires no token: anyone who reaches it can run programs on it; start it "
+                f"the Ray cluster at {address} requires no token: anyone who reaches it can run programs on it; start "
                 "with one (ray get-auth-token --generate; RAY_AUTH_MODE=token ray start --head), or give --insecure"
             )
         case False if not accepts(address, token()):
