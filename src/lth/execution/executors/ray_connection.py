@@ -91,7 +91,7 @@ def check_closed(address: str, insecure: bool) -> None:
         case True if not insecure:
             raise UsageError(
                 f"the Ray cluster at {address} requires no token: anyone who reaches it can run programs on it; start "
-                "with one (ray get-auth-token --generate; RAY_AUTH_MODE=token ray start --head), or give --insecure"
+                "it with one (ray get-auth-token --generate; RAY_AUTH_MODE=token ray start --head), or give --insecure"
             )
         case False if not accepts(address, token()):
             why = "refuses this machine's token" if token() else "requires a token, and this machine has none"
