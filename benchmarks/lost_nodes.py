@@ -76,7 +76,7 @@ def run(experiment: Path, out: Path, address: str, kill: Callable[[], None], kil
                 kill_at = None
     if process.returncode:
         sys.exit(f"lth run ended with {process.returncode}:\n{log.read_text()}")
-    return Measured(time.monotonic() - began, log.read_text().count("is done again"), gap)
+    return Measured(time.monotonic() - began, log.read_text().count("is repeated"), gap)
 
 
 def contents(out: Path) -> dict[str, bytes]:
@@ -101,7 +101,7 @@ def main() -> None:
         cluster = Cluster(initialize_head=True, head_node_args=NODE | {"num_cpus": 0})
         nodes = [cluster.add_node(num_cpus=1, **NODE) for _ in range(asked.nodes)]
         print(f"{count} trainings of {asked.iterations:,} updates on {asked.nodes} nodes with a CPU each")
-        print(f"{'':14}  seconds  done again  longest gap, seconds")
+        print(f"{'':14}  seconds  repeated  longest gap, seconds")
         lose = lambda: cluster.remove_node(nodes.pop(), allow_graceful=False)
         try:
             for name, kill_at in (("undisturbed", None), ("a node killed", count // 3)):

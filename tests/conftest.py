@@ -28,10 +28,11 @@ def approving(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lth.config.approval.is_approved", lambda path, sha256: True)
 
 
-@pytest.fixture
-def no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Runs draw no figures and write no report: most tests look at trainings and tables."""
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
+@pytest.fixture(autouse=True)
+def _no_figures(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Runs draw no figures and write no report, which would take most of their time; not in tests marked `figures`."""
+    if request.node.get_closest_marker("figures") is None:
+        monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
 
 @pytest.fixture

@@ -49,7 +49,6 @@ def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp
     work = tmp_path / "work"
     work.mkdir()
     monkeypatch.chdir(work)
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
 
     def call(*arguments: Any) -> Ended:
         monkeypatch.setattr(sys, "argv", ["lth", *map(str, arguments)])
@@ -73,7 +72,6 @@ def tiny_toml(tiny: dict[str, Any], tmp_path: Path) -> Path:
 @pytest.fixture
 def finished(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The folder of a finished run of tiny.toml."""
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     return lth.run(tiny | {"levels": 1}, out=tmp_path / "finished", engine="torch", workers=1).folder
 
 
@@ -359,7 +357,7 @@ def test_interrupted_it_says_how_to_go_on(tiny_toml: Path, cli: Cli, monkeypatch
     refused(ended, "stopped; finished work is kept in my folder. To continue: lth run", code=130)
     monkeypatch.undo()
     monkeypatch.chdir(tiny_toml.parent / "work")
-    again = shlex.split(ended.err.partition("To go on: lth ")[2])
+    again = shlex.split(ended.err.partition("To continue: lth ")[2])
     assert cli(*again).code == 0 and Path("my folder/summary.csv").exists()
     monkeypatch.setattr("lth.execution.pace.measured", interrupt)
     assert cli("run", tiny_toml, "--dry-run", *QUICK).code == 130

@@ -30,8 +30,6 @@ from lth.tickets.ticket import Ticket
 from lth.training.loop import Checkpoint
 from stored_runs import contents
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 FIRST = Path(__file__).parent / "data/version-0.1/finished"
 LAST = "trial-1/level-02"  # read by whoever adds a level
 QUIET = Console(quiet=True)

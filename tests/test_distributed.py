@@ -35,7 +35,6 @@ PLAIN = "from lth.execution import running\nrunning.show_results = lambda *_: No
 
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     return lth.run
 
 
@@ -114,7 +113,7 @@ def test_a_stopped_run_of_two_processes_goes_on_to_the_same_bits(tiny: dict[str,
         time.sleep(pause)
         process.send_signal(signal.SIGTERM)
         said, _ = process.communicate(timeout=60)
-        assert process.returncode != 0 and "To go on:" in said
+        assert process.returncode != 0 and "To continue:" in said
         if has_checkpoint(tmp_path / "stopped"):
             break
     assert has_checkpoint(tmp_path / "stopped")

@@ -19,7 +19,7 @@ from lth.models import first_weights
 from lth.storage.tensors import load_tensors
 from lth.tickets.ticket import Ticket
 
-pytestmark = pytest.mark.usefixtures("no_figures", "one_thread", "approving")
+pytestmark = pytest.mark.usefixtures("one_thread", "approving")
 
 NET = "nn.Sequential(nn.Flatten(), nn.Linear(36, 8), nn.LayerNorm(8), nn.Tanh(), nn.Linear(8, 4))"
 KEPT = f"from torch import nn\nnet = {NET}\ndef build(): return net\n"

@@ -187,7 +187,6 @@ def test_the_engine_is_chosen_by_fixed_rules(tiny: dict[str, Any], monkeypatch: 
 def test_a_run_whose_engine_is_gone_says_what_it_was_begun_with(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     lth.run(tiny | {"levels": 0}, out=tmp_path / "run", workers=1)
     monkeypatch.setattr(native, "available", lambda: False)
     monkeypatch.setattr(native, "why_not", lambda: "no C++ compiler found")

@@ -15,7 +15,7 @@ ERRORS = [
     (LthError("no space left"), "no space left", 1),
     (UsageError("it is empty", path=Path("x.toml"), cure="fill it"), "x.toml: it is empty; fill it", 2),
     (Damaged("run/x.csv", "it has no rows", "delete it"), "run/x.csv is damaged: it has no rows; delete it", 2),
-    (Interrupted("stopped", command="lth run lenet"), "stopped. To go on: lth run lenet", 130),
+    (Interrupted("stopped", command="lth run lenet"), "stopped. To continue: lth run lenet", 130),
 ]
 
 
@@ -30,7 +30,7 @@ def test_a_command_knows_how_it_goes_on() -> None:
     command = Command(["run", "my preset", "recipe.lr=0.1"])
     assert (format_stopped(command), command.patience_s) == ("lth: stopped", stopping.PATIENCE_S)
     command.begin_run("local")
-    assert format_stopped(command).endswith("To go on: lth run 'my preset' recipe.lr=0.1")
+    assert format_stopped(command).endswith("To continue: lth run 'my preset' recipe.lr=0.1")
     assert command.patience_s == stopping.PATIENCE_S
     command.begin_run("ray://head:10001")
     assert command.patience_s == stopping.CLUSTER_PATIENCE_S

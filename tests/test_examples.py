@@ -51,7 +51,6 @@ def test_transformer(monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: py
 def test_a_custom_model(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """As its docstring says, on a preset whose network is another."""
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     Path("tiny.toml").write_text(to_toml(resolve(tiny)))
     words = ["run", "tiny.toml", f"model.name={EXAMPLES}/my.py:build", "--engine", "torch", "--workers", "1"]
     app([*words, "--out", "run"], standalone_mode=False)

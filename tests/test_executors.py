@@ -88,7 +88,6 @@ def finished(run: Path) -> int:
 
 @pytest.fixture
 def local(monkeypatch: pytest.MonkeyPatch) -> Any:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     return lth.run
 
 
@@ -171,7 +170,7 @@ def test_a_stopped_run_keeps_checkpoints_and_goes_on(
     asked = time.monotonic()
     said, _ = process.communicate(timeout=60)
     assert process.returncode == 130 and time.monotonic() - asked < 20, said
-    assert "To go on:" in said and "--executor ray" in said and "Traceback" not in said
+    assert "To continue:" in said and "--executor ray" in said and "Traceback" not in said
     assert has_checkpoint(out)
     complete(begin(experiment, out, ray_cluster.environment, *options))
     local(tiny, out=tmp_path / "local", engine="torch", workers=1)
@@ -191,7 +190,7 @@ def test_killed_nodes_and_killed_drivers_lose_nothing(
     wait_for(first, lambda: finished(out) >= 10)
     ray_cluster.kill_a_node()
     assert first.stdout
-    assert any("was lost with its worker, and is done again (1 of 10)" in line for line in first.stdout)
+    assert any("was lost with its worker and is repeated (1 of 10)" in line for line in first.stdout)
     before = finished(out)
     wait_for(first, lambda: finished(out) >= before + 10)
     first.kill()
@@ -249,7 +248,7 @@ def test_a_killed_worker_of_this_machine_ends_no_run(tiny: dict[str, Any], tmp_p
     wait_for(process, lambda: has_checkpoint(out))
     os.kill(workers_of(process, 2)[0], signal.SIGKILL)
     said = complete(process)
-    assert said.count("was lost with its process, and is done again (1 of 2)") == 1 and "[4/4]" in said
+    assert said.count("was lost with its process and is repeated (1 of 2)") == 1 and "[4/4]" in said
     assert "Traceback" not in said and not has_checkpoint(out)
     local(tiny, out=tmp_path / "undisturbed", engine="torch", workers=1)
     assert contents(out) == contents(tmp_path / "undisturbed")
@@ -261,7 +260,7 @@ def test_a_training_that_kills_its_processes_ends_the_run(tiny: dict[str, Any], 
     experiment, out = to_file(tiny, tmp_path / "tiny.toml"), tmp_path / "out"
     process = begin_program(DEADLY, experiment, out)
     said, _ = process.communicate(timeout=500)
-    assert process.returncode == 1 and said.count("is done again") == 2 and "(2 of 2)" in said
+    assert process.returncode == 1 and said.count("is repeated") == 2 and "(2 of 2)" in said
     assert "trial-2/level-00: its process died 3 times" in said and "fewer --workers" in said
     assert "Traceback" not in said and finished(out) == 1
 
@@ -372,7 +371,7 @@ def test_insecure_is_for_ray_alone() -> None:
 def test_slurm_says_what_is_missing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(on_slurm.shutil, "which", lambda name: None)
     monkeypatch.setattr(on_slurm, "find_spec", lambda name: True)
-    with pytest.raises(UsageError, match="no sbatch here"), executor("slurm"):
+    with pytest.raises(UsageError, match="sbatch was not found"), executor("slurm"):
         pass
     monkeypatch.setattr(on_slurm, "find_spec", lambda name: None)
     with pytest.raises(UsageError, match=r"pip install 'lth\[slurm\]'"), executor("slurm"):
@@ -406,8 +405,8 @@ def test_every_executor_is_a_module() -> None:
 @pytest.mark.parametrize(
     ("accepted", "token", "insecure", "said"),
     [
-        ({None: None}, None, False, "no Ray cluster answers at ray://there:1: nothing answers there"),
-        ({None: True}, "secret", False, "asks for no token: whoever reaches it can run programs on it"),
+        ({None: None}, None, False, "no Ray cluster answers at ray://there:1: nothing there answers"),
+        ({None: True}, "secret", False, "requires no token: anyone who reaches it can run programs on it"),
         ({None: True}, None, True, None),
         ({None: False}, None, False, "requires a token, and this machine has none; copy the head's ~/.ray/auth_token"),
         ({None: False, "secret": False}, "secret", True, "refuses this machine's token; copy the head's"),
@@ -534,7 +533,7 @@ def driver_that_fails(how: str, monkeypatch: pytest.MonkeyPatch) -> Any:
 def test_a_training_that_kills_its_workers_ends_the_run(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     driver = driver_that_fails("lost", monkeypatch)
     training = plan(resolve(tiny))[0]
-    with pytest.raises(LthError, match="lost 10 times; perhaps it needs more memory"):
+    with pytest.raises(LthError, match="lost 10 times; it may need more memory"):
         on_ray.Driver.do(driver, training)
     assert driver.said[0] == f"{training.id} was lost with its worker and is repeated (1 of 10): gone"
     assert len(driver.said) == 10
@@ -542,7 +541,7 @@ def test_a_training_that_kills_its_workers_ends_the_run(tiny: dict[str, Any], mo
 
 def test_a_lost_cluster_is_told_from_a_lost_worker(tiny: dict[str, Any], monkeypatch: pytest.MonkeyPatch) -> None:
     driver = driver_that_fails("gone", monkeypatch)
-    with pytest.raises(on_ray.ClusterLost, match=r"the Ray cluster is gone: .* run the same command to go on"):
+    with pytest.raises(on_ray.ClusterLost, match=r"the Ray cluster was lost: .* run the same command to continue"):
         on_ray.Driver.do(driver, plan(resolve(tiny))[0])
     assert not driver.said
 

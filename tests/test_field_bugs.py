@@ -28,8 +28,6 @@ from lth.training.loop import train
 from lth.training.torch_engine import TorchEngine, prepare
 from stored_runs import summary, ticket, trained
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 
 def finished(tables: dict[str, Any], folder: Path, **options: Any) -> Path:
     lth.run(tables, out=folder, engine="torch", workers=1, **options)

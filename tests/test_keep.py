@@ -19,8 +19,6 @@ from lth.plan import keeps_trained, plan, readers, reads_trained
 from lth.storage import layout, outcomes
 from stored_runs import contents
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 QUIET = Console(quiet=True)
 
 

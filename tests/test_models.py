@@ -24,8 +24,6 @@ from lth.models.dropout import CounterDropout, set_counter
 from lth.pruning import allocation, masks
 from lth.tickets.ticket import Ticket
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 COUNTED = {
     "lenet": {"fc": 265_200, "output": 1_000},
     "conv2": {"conv": 38_592, "fc": 4_194_304 + 65_536, "output": 2_560},

@@ -21,7 +21,7 @@ from lth.tickets.ticket import Ticket
 from lth.training import loop
 from lth.training.learners import Float32
 
-pytestmark = pytest.mark.usefixtures("no_figures", "one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 NETWORK = """
 import torch

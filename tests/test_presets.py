@@ -17,8 +17,6 @@ from lth.plan import evaluations
 from lth.pruning import allocation
 from lth.training.schedule import lr_at
 
-pytestmark = pytest.mark.usefixtures("no_figures")
-
 LENET = ["lenet", "lenet-continued", "lenet-fashion", "lenet-oneshot"]
 CONV = ["conv2", "conv4", "conv6", "conv6-256"]
 DROPOUT = ["conv2-dropout", "conv4-dropout", "conv6-dropout"]

@@ -65,7 +65,6 @@ def test_its_python_runs(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pyte
     small = lambda name, trials, levels: lth.execution.running.run(  # type: ignore[attr-defined]
         tiny, trials=trials, levels=levels, out=f"runs/{name}", engine="torch", workers=1
     )
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     monkeypatch.setattr(lth, "run", small, raising=False)
     blocks = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert blocks

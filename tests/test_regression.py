@@ -30,7 +30,7 @@ from lth.training.batches import batches
 from lth.training.losses import REGRESSION
 from lth.training.torch_engine import TorchEngine, prepare
 
-pytestmark = pytest.mark.usefixtures("no_figures", "one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread")
 QUIET = Console(quiet=True)
 
 

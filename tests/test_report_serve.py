@@ -176,7 +176,6 @@ def test_a_run_can_be_watched(tiny: dict[str, Any], tmp_path: Path, monkeypatch:
 
 
 def test_event_files_hold_the_curves(tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     pytest.importorskip("tensorboard", reason="the extra tensorboard is not installed")
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 

@@ -24,12 +24,13 @@ from lth.storage import runs
 from lth.training import loop
 from stored_runs import contents
 
-pytestmark = pytest.mark.usefixtures("no_figures")
 # lth as it is, but writing checkpoints many times a second
 EAGER = """
 import sys
 from lth.training import loop
 loop.CHECKPOINT_SECONDS, loop.CHECKPOINT_COST, loop.SLICE_SECONDS = 0.05, 0, 0.01
+from lth.execution import running
+running.show_results = lambda *_: None
 from lth.cli import main
 main()
 """
@@ -175,7 +176,7 @@ def test_a_figure_that_is_stopped_goes_on_as_a_figure(tiny_data: Path, tmp_path:
         assert line or process.poll() is None
     process.send_signal(signal.SIGINT)
     said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and said.strip().endswith(f"To go on: lth {shlex.join(words)}"), said
+    assert process.returncode == 130 and said.strip().endswith(f"To continue: lth {shlex.join(words)}"), said
 
 
 def test_what_cannot_stop_by_itself_is_left(tiny: dict[str, Any], tmp_path: Path) -> None:

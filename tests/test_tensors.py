@@ -88,7 +88,6 @@ def test_what_does_not_fit_together_is_refused(change: dict[str, Any], monkeypat
 def test_a_run_has_the_same_tickets_and_curves(
     tiny: dict[str, Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("lth.execution.running.show_results", lambda folder, console: None)
     tiny |= {"levels": 4, "prune": {"rate": 0.5}, "branch": [{"name": "reinit"}]}
     run = lambda out: lth.run(tiny, out=out, engine="torch", workers=1, console=Console(quiet=True))
     run(tmp_path / "whole")

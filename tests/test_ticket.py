@@ -23,7 +23,7 @@ from lth.pruning import masks
 from lth.storage.tensors import load_tensors, read_metadata, save_tensors
 from lth.tickets.ticket import Ticket, describe
 
-pytestmark = pytest.mark.usefixtures("no_figures", "one_thread")
+pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 @pytest.fixture(scope="module")

@@ -30,8 +30,11 @@ ENGINES = [
 ]
 
 
+pytestmark = pytest.mark.figures
+
+
 @pytest.fixture(autouse=True)
-def _no_figures(monkeypatch: pytest.MonkeyPatch) -> None:
+def _no_pictures(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lth.results.plots.draw", lambda runs, folder, *more: [])
     monkeypatch.setattr("lth.report.page.write", lambda runs, path, *more: path)
 

@@ -13,7 +13,7 @@ class LthError(Exception):
     """The work could not continue: a full disk, a lost connection, a file that disappeared.
 
     `path` is the file, `fault` what is wrong, `cure` what to do about it, `command` what to type to continue. The
-    message is "PATH: FAULT; CURE. To go on: COMMAND", without the parts that are missing.
+    message is "PATH: FAULT; CURE. To continue: COMMAND", without the parts that are missing.
     """
 
     exit_code = 1
@@ -30,7 +30,7 @@ class LthError(Exception):
     def __str__(self) -> str:
         place = "" if self.path is None else f"{self.path}: "
         cure = f"; {self.cure}" if self.cure else ""
-        command = f". To go on: {self.command}" if self.command else ""
+        command = f". To continue: {self.command}" if self.command else ""
         return f"{place}{self.fault}{cure}{command}"
 
 
