@@ -418,7 +418,7 @@ def test_a_dry_run_counts_what_is_done(finished: Path, tiny_toml: Path, cli: Cli
     ended = cli("run", tiny_toml, "--trials", "2", "--out", finished, "--dry-run")
     assert "4 trainings, 2 of them to do; engine torch on cpu" in ended.out
     refused(cli("run", tiny_toml, "seed=2", "--out", finished, "--dry-run"), "it holds another experiment")
-    refused(cli("run", tiny_toml, "--out", tiny_toml.parent, "--dry-run"), "it is no run")
+    refused(cli("run", tiny_toml, "--out", tiny_toml.parent, "--dry-run"), "it is not a run")
     assert everything(finished) == before
 
 
@@ -481,7 +481,7 @@ def test_report_refuses_what_is_no_run(finished: Path, tiny_toml: Path, cli: Cli
     refused(cli("report"), "Missing argument")
     refused(cli("report", "nope"), "nope is not a run folder: it does not exist")
     refused(cli("report", "."), "it holds no experiment.toml")
-    refused(cli("report", finished, "nope"), "nope is no run's folder")
+    refused(cli("report", finished, "nope"), "nope is not a run folder")
     refused(cli("report", finished, "--out", tiny_toml), "cannot be written: File exists; give another --out")
     assert not any(Path.cwd().iterdir()) and not (finished / "figures").exists()
     (finished / "experiment.toml").write_text("name = 'tiny'")
@@ -494,7 +494,7 @@ def test_report_refuses_what_is_no_run(finished: Path, tiny_toml: Path, cli: Cli
 def test_data_where_it_is_and_where_it_is_not(data_root: Path, cli: Cli) -> None:
     assert [line.split()[0] for line in cli("data", "list").out.splitlines()] == list(config.DATASETS)
     ended = cli("data", "where", "mnist", "--data-root", data_root)
-    assert ended.code == 0 and f"here, whole, in {data_root}" in ended.out.splitlines()[0]
+    assert ended.code == 0 and f"complete, in {data_root}" in ended.out.splitlines()[0]
     ended = cli("data", "where", "mnist", "--data-root", "nope")
     assert ended.code == 0 and "no train-images-idx3-ubyte" in ended.out.splitlines()[0]
     assert all(f"{name}: " in cli("data", "where").out for name in config.DATASETS)

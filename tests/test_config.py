@@ -320,7 +320,7 @@ REFUSED = {
     "branch.count=3": "unknown key 'branch.count'; did you mean 'branch'?",
     "__class__=3": "unknown key '__class__' (see `lth show lenet`)",
     "model.name=lenett": "unknown model 'lenett'; did you mean 'lenet'? (see `lth list models`)",
-    "data.name=mnits": "unknown dataset 'mnits'; did you mean 'mnist'? (see `lth list datasets`; one of your own",
+    "data.name=mnits": "unknown dataset 'mnits'; did you mean 'mnist'? (see `lth list datasets`; a path of your own",
     "data.name=pictures": "needs a slash: ./pictures)",
     "data.name=": "unknown dataset ''",
     "prune.score=magnitud": "unknown score 'magnitud'; did you mean 'magnitude'?",
@@ -488,8 +488,8 @@ def test_all_problems_are_said_at_once() -> None:
     }  # fmt: skip
     lines = refusal(SMALL, sorted(wrong), scale=float("nan")).splitlines()
     for said in (
-        "trials = 0", "'lenett'", "'mnits'", "recipe.lr:", "recipe.test_every", "score 'x'", "two ways to say the same",
-        "'rinit'", "branch[0].count", "key 'sed'", "'oops' is no setting", "--scale takes",
+        "trials = 0", "'lenett'", "'mnits'", "recipe.lr:", "recipe.test_every", "score 'x'", "exclude each other",
+        "'rinit'", "branch[0].count", "key 'sed'", "'oops' is not a setting", "--scale takes",
     ):  # fmt: skip
         assert sum(said in line for line in lines) == 1, said
     assert len(lines) == 12
@@ -513,8 +513,8 @@ def test_contradictions_beyond_one_table() -> None:
         assert said in refusal(SMALL, [f"prune.{ladder}=[0.5]"], levels=2)
         assert said in refusal(SMALL, [f"prune.{ladder}=[0.5]", "levels=2"])
         assert said in refusal(small(prune={ladder: [0.5]}))
-    assert "must rise" in refusal(small(strategy="oneshot", prune={"rates": [0.5, 0.3]}))
-    assert "two ways" in refusal(small(prune={"rates": [0.5, 0.3], "densities": [0.5, 0.3]}))
+    assert "must increase" in refusal(small(strategy="oneshot", prune={"rates": [0.5, 0.3]}))
+    assert "exclude each other" in refusal(small(prune={"rates": [0.5, 0.3], "densities": [0.5, 0.3]}))
     evaluations = small(recipe={"eval_every": 1}, branch=[{"name": "reinit", "iterations": 2_000_000}])
     assert "2,000,000 iterations with recipe.eval_every = 1 make more than" in refusal(evaluations)
     for beyond in ({"drops": [10**6]}, {"warmup": 10**6}, {"report_at": [10**6]}, {"eval_every": 10**6}):
@@ -544,7 +544,7 @@ def test_tables_of_the_wrong_shape(tables: dict[str, Any], said: list[str]) -> N
 
 
 def test_a_key_below_what_is_no_table() -> None:
-    assert "recipe.lr cannot be set: recipe is no table" in refusal({"name": "x", "recipe": 3}, ["recipe.lr=1"])
+    assert "recipe.lr cannot be set: recipe is not a table" in refusal({"name": "x", "recipe": 3}, ["recipe.lr=1"])
     assert "branch = {'name'" in refusal(small(branch={"name": "reinit"}), branches="reinit")
     assert "branch[0] = 1: expected a table" in refusal(small(branch=[1]), branches="reinit")
 
@@ -577,7 +577,7 @@ FILES = {
     b"": "name is missing",
     bytes(range(256)): "cannot be read: 'utf-8' codec can't decode",
     b"\xff\xfe": "cannot be read",
-    b"name": "is no valid TOML",
+    b"name": "is not valid TOML",
     b"name='x'\nname='y'": "is not valid TOML: Cannot overwrite a value",
     b"a=" + b"[" * 90_000: "is not valid TOML: tables and lists are nested too deeply",
     b"a=" + b"{a=" * 5000: "is not valid TOML: tables and lists are nested too deeply",
@@ -700,7 +700,7 @@ def test_the_smallest_and_the_largest_scale() -> None:
         scaled(resolve(SMALL, scale=1000), 1000)
     with pytest.raises(UsageError, match=r"scale = 0\.0"):
         scaled(resolve(SMALL, scale=1e-300), 1e-300)
-    assert "evaluations a training" in refusal(small(recipe={"iterations": 10**6, "eval_every": 1}), scale=1000)
+    assert "evaluations per training" in refusal(small(recipe={"iterations": 10**6, "eval_every": 1}), scale=1000)
     assert "recipe.iterations = 1000000000000000" in refusal(
         small(recipe={"iterations": 10**12, "eval_every": 10**9}), scale=1000
     )

@@ -151,7 +151,7 @@ def test_other_examples_under_the_same_path_are_refused(
         np.savez(path, **tiny_arrays(seed=8))
         for dry_run in (False, True):
             with pytest.raises(
-                UsageError, match=r"tiny.npz does not hold the examples that .*run was begun with; bring"
+                UsageError, match=r"tiny.npz no longer has the examples with which .*run was begun; restore"
             ):
                 train(made[0], run, levels=3, dry_run=dry_run)
         assert contents(run) == before
@@ -394,7 +394,7 @@ def test_an_environment_made_again_holds_the_next_examples(run: Path, made: tupl
 def test_repair_waits_for_nobody(run: Path) -> None:
     with runs.lock(run), pytest.raises(UsageError, match="in use by another lth"):
         repair(run, yes=True, say=print)
-    with pytest.raises(UsageError, match="no run's folder"):
+    with pytest.raises(UsageError, match="not a run folder"):
         repair(run / "trial-1", yes=True, say=print)
 
 

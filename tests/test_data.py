@@ -186,7 +186,7 @@ def test_folder_of_ones_own(tmp_path, monkeypatch):
         ("~nosuchuser/data", "no such file or folder"),
         ("notes.txt", "expected an .npz file, a folder of images"),
         ("x" * 5000, "cannot be read"),
-        ("a\0b", "no dataset is called"),
+        ("a\0b", "there is no dataset named"),
     ],
 )
 def test_what_is_no_dataset(tmp_path, monkeypatch, name, text):

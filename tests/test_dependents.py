@@ -127,7 +127,7 @@ TYPED = {
     ("conv4", "prune.scope=global", "prune.conv_rate=0.1"): "all layers share one rate: give only rate",
     ("conv4", "prune.scope=global", "prune.output_factor=0.5"): "output_factor = 0.5 would do nothing",
     ("resnet18", "recipe.iterations=700", "recipe.drops=[900]"): "recipe.drops: 900 would do nothing",
-    ("lenet", "prune.rates=[0.5]", "prune.densities=[0.5]", "levels=1"): "two ways to say the same",
+    ("lenet", "prune.rates=[0.5]", "prune.densities=[0.5]", "levels=1"): "exclude each other",
     ("lenet", "model.name=conv2", "model.layers=[3]"): "conv2 has no such setting",
 }
 

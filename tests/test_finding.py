@@ -294,9 +294,7 @@ def test_a_ladder_whose_training_diverges_ends_there() -> None:
 
 def test_a_last_batch_of_one_is_no_batch_for_batch_norm() -> None:
     given = RECIPE | {"batch": 10, "iterations": 12}
-    with pytest.raises(
-        UsageError, match=r"batch = 10: the last batch of an epoch of 41 examples holds one.* such as 11"
-    ):
+    with pytest.raises(UsageError, match=r"batch = 10: the last batch of an epoch of 41 examples has one.* such as 11"):
         lth.find_tickets(network(), {"train": points(41), "validation": points(20)}, given, levels=1)
     for batch, examples, said in ((4, 61, "7"), (1, 41, "3"), (24, 1801, "26")):  # each divides what is left but one
         with pytest.raises(UsageError, match=f"such as {said}$"):

@@ -88,7 +88,7 @@ OTHERS: list[tuple[Any, nn.Module, str]] = [
     (((X * 10).astype(int), Y), network(), "x.float(), or x.astype('float32')"),
     ((X > 0, Y), network(), "x.float(), or x.astype('float32')"),
     ((X, Y), network(9), "its first layer, 0, takes in_features = 9"),
-    ((torch.tensor(X).to_sparse(), Y), network(), "train's x is a sparse or nested tensor, of which batches"),
+    ((torch.tensor(X).to_sparse(), Y), network(), "train's x is a sparse or nested tensor, which cannot"),
     ({"train": (X, Y), "test": (X, Y + 1)}, network(), "test's y holds labels from 1 to 3, expected 0 to 2: y - 1"),
     ({"train": (X, Y), "test": (X[:, 1:], Y)}, network(), "the model fails on test's x, float32 of shape (n, 7)"),
     (

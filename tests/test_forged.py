@@ -295,9 +295,9 @@ HEAVY = {
     "nested lists": (lambda: "x=" + "[" * 5000, "tables and lists are nested too deeply"),
     "nested tables": (lambda: "x=" + "{a=" * 5000 + "1" + "}" * 5000, "tables and lists are nested too deeply"),
     "an open text": (lambda: 'x="""' + '\\"""' * (SIZE // 4), "Unterminated string"),
-    "quotes": (lambda: 'x="' + '"' * SIZE, "is no valid TOML"),
-    "bare": (lambda: "a" * SIZE, "is no valid TOML"),
-    "spaced": (lambda: "a " * (SIZE // 2), "is no valid TOML"),
+    "quotes": (lambda: 'x="' + '"' * SIZE, "is not valid TOML"),
+    "bare": (lambda: "a" * SIZE, "is not valid TOML"),
+    "spaced": (lambda: "a " * (SIZE // 2), "is not valid TOML"),
     "too large": (lambda: "#" * (MOST_BYTES + 1), "it is larger than the maximum of 2,097,152 bytes for such a file"),
 }
 
@@ -347,7 +347,7 @@ def test_a_pipe_is_no_file(reader: Any, tmp_path: Path) -> None:
 
 def test_a_json_file_beyond_all_measure_is_damaged(tmp_path: Path) -> None:
     (tmp_path / "x.json").write_bytes(b"[" * (MOST_JSON + 1))
-    with pytest.raises(Damaged, match="more than the 16,777,216 bytes"):
+    with pytest.raises(Damaged, match="larger than the maximum of 16,777,216 bytes"):
         read_json(tmp_path / "x.json")
 
 

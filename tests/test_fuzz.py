@@ -727,7 +727,7 @@ def wide(path: Path) -> None:
     [
         (lambda path: path.write_text("recipe = 3"), ["FILE.toml"], "recipe = 3: expected a table"),
         (lambda path: path.write_bytes(b"\xff\xfe"), ["FILE.toml"], "cannot be read"),
-        (lambda path: path.write_bytes(b"PK"), ["lenet", "data.name=FILE.npz"], "is damaged or no .npz file"),
+        (lambda path: path.write_bytes(b"PK"), ["lenet", "data.name=FILE.npz"], "is damaged or not an .npz file"),
         (lambda path: path.mkdir(), ["lenet", "data.name=FILE.d/"], "has no folder train/"),
         (
             wide,

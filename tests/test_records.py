@@ -263,13 +263,13 @@ def test_rebuilding_is_cheap(tmp_path: Path) -> None:
     [
         ("summary.csv", "", "delete it, and `lth report"),
         ("summary.csv", "trial,level\n1,0\n", "no column branch, density"),
-        ("summary.csv", None, "cut off in its last line"),
+        ("summary.csv", None, "its last line is truncated"),
         ("summary.csv", ("0.979", "high"), "test_accuracy_at_early_stop holds a value that is not a number"),
         ("summary.csv", ("1,0,ticket", "1.5,0,ticket"), "trial holds a value that is not an integer"),
         ("summary.csv", ("1,0,ticket,1.0", "1,0,ticket,"), "column density has blanks"),
         ("summary.csv", ("\n1,2,ticket,", "\n1,0,ticket,"), "it has trial 1, level 0, branch ticket twice"),
         ("environment.json", "{", "environment.json is damaged"),
-        ("experiment.toml", "name = ", "experiment.toml is no valid TOML"),
+        ("experiment.toml", "name = ", "experiment.toml is not valid TOML"),
     ],
 )
 def test_damaged_files_are_named_with_what_to_do(run: Path, name: str, text: str | tuple | None, said: str) -> None:

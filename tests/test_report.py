@@ -349,7 +349,7 @@ def test_the_charts_are_ones_that_plotly_knows() -> None:
 
 def test_options_that_would_do_nothing_are_refused(run: Records) -> None:
     for options, said in (
-        (["--port", "1"], "--port is for --serve"),
+        (["--port", "1"], "--port needs --serve"),
         (["--serve", "--out", "x"], "--out does nothing"),
     ):
         done = CliRunner().invoke(app, ["report", str(run.folder), *options])

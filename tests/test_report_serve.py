@@ -142,7 +142,7 @@ def test_asking_whether_a_run_goes_on_is_no_second_run(run: Path) -> None:
 
 
 def test_a_folder_that_is_no_run_is_said_at_once(tmp_path: Path) -> None:
-    with pytest.raises(UsageError, match="is no run's folder"):
+    with pytest.raises(UsageError, match="is not a run folder"):
         serve.serve([tmp_path], 0, print)
 
 

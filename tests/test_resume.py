@@ -284,7 +284,7 @@ def test_threads_of_a_training_are_kept(tiny: dict[str, Any], tmp_path: Path) ->
 def test_a_folder_of_other_things_is_refused(tiny: dict[str, Any], tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "thesis.txt").write_text("precious")
-    with pytest.raises(UsageError, match="it is no run"):
+    with pytest.raises(UsageError, match="it is not a run"):
         lth.run(tiny, out=tmp_path / "run", engine="torch")
     assert [path.name for path in (tmp_path / "run").iterdir()] == ["thesis.txt"]
 

@@ -68,7 +68,7 @@ def test_repr_is_a_few_lines_and_html_has_table_and_chart(stored: lth.Run) -> No
 def test_an_empty_folder_is_shown_as_one(tmp_path: Path) -> None:
     empty = lth.Run(tmp_path)
     assert repr(empty) == f"Run({str(tmp_path)!r}: nothing stored)" and "nothing stored" in empty._repr_html_()
-    with pytest.raises(UsageError, match="no run's folder"):
+    with pytest.raises(UsageError, match="not a run folder"):
         _ = empty.summary
 
 

@@ -88,7 +88,7 @@ def test_a_runs_ticket_says_where_it_comes_from(file: Path) -> None:
     text = "\n".join(lines)
     for said in (
         "model       layers [12, 8], name lenet", "365 of 560 remain: 65.18%", "trial 1, level 2, branch ticket",
-        "inputs      1 x 6 x 6", "classes     4", "tiny.npz", "optimizer adam", "fc2.weight", "and 24 numbers",
+        "inputs      1 x 6 x 6", "classes     4", "tiny.npz", "optimizer adam", "fc2.weight", "and 24 values",
     ):  # fmt: skip
         assert said in text
     assert "None" not in text and "drops" not in text
@@ -158,10 +158,10 @@ def test_damaged_and_foreign_files_are_refused_with_the_reason(kind: str, file: 
 def test_files_that_cannot_be_read_are_refused(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="cannot be read: No such file"):
         Ticket.load(tmp_path / "none")
-    with pytest.raises(UsageError, match="is no file"):
+    with pytest.raises(UsageError, match="is not a file"):
         Ticket.load(tmp_path)
     torch.save(network().state_dict(), tmp_path / "w.pt")
-    with pytest.raises(UsageError, match="no ticket file"):
+    with pytest.raises(UsageError, match="not a ticket file"):
         Ticket.load(tmp_path / "w.pt")
 
 

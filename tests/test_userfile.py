@@ -193,7 +193,7 @@ def test_checksums_of_files_are_recorded_and_held() -> None:
     Path("my.py").write_text(SOURCE + "\n")
     assert refusal(recorded, found) == (
         "prune.score: my.py has changed since this experiment was made, or is not named by it; "
-        "bring that one back, or leave out files for a new experiment"
+        "restore it, or leave out files for a new experiment"
     )
     Path("my.py").unlink()
     assert refusal(recorded, asked) == "prune.score: my.py cannot be read: No such file or directory"

@@ -648,7 +648,7 @@ def test_the_command_reads_further_runs(folder: Path) -> None:
     done = CliRunner().invoke(app, ["verify", str(folder), str(folder), "--json"])
     assert done.exit_code == 0 and json.loads(done.stdout)["run"] == "lenet"
     done = CliRunner().invoke(app, ["verify", str(folder), str(folder / "summary.csv")])
-    assert getattr(done.exception, "exit_code", 0) == 2 and "no run's folder" in str(done.exception)
+    assert getattr(done.exception, "exit_code", 0) == 2 and "not a run folder" in str(done.exception)
 
 
 def test_json_stands_alone(folder: Path) -> None:
@@ -683,7 +683,7 @@ def test_what_is_no_run_ends_with_2(tmp_path: Path, folder: Path) -> None:
         assert (
             getattr(done.exception, "exit_code", 0) == 2
             and done.stdout == ""
-            and "no run's folder" in str(done.exception)
+            and "not a run folder" in str(done.exception)
         )
 
 

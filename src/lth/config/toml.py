@@ -90,7 +90,7 @@ def to_toml(experiment: Experiment, comments: bool = False) -> str:
             elif inner not in (None, {}) and name != "branch":
                 help_text = f"  # {field.description}" if comments and field.description else ""
                 lines.append(f"{name} = {literal(inner)}{help_text}")
-            elif comments and inner is None and not (field.description or "").endswith("a record"):
+            elif comments and inner is None and not (field.description or "").endswith("; recorded"):
                 lines.append(f"# {name} =  # {field.description}")
     return "\n".join(lines) + "\n"
 
