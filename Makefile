@@ -27,8 +27,9 @@ develop: .venv/.developing
 demo: install
 	$(BIN)/lth run lenet --trials 2 --levels 10 --scale 0.2
 
+# Two processes with one thread each. Files stay together, because their tests share runs.
 test: develop
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadfile
 
 bench: install
 	$(BIN)/lth bench
