@@ -9,8 +9,9 @@ from lth.papers import papers
 from lth.papers.agreement import Agreement, agreements
 from lth.papers.judging import ACCURACY, EARLY_STOP
 from lth.papers.notes import notes
-from lth.papers.paper import Paper
+from lth.papers.paper import Paper, known_setups
 from lth.papers.scores import Score, scores
+from lth.papers.setups import fit
 from lth.papers.statements import Count, Statement, counts, statements, winning
 from lth.papers.trials import Trials, trials
 from lth.results import verdict
@@ -19,19 +20,18 @@ from lth.results.records import Records
 from lth.results.verdict import Verdict
 
 METHOD = (
-    "Mean over trials ± half of its 95% interval (Student's t), or a quotient [and its 95% interval, by Fieller's "
-    "theorem]; in parentheses the minimum and maximum of n trials. "
-    "Trainings of one branch in one trial are averaged first; differences and quotients are paired within trials, a "
-    "quotient being that of the means. Two networks differ if the 95% interval of their difference excludes zero, or "
-    "that of their quotient one."
+    "Values are means over trials ± half of the 95% interval (Student's t), or quotients [with their 95% interval by "
+    "Fieller's theorem]; in parentheses the minimum and maximum of n trials. Trainings of one branch in one trial are "
+    "averaged first. Differences and quotients are paired by trial; a quotient is that of the means. Two networks "
+    "differ if the 95% interval of their difference excludes zero, or that of their quotient excludes one."
 )
 JUDGED = (
-    "Judged by the paper's figure: a value agrees where its mean is within {es:.0%} of the figure's (early stops) or "
-    "{accuracy:g} points (accuracies, and differences of two), and differs where its whole interval is outside, or, "
-    "where the claim is of a side, on the other side of no difference. A claim that one thing is above another agrees"
-    " where the whole interval is above, and differs where none of it is; one that something holds or improves agrees"
-    " where its mean is lower by no more than that. Else more trials are needed. A curve is within where the run's "
-    "mean is within the paper's error bar, or as near as this."
+    "Claims are judged by the paper's figure. An early stop agrees if its mean is within {es:.0%} of the figure's; "
+    "an accuracy, or a difference of two, if it is within {accuracy:g} points. It differs if its whole interval is "
+    "outside or, in a claim about a direction, on the other side of no difference. A claim that one value is above "
+    "another agrees if the whole interval is above no difference, and differs if none of it is. A claim that a value "
+    "holds or improves agrees if its mean is lower by no more than the tolerance. Otherwise more trials are needed. A "
+    "point of a curve agrees if the run's mean is within the paper's error bar or the tolerance."
 )
 
 
@@ -83,9 +83,12 @@ def card(run: Records, beside: Iterable[Records] = ()) -> Card:
 
 
 def _beside(run: Records, paper: Paper, others: Sequence[Records]) -> Trials:
-    """A run in the form that the claims of a paper read, with the other runs that repeat its experiments."""
-    tables = (trials(other, paper) for other in others)
-    return replace(trials(run, paper), beside={table.fit.setup: table for table in tables if table.fit.setup})
+    """A run in the form that the claims of a paper read, with the other runs that its claims compare it with."""
+    own = trials(run, paper)
+    claims = paper.claims_of(own.fit.setup) if own.fit.setup else ()
+    compared = {term.of for claim in claims for check in claim.checks for term in check.terms if term.of}
+    by_setup = {fit(other.experiment, known_setups(paper)).setup: other for other in others} if compared else {}
+    return replace(own, beside={of: trials(by_setup[of], paper) for of in compared if of in by_setup})
 
 
 def _compared(tables: Sequence[Trials]) -> Sequence[Trials]:

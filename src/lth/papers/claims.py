@@ -61,6 +61,10 @@ class Check:
     what: str = ""
 
     @property
+    def terms(self) -> tuple[Term, ...]:
+        return (self.a,) if self.b is None else (self.a, self.b)
+
+    @property
     def null(self) -> float:
         """The value of no difference."""
         return 1.0 if self.kind == "times" else 0.0
