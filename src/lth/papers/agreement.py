@@ -54,7 +54,7 @@ class Agreement:
 
 
 def agreements(run: Trials) -> Iterator[Agreement]:
-    """The agreement of all curves of the paper of which the run has levels, by column and role."""
+    """The agreement of the paper's curves with the run, by column and role, if they share levels."""
     if run.fit.setup is None:
         return
     curves = [curve for key, curve in by_density(run.paper).items() if key.setup == run.fit.setup]

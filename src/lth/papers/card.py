@@ -92,7 +92,7 @@ def _beside(run: Records, paper: Paper, others: Sequence[Records]) -> Trials:
 
 
 def _compared(tables: Sequence[Trials]) -> Sequence[Trials]:
-    """The comparisons with papers of which the run repeats an experiment, or else with the nearest."""
+    """The comparisons with papers whose experiments the run repeats, or else with the nearest experiment."""
     repeated = [table for table in tables if table.fit.setup]
     near = [table for table in tables if table.fit.nearest]
     return repeated or near[:1] or tables[:1]

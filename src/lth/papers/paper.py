@@ -40,12 +40,12 @@ class Paper:
 
 @cache
 def known_setups(paper: Paper) -> tuple[Setup, ...]:
-    """All setups of which the paper has a curve or a claim."""
+    """All setups that occur in a curve or a claim of the paper."""
     setups = (*(curve.setup for curve in paper.curves), *(claim.setup for claim in paper.claims))
     return tuple(dict.fromkeys(setups))
 
 
 @cache
 def plotted_setups(paper: Paper) -> tuple[Setup, ...]:
-    """All setups of which the paper has a curve."""
+    """All setups that occur in a curve of the paper."""
     return tuple(dict.fromkeys(curve.setup for curve in paper.curves))
