@@ -2,8 +2,8 @@
 
     python benchmarks/long_run.py [memory] [report]
 
-memory  500 small trainings with each engine, two in parallel; the main process is sampled from outside, every tenth
-one. report  `lth report` on a folder of 3,025 trainings of 501 evaluations each, with and without its tables.
+- memory: 500 small trainings with each engine, two in parallel; the main process is sampled every 50 trainings
+- report: `lth report` on a folder of 3,025 trainings of 501 evaluations each, with and without its tables
 """
 
 from __future__ import annotations

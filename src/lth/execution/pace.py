@@ -86,7 +86,7 @@ def timed(work: Callable[[], object]) -> float:
 
 
 def sample(experiment: Experiment, data: Data) -> tuple[Experiment, Data]:
-    """The number of examples that `measured` needs, and the experiment with as many for validation."""
+    """The experiment with fewer validation examples, and only as many examples of the data as `measured` needs."""
     validation = min(SAMPLED, experiment.data.validation)
     trained = min(len(data.train_x) - experiment.data.validation, max(SAMPLED, experiment.recipe.batch))
     options = experiment.data.model_copy(update={"validation": validation})

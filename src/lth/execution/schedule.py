@@ -86,7 +86,7 @@ class Frontier:
         return []
 
     def _forget(self, name: str) -> list[str]:
-        """Drop the trainings that wait for it."""
+        """Remove a training from memory. Returns the trainings in memory that wait for it."""
         del self.open[name], self._order[name], self._lacking[name]
         return [dependent for dependent in self._dependents.pop(name, ()) if dependent in self.open]
 
@@ -159,7 +159,7 @@ def execute(
 
 
 def _arrived(ended: queue.SimpleQueue[Any], seconds: float) -> list[Any]:
-    """All futures that have finished; waits up to the given time for the first."""
+    """The trainings that have ended, with their futures; waits up to `seconds` for the first."""
     try:
         trainings = [ended.get(timeout=seconds)]
         while not ended.empty():

@@ -99,7 +99,7 @@ def _drawn(trial: int, setup: Setup) -> Weights:
 
 
 def completed(start: Weights, mask: Mask, drawn: Weights) -> Weights:
-    """A start from a ticket file, with `drawn` weights where the file has none, for controls."""
+    """A start from a ticket file, in which pruned weights stored as 0 are replaced by `drawn`, for controls."""
     added = {name: torch.where(layer | (start[name] != 0), start[name], drawn[name]) for name, layer in mask.items()}
     return {**start} | added
 

@@ -149,7 +149,7 @@ def disk(what: str, folder: Path) -> Finding:
 
 
 def dataset(name: str, data_root: Path | None) -> Finding:
-    """Whether a dataset is complete on this machine. Does not use the network."""
+    """The folder of a dataset, or what is missing or damaged. Does not use the network."""
     folder, damage = on_disk(name, data_root)
     if folder:
         return Finding(f"data: {name}", True, f"in {folder}")

@@ -57,7 +57,7 @@ class Executor:
 
     choose: Callable[
         [Experiment, tuple[int, ...], int, str, str], tuple[Resources, str]
-    ]  # lth.execution.job.choose, called there
+    ]  # lth.execution.resources.choose, or a function with its signature
     room: Callable[[Resources], int]  # default number of parallel trainings
     open: Callable[[Job], AbstractContextManager[Workers]]
 

@@ -137,7 +137,7 @@ def choose(
 
 
 def _result(reference: Any) -> Any:
-    """The result of a task. Raises ConnectionError if the cluster is lost, because Ray would wait."""
+    """The result of a task. Raises the exception that the task raised, if any."""
     ray = library()
 
     try:
@@ -230,7 +230,7 @@ class Driver:
                 self.running.discard(training.id)
 
     def _result(self, task: Any) -> Any:
-        """What a task returned. Raises ConnectionError if the cluster is gone: Ray would wait for it."""
+        """The result of a task. Raises ConnectionError if the cluster is lost, because Ray would wait for it."""
         ray = library()
 
         while not ray.wait([task], timeout=WATCH_SECONDS)[0]:

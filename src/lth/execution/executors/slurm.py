@@ -163,7 +163,7 @@ class Driver:
         return (self.session / "stop").exists()
 
     def close(self) -> None:
-        """Delete the session's folder, except logs of failed jobs. Jobs that start later find no session and end."""
+        """Delete all sessions unless a job of this one failed. Jobs that start later find no session and end."""
         (self.session / "stop").touch()
         if not self.failed:
             shutil.rmtree(self.session.parent, ignore_errors=True)
