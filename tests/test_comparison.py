@@ -22,6 +22,8 @@ from lth.results.intervals import student
 from lth.results.records import Records
 from test_report import a_run
 
+pytestmark = pytest.mark.figures
+
 DENSE = ([5000, 5200, 5100], [0.960, 0.962, 0.961])
 
 

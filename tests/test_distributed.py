@@ -151,7 +151,7 @@ def test_torchrun_and_other_executors_are_not_mixed(monkeypatch: pytest.MonkeyPa
     with pytest.raises(UsageError, match="start it with torchrun"):
         executor("torchrun")
     monkeypatch.setattr(os, "environ", os.environ | {"TORCHELASTIC_RUN_ID": "x", "WORLD_SIZE": "2", "RANK": "0"})
-    with pytest.raises(UsageError, match="two ways to spread a run"):
+    with pytest.raises(UsageError, match="both distribute a run"):
         executor("ray")
 
 

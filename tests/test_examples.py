@@ -14,7 +14,7 @@ import lth
 from lth.cli import app
 from lth.config import resolve, to_toml
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.figures, pytest.mark.usefixtures("one_thread")]
 EXAMPLES = Path(__file__).parents[1] / "examples"
 
 

@@ -68,13 +68,13 @@ def begin(
 
 
 def complete(process: subprocess.Popen[str]) -> str:
-    said, _ = process.communicate(timeout=300)
+    said, _ = process.communicate(timeout=900)
     assert process.returncode == 0, said
     return said
 
 
 def wait_for(process: subprocess.Popen[str], what: Any) -> None:
-    until = time.monotonic() + 120
+    until = time.monotonic() + 300
     while not what():
         assert process.poll() is None and time.monotonic() < until, process.communicate()[0]
         time.sleep(0.02)
@@ -168,8 +168,8 @@ def test_a_stopped_run_keeps_checkpoints_and_goes_on(
     time.sleep(0.3)
     process.send_signal(signal.SIGINT)
     asked = time.monotonic()
-    said, _ = process.communicate(timeout=60)
-    assert process.returncode == 130 and time.monotonic() - asked < 20, said
+    said, _ = process.communicate(timeout=120)
+    assert process.returncode == 130 and time.monotonic() - asked < 60, said
     assert "To continue:" in said and "--executor ray" in said and "Traceback" not in said
     assert has_checkpoint(out)
     complete(begin(experiment, out, ray_cluster.environment, *options))

@@ -242,7 +242,7 @@ def test_the_list_has_a_line_a_figure_that_begins_with_its_number(tmp_path: Path
         (["--list", "--workers", "0"], "--workers takes a number from 1 to 1024, not 0"),
         (["--list", "recipe.lr=fast"], "recipe.lr: expected a number, not 'fast'"),
         (["--list", "3"], "give the number of a figure, such as lth figure 3, or --list"),
-        (["three"], "'three' is no figure of the paper"),
+        (["three"], "'three' is not a figure of the paper"),
         (["3", "--engine", "fast"], "--engine takes auto, native, torch"),
     ],
 )
@@ -286,7 +286,7 @@ def test_movement_is_counted_from_the_tensors_and_kept(tiny: dict[str, Any], tmp
     (folder / "trial-1/level-00/trained.safetensors").unlink()
     measures.compute("movement", folder, levels=[2], trials=1)
     assert path.read_bytes() == stored
-    with pytest.raises(UsageError, match=r"does not hold trial-1/level-00/trained\.safetensors"):
+    with pytest.raises(UsageError, match=r"lacks trial-1/level-00/trained\.safetensors"):
         measures.compute("movement", folder)
     path.rename(folder / "movement.csv")  # where version 0.1 wrote it
     old = measures.read("movement", folder)

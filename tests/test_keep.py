@@ -76,7 +76,7 @@ def test_other_bits_are_not_trained_on(tiny: dict[str, Any], tmp_path: Path, mon
 
     right = job.perform
     monkeypatch.setattr(job, "perform", lambda *given: {n: c + b"x" for n, c in right(*given).items()})
-    with pytest.raises(LthError, match=r"level-02: trained again it has other bits"):
+    with pytest.raises(LthError, match=r"level-02: the repeated training has other bits"):
         run(tiny, tmp_path / "run", "tickets", levels=3)
     assert not (tmp_path / "run/trial-1/level-03").exists()
 

@@ -488,7 +488,7 @@ def test_what_does_not_fit_is_refused():
     network, data = case.network(), case.dataset()
     with pytest.raises(IndexError, match="outside the dataset"):
         network.train(data, [EXAMPLES], [1], [0.1])
-    with pytest.raises(ValueError, match="ends must increase"):
+    with pytest.raises(ValueError, match="ends must rise"):
         network.train(data, [0, 1], [1, 3], [0.1, 0.1])
     with pytest.raises(ValueError, match="lrs and ends"):
         network.train(data, [0], [1], [])

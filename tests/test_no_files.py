@@ -15,6 +15,8 @@ import pytest
 from conftest import tiny_arrays
 from lth.config.files import open_file, read_file
 
+pytestmark = pytest.mark.figures
+
 CONFIG = """name = "tiny"
 levels = 0
 trials = 1

@@ -12,7 +12,7 @@ from torch import nn
 
 import lth
 
-pytestmark = pytest.mark.usefixtures("one_thread")
+pytestmark = [pytest.mark.figures, pytest.mark.usefixtures("one_thread")]
 
 
 def searched(*told: Any) -> lth.Tickets:

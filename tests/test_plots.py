@@ -23,6 +23,8 @@ from lth.results import captions, looks, panels, plots, records, sheets, tables,
 from lth.results.series import Series, pick_levels
 from test_records import density_of, make_run, training
 
+pytestmark = pytest.mark.figures
+
 
 def curve(early_stop: int = 301, offset: float = 0.0, test_every: int = 1, last: int = 1001) -> str:
     lines = ["iteration,val_loss,val_accuracy,test_loss,test_accuracy"]

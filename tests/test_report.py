@@ -34,6 +34,8 @@ from lth.results.records import Records
 from test_plots import curve
 from test_records import make_run, training
 
+pytestmark = pytest.mark.figures
+
 HOSTILE = "</script ></script><img src=x onerror=\"window.hacked='yes'\">&amp;<!--"
 
 

@@ -23,6 +23,8 @@ from lth.results import tables as results
 from lth.storage import layout
 from lth.tickets.ticket import Ticket
 
+pytestmark = pytest.mark.figures
+
 FIRST = Path(__file__).parent / "data/version-0.1/finished"
 
 

@@ -25,7 +25,7 @@ from lth.storage import layout
 from test_plots import curve
 from test_records import density_of, make_run, training
 
-pytestmark = pytest.mark.skipif(browser.why_not() is not None, reason=str(browser.why_not()))
+pytestmark = [pytest.mark.figures, pytest.mark.skipif(browser.why_not() is not None, reason=str(browser.why_not()))]
 
 SHAPES = {"fc1.weight": (30, 36), "fc2.weight": (20, 30), "output.weight": (4, 20)}
 LEVELS = 5

@@ -23,6 +23,8 @@ from lth.report import events, serve
 from lth.storage import layout, runs
 from test_records import make_run, training
 
+pytestmark = pytest.mark.figures
+
 
 @pytest.fixture
 def run(tmp_path: Path) -> Path:

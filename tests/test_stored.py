@@ -19,6 +19,8 @@ from lth.cli import app
 from lth.errors import UsageError
 from lth.results import sentences
 
+pytestmark = pytest.mark.figures
+
 
 @pytest.fixture(scope="module")
 def stored(tmp_path_factory: pytest.TempPathFactory) -> lth.Run:

@@ -13,6 +13,8 @@ from lth.errors import UsageError
 from lth.execution import sweep
 from lth.results import tables
 
+pytestmark = pytest.mark.figures
+
 QUIET = Console(quiet=True)
 
 

@@ -18,6 +18,8 @@ from lth.results import tables
 from lth.tickets.ticket import describe
 from lth.training.torch_engine import TorchEngine
 
+pytestmark = pytest.mark.figures
+
 WRITTEN = Path(__file__).parent / "data" / "version-0.1"
 
 
