@@ -34,7 +34,7 @@ TOKEN = ".ray/auth_token"
 
 def documented(beginning: str) -> str:
     """The command of the page that begins like this, for this machine and ports that are free."""
-    lines = PAGE.read_text().partition("From nothing to a running Ray cluster")[2].splitlines()
+    lines = PAGE.read_text().partition("## Ray\n")[2].splitlines()
     line = next(line.strip() for line in lines if line.startswith(f"    {beginning}"))
     command = re.sub(r"\s{2,}#.*", "", line).replace("HEAD", "127.0.0.1")
     for documented_port, free in PORTS.items():

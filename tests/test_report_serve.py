@@ -118,7 +118,7 @@ def test_it_serves_until_the_run_ends(run: Path) -> None:
         server.join(0.5)
         assert server.is_alive()
     server.join(30)
-    assert not server.is_alive() and "no longer served" in said[1]
+    assert not server.is_alive() and "the server has stopped" in said[1]
     with pytest.raises(urllib.error.URLError):
         fetch(address)
 
@@ -165,7 +165,7 @@ def test_a_run_can_be_watched(tiny: dict[str, Any], tmp_path: Path, monkeypatch:
     out, states = io.StringIO(), []
 
     def look(folder: Path, console: Console) -> None:
-        address = re.findall(r"watch it on (\S+)", out.getvalue())[0]
+        address = re.findall(r"live report: (\S+)", out.getvalue())[0]
         states.append(json.loads(fetch(address + "state.json")[1]))
 
     monkeypatch.setattr("lth.execution.running.show_results", look)
