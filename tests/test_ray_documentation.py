@@ -154,7 +154,7 @@ def test_a_lost_head_ends_in_a_line_and_the_same_command_goes_on(
         if part.pid != process.pid:
             part.kill()
     said, _ = process.communicate(timeout=120)
-    assert process.returncode == 1 and said.splitlines()[-1].startswith("lth: the Ray cluster is gone"), said
+    assert process.returncode == 1 and said.splitlines()[-1].startswith("lth: the Ray cluster was lost"), said
     assert "run the same command to continue" in said and "Traceback" not in said
     assert typed(documented("RAY_AUTH_MODE=token ray start --head"), home, alone).returncode == 0
     said = complete(begin(experiment, out, client, *options))
